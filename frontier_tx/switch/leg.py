@@ -1,0 +1,84 @@
+"""One connection of an edge or a service, as the switch sees it."""
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from frontier_tx.wire.connection import Connection
+
+if TYPE_CHECKING:
+    from frontier_tx.switch.pending import Pending
+    from frontier_tx.switch.streams import StreamEnd
+
+
+class Kind(Enum):
+    """Which listener a connection came in by."""
+
+    EDGE = "edge"
+    SERVICE = "service"
+
+
+class Link(Protocol):
+    """What the switch wants of the transport of a leg."""
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait because the peer does not take them."""
+
+    def pause_reading(self) -> None:
+        """Take no more from this peer until as many ``resume_reading``."""
+
+    def resume_reading(self) -> None:
+        """Undo one ``pause_reading``."""
+
+    def close(self) -> None:
+        """Say goodbye in order, in bounded time."""
+
+    def abort(self, reason: str) -> None:
+        """End the connection at once."""
+
+
+class Leg:
+    """One accepted connection and everything the switch holds for it.
+
+    :param address: remote ``host:port`` as text.
+    :param since: Unix seconds of its coming.
+    """
+
+    __slots__ = (
+        "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
+        "methods", "pending", "asked", "streams", "opening", "deaf", "online", "congesting", "host_number",
+    )  # fmt: skip
+
+    def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
+        self.kind = kind
+        self.is_edge = kind is Kind.EDGE
+        self.connection = connection
+        self.link = link
+        self.id = 0
+        #: The id as eight bytes: what goes behind ``custom`` towards services.
+        self.tail = b""
+        self.name = ""
+        self.topics: tuple[str, ...] = ()
+        self.meta = b""
+        self.network = "tcp"
+        self.address = address
+        self.since = since
+        #: When each method was registered, in Unix seconds.
+        self.methods: dict[bytes, float] = {}
+        #: What this leg has to answer, by the packet id that it got.
+        self.pending: dict[int, Pending] = {}
+        #: What this leg waits for, by its own packet id (or a negative number where that id is taken twice).
+        self.asked: dict[int, Pending] = {}
+        self.streams: dict[int, StreamEnd] = {}
+        #: Streams being opened towards this leg: negotiate id -> who asked.
+        self.opening: dict[int, StreamEnd] = {}
+        #: Whether the peer gave up session 1: nothing reaches it any more, but it is still connected.
+        self.deaf = False
+        self.online = False
+        #: Legs that are not read from because this one does not take what they send it.
+        self.congesting: set[Leg] = set()
+        self.host_number = 0
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"<{self.kind.value} {self.id}{name} {self.address}>"

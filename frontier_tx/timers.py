@@ -1,0 +1,142 @@
+"""One coarse timer for a whole process: a wheel of slots, and what drives it from a Twisted clock.
+
+A call under way, a connection and a stream each have at most one time at which something is due. Setting, moving and
+dropping that time costs a dictionary operation, not a ``callLater``.
+"""
+
+import heapq
+from math import ceil
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+#: Resolution in seconds: nothing fires early, and at most this much late (plus the load of the moment).
+RESOLUTION = 0.01
+#: How many items fire in one turn of the reactor; the rest fire in the next.
+BATCH = 1000
+
+log = Logger()
+
+
+class Timed(Protocol):
+    """Something that can be due."""
+
+    #: The slot it sits in; 0 when it is not scheduled. Kept by the wheel.
+    tick: int
+
+    def fire(self, now: float) -> None:
+        """Its time has come."""
+
+
+class Wheel:
+    """Slots of things that become due, without any clock of its own."""
+
+    def __init__(self, resolution: float = RESOLUTION) -> None:
+        self._resolution = resolution
+        self._slots: dict[int, dict[Timed, None]] = {}
+        self._order: list[int] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def schedule(self, item: Timed, when: float) -> None:
+        """Let ``item`` be due at ``when`` (seconds) and at no other time."""
+        if item.tick:
+            self.cancel(item)
+        tick = ceil(when / self._resolution)
+        slot = self._slots.get(tick)
+        if slot is None:
+            slot = self._slots[tick] = {}
+            heapq.heappush(self._order, tick)
+        slot[item] = None
+        item.tick = tick
+        self._size += 1
+
+    def cancel(self, item: Timed) -> None:
+        """Let ``item`` never be due; harmless when it is not scheduled."""
+        tick, item.tick = item.tick, 0
+        if tick:
+            del self._slots[tick][item]
+            self._size -= 1
+
+    def next_due(self) -> float | None:
+        """The time of the earliest slot that holds anything, or None."""
+        while self._order and not self._slots[self._order[0]]:
+            del self._slots[heapq.heappop(self._order)]
+        return self._order[0] * self._resolution if self._order else None
+
+    def take(self, now: float, at_most: int = BATCH) -> list[Timed]:
+        """Remove and return what is due, earliest first."""
+        taken: list[Timed] = []
+        while self._order and self._order[0] * self._resolution <= now and len(taken) < at_most:
+            slot = self._slots[self._order[0]]
+            while slot and len(taken) < at_most:
+                item = next(iter(slot))
+                del slot[item]
+                item.tick = 0
+                taken.append(item)
+            if not slot:
+                del self._slots[heapq.heappop(self._order)]
+        self._size -= len(taken)
+        return taken
+
+
+class Alarms:
+    """A wheel driven by a clock, with one ``callLater`` at a time."""
+
+    def __init__(self, clock: IReactorTime, resolution: float = RESOLUTION) -> None:
+        self._clock = clock
+        self._wheel = Wheel(resolution)
+        self._call: IDelayedCall | None = None
+        self._call_at = 0.0
+        self._firing = False
+
+    def __len__(self) -> int:
+        return len(self._wheel)
+
+    def now(self) -> float:
+        """Seconds of the clock."""
+        return float(self._clock.seconds())
+
+    def schedule(self, item: Timed, when: float) -> None:
+        """See Wheel.schedule."""
+        self._wheel.schedule(item, when)
+        if not self._firing and (self._call is None or when < self._call_at):
+            self._arm()
+
+    def cancel(self, item: Timed) -> None:
+        """See Wheel.cancel."""
+        self._wheel.cancel(item)
+
+    def stop(self) -> None:
+        """Forget the pending ``callLater``; a later ``schedule`` starts anew."""
+        if self._call is not None and self._call.active():
+            self._call.cancel()
+        self._call = None
+
+    def _arm(self) -> None:
+        due = self._wheel.next_due()
+        if self._call is not None and self._call.active():
+            if due is not None and due == self._call_at:
+                return
+            self._call.cancel()
+        self._call = None
+        if due is not None:
+            self._call_at = due
+            self._call = self._clock.callLater(max(0.0, due - self.now()), self._fire)
+
+    def _fire(self) -> None:
+        self._call = None
+        now = self.now()
+        self._firing = True
+        try:
+            for item in self._wheel.take(now):
+                try:
+                    item.fire(now)
+                except Exception:
+                    log.failure("a timer of {item!r} failed", item=item)
+        finally:
+            self._firing = False
+            self._arm()

@@ -1,0 +1,462 @@
+"""The connection layer: handshake, liveness and goodbye of one connection, sans-IO, either end.
+
+Bytes and times go in; application frames and events come out of ``receive`` and ``advance``; frames to
+send collect in ``outbox``. See docs/protocol.md, "Connections".
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from frontier_tx.wire import frame as f
+from frontier_tx.wire.body import EMPTY_OBJECT, ConnData, decode_conn, encode_data
+from frontier_tx.wire.errors import IllegalState, MultiplexerClosed, ProtocolError
+from frontier_tx.wire.events import (
+    Closed,
+    Closing,
+    ConnAccepted,
+    ConnReceived,
+    ConnRefused,
+    Event,
+    HeartbeatReceived,
+    SessionRequested,
+)
+from frontier_tx.wire.farewell import Farewell
+from frontier_tx.wire.ids import id_counter
+from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
+from frontier_tx.wire.sessions import Session, SessionTable
+
+NEVER = float("inf")
+_OF_APPLICATION = f.OF_APPLICATION
+
+Told = f.Frame | Event
+
+
+class Role(Enum):
+    """Who dialled is the client."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class State(Enum):
+    """Where a connection stands; closing stands in its ``farewell``."""
+
+    INIT = "init"
+    CONN_SENT = "conn_sent"
+    CONN_RECEIVED = "conn_received"
+    CONNECTED = "connected"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection may cost. Times are seconds, sizes bytes."""
+
+    #: Largest body taken from a peer that said nothing about sizes.
+    frame_bytes: int = f.DEFAULT_BODY_LIMIT
+    #: Largest body taken before the handshake is done.
+    handshake_bytes: int = 1_048_576
+    #: Largest body taken from a peer that declared that it takes as much itself.
+    peer_frame_bytes: int = 16_777_216
+    handshake_seconds: float = 10.0
+    #: A peer that is in the middle of a frame must send ``stall_bytes`` within this time.
+    frame_stall_seconds: float = 20.0
+    stall_bytes: int = 4096
+    open_seconds: float = 30.0
+    dismiss_seconds: float = 30.0
+    #: How long a goodbye of the whole connection may take.
+    close_seconds: float = 5.0
+    hold_seconds: float = 0.015
+    sessions: int = 100_000
+
+
+class Connection:
+    """One end of a connection.
+
+    :param wake: called with the connection when ``outbox`` gets its first frame.
+    :param alarm: called with the connection when ``advance`` is wanted earlier than promised; see ``due``.
+    """
+
+    __slots__ = (
+        "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
+        "heartbeat_interval", "last_heard", "farewell", "sessions", "reader", "due", "ids", "context",
+        "_wake", "_on_alarm", "_handshake_at", "_heartbeat_at", "_unanswered", "_give_up_at", "_stall_at",
+        "_stall_left", "_conn_packet_id", "_dismissing",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        role: Role,
+        now: float,
+        limits: Limits | None = None,
+        *,
+        ids: Iterator[int] | None = None,
+        wake: Callable[["Connection"], None] | None = None,
+        alarm: Callable[["Connection"], None] | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self.role = role
+        self.limits = limits
+        self.state = State.INIT
+        self.client_id = 0
+        self.meta = b""
+        self.outbox: list[bytes] = []
+        self.outbox_bytes = 0
+        #: Largest body that the peer takes.
+        self.peer_frame_bytes = f.DEFAULT_BODY_LIMIT
+        self.heartbeat_interval = 20.0
+        self.last_heard = now
+        self.farewell = Farewell()
+        self.ids = ids if ids is not None else id_counter()
+        #: For the owner; the connection does not look at it.
+        self.context: object = None
+        self._wake = wake or _ignore
+        self._on_alarm = alarm or _ignore
+        self.due = NEVER
+        self.sessions = SessionTable(
+            is_server=role is Role.SERVER,
+            write=self.write,
+            ids=self.ids,
+            alarm=self._alarm,
+            limit=limits.sessions,
+            open_seconds=limits.open_seconds,
+            dismiss_seconds=limits.dismiss_seconds,
+            hold_seconds=limits.hold_seconds,
+        )
+        self.reader = f.FrameReader(limits.handshake_bytes)
+        self._handshake_at = now + limits.handshake_seconds
+        self._heartbeat_at = NEVER
+        self._unanswered = 0
+        self._give_up_at = NEVER
+        self._stall_at = NEVER
+        self._stall_left = 0
+        self._conn_packet_id = 0
+        self._dismissing = False
+        self._alarm(self._handshake_at)
+
+    # -- output -------------------------------------------------------------------------------------------
+
+    def write(self, frame: bytes) -> None:
+        """Queue a finished frame."""
+        if not self.outbox:
+            self._wake(self)
+        self.outbox.append(frame)
+        self.outbox_bytes += len(frame)
+
+    def take_output(self) -> bytes:
+        """Return all that is to be sent, and forget it."""
+        data = b"".join(self.outbox)
+        self.outbox.clear()
+        self.outbox_bytes = 0
+        return data
+
+    @property
+    def connected(self) -> bool:
+        """Whether application frames may travel."""
+        return self.state is State.CONNECTED
+
+    def fits(self, body_bytes: int) -> bool:
+        """Whether the peer takes a body of this size (session id included)."""
+        return body_bytes <= self.peer_frame_bytes
+
+    # -- handshake ----------------------------------------------------------------------------------------
+
+    def connect(self, meta: bytes = b"", wanted_id: int = 0, frame_limit: int = 0) -> None:
+        """Client: introduce yourself. Nothing else may be sent before the answer.
+
+        :param frame_limit: largest body this end takes; 0 declares nothing.
+        """
+        self.meta = meta
+        self.state = State.CONN_SENT
+        self._conn_packet_id = next(self.ids)
+        fixed = CONN_FIXED.pack(ACQUIRE_CLIENT_ID | 1 << 4, 0, wanted_id)
+        data = encode_data(ConnData(meta=meta, frame_limit=frame_limit))
+        self.reader.limit = max(frame_limit, self.limits.frame_bytes)
+        self.write(f.pack(f.CONN, self._conn_packet_id, fixed + data))
+
+    def accept(self, client_id: int, now: float) -> None:
+        """Server: let the client in under this id. The ConnAck is the first frame that it gets."""
+        self.client_id = client_id
+        self.state = State.CONNECTED
+        self.last_heard = now
+        declared = self.reader.limit if self.reader.limit > self.limits.frame_bytes else 0
+        data = encode_data(ConnData(frame_limit=declared))
+        self.write(f.pack(f.CONN_ACK, self._conn_packet_id, CONN_ACK_FIXED.pack(0, client_id) + data))
+        self.sessions.start()
+        self._handshake_at = NEVER
+        self._alarm(now + 2 * self.heartbeat_interval)
+
+    def refuse(self, error: str, now: float, client_id: int = 0) -> list[Told]:
+        """Server: turn the client away with this text, and close."""
+        data = encode_data(ConnData(error=error or "refused"))
+        self.write(f.pack(f.CONN_ACK, self._conn_packet_id, CONN_ACK_FIXED.pack(1, client_id) + data))
+        self._handshake_at = NEVER
+        return self._say_goodbye(now)
+
+    # -- sessions -----------------------------------------------------------------------------------------
+
+    def open_session(self, meta: bytes, peer: str, now: float) -> int:
+        """Ask for a session; SessionOpened or SessionFailed will carry the returned negotiate id.
+
+        :raises MultiplexerClosed: the connection is not up.
+        :raises TooManyPending: it has as many sessions as it may have.
+        """
+        if self.state is not State.CONNECTED:
+            raise MultiplexerClosed
+        return self.sessions.open(meta, peer, now)
+
+    def accept_session(self, request: SessionRequested, now: float) -> Session:
+        """Open the session that the peer asked for."""
+        return self.sessions.accept(request, now)
+
+    def refuse_session(self, request: SessionRequested, now: float) -> None:
+        """Open the session and dismiss it at once: the way of this protocol to say no."""
+        self.sessions.dismiss(self.sessions.accept(request, now), now)
+
+    def dismiss(self, session: Session, now: float) -> None:
+        """Begin to close a session."""
+        self.sessions.dismiss(session, now)
+
+    # -- goodbye ------------------------------------------------------------------------------------------
+
+    def close(self, now: float) -> list[Told]:
+        """Close in order: dismiss every session, then the connection. Bounded by ``close_seconds``."""
+        if self.state is State.CLOSED or self._dismissing or self.farewell.begun:
+            return []
+        if self.state is not State.CONNECTED:
+            return self._fail("closed before the handshake was done")
+        self._dismissing = True
+        for session in list(self.sessions.live.values()):
+            self.sessions.release(session)
+            self.sessions.dismiss(session, now)
+        self._set_give_up(now)
+        return self._proceed_to_goodbye(now)
+
+    def _proceed_to_goodbye(self, now: float) -> list[Told]:
+        if self._dismissing and not self.sessions.live and not self.farewell.said:
+            return self._say_goodbye(now)
+        return []
+
+    def _say_goodbye(self, now: float) -> list[Told]:
+        told: list[Told] = [] if self.farewell.begun else [Closing()]
+        if self.farewell.say():
+            self.write(f.pack(f.DIS_CONN, next(self.ids)))
+            self._set_give_up(now)
+        self.state = State.CLOSING
+        return told
+
+    def _set_give_up(self, now: float) -> None:
+        self._give_up_at = now + self.limits.close_seconds
+        self._alarm(self._give_up_at)
+
+    def _fail(self, reason: str) -> list[Told]:
+        if self.state is State.CLOSED:
+            return []
+        self.state = State.CLOSED
+        self.due = NEVER
+        return [Closed(reason)]
+
+    def lost(self) -> list[Session]:
+        """The transport is gone: forget everything, and return the sessions that were live."""
+        self.state = State.CLOSED
+        self.due = NEVER
+        self.outbox.clear()
+        self.outbox_bytes = 0
+        return self.sessions.clear()
+
+    # -- input --------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> list[Told]:
+        """Take received bytes. After a Closed nothing more is told."""
+        if self.state is State.CLOSED:
+            return []
+        self.last_heard = now
+        reader = self.reader
+        told: list[Told] = []
+        live = self.sessions.live
+        try:
+            for frame in reader.feed(data):
+                if frame.type in _OF_APPLICATION:
+                    if self.state is State.CONNECTED:
+                        session = live.get(frame.session_id)
+                        if session is not None:
+                            if session.held is not None:
+                                self.sessions.release(session)
+                            told.append(frame)
+                else:
+                    told += self._control(frame, now)
+            if reader.failure is not None:
+                raise reader.failure
+        except ProtocolError as error:
+            return told + self._fail(str(error))
+        if reader.in_frame:
+            self._stall_left -= len(data)
+            if self._stall_at == NEVER or self._stall_left <= 0:
+                self._stall_left = self.limits.stall_bytes
+                self._stall_at = now + self.limits.frame_stall_seconds
+                self._alarm(self._stall_at)
+        else:
+            self._stall_at = NEVER
+        return told
+
+    def _control(self, frame: f.Frame, now: float) -> list[Told]:
+        handler = _CONTROL.get((self.role, self.state, frame.type))
+        return [] if handler is None else handler(self, frame, now)
+
+    def _got_conn(self, frame: f.Frame, now: float) -> list[Told]:
+        flags, _, wanted_id = CONN_FIXED.unpack_from(frame.body)
+        data = decode_conn(frame.body[CONN_FIXED.size :])
+        self.state = State.CONN_RECEIVED
+        self._handshake_at = NEVER
+        self._conn_packet_id = frame.packet_id
+        self.meta = data.meta
+        self.heartbeat_interval = float(heartbeat_seconds(flags >> 4 & 3))
+        self._declare(data.frame_limit)
+        return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta)]
+
+    def _declare(self, frame_limit: int) -> None:
+        self.reader.limit = self.limits.frame_bytes
+        if frame_limit > f.DEFAULT_BODY_LIMIT:
+            self.peer_frame_bytes = frame_limit
+            self.reader.limit = max(self.reader.limit, min(frame_limit, self.limits.peer_frame_bytes))
+
+    def _got_conn_ack(self, frame: f.Frame, now: float) -> list[Told]:
+        data = decode_conn(frame.body[CONN_ACK_FIXED.size :])
+        if frame.packet_id != self._conn_packet_id:
+            return []
+        _, self.client_id = CONN_ACK_FIXED.unpack_from(frame.body)
+        self._handshake_at = NEVER
+        if data.error:
+            return [ConnRefused(self.client_id, data.error), *self._say_goodbye(now)]
+        self.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
+        self.state = State.CONNECTED
+        self.sessions.start()
+        self._heartbeat_at = now + self.heartbeat_interval
+        self._alarm(self._heartbeat_at)
+        return [ConnAccepted(self.client_id)]
+
+    def _got_heartbeat(self, frame: f.Frame, now: float) -> list[Told]:
+        self.write(f.pack(f.HEARTBEAT_ACK, frame.packet_id))
+        return [HeartbeatReceived()]
+
+    def _got_heartbeat_ack(self, frame: f.Frame, now: float) -> list[Told]:
+        self._unanswered = 0
+        return []
+
+    def _got_session(self, frame: f.Frame, now: float) -> list[Told]:
+        return [*self.sessions.got_session(frame)]
+
+    def _got_session_ack(self, frame: f.Frame, now: float) -> list[Told]:
+        return [*self.sessions.got_ack(frame, now)]
+
+    def _got_dismiss(self, frame: f.Frame, now: float) -> list[Told]:
+        return [*self.sessions.got_dismiss(frame, now), *self._proceed_to_goodbye(now)]
+
+    def _got_dismiss_ack(self, frame: f.Frame, now: float) -> list[Told]:
+        return [*self.sessions.got_dismiss_ack(frame), *self._proceed_to_goodbye(now)]
+
+    def _got_goodbye(self, frame: f.Frame, now: float) -> list[Told]:
+        told: list[Told] = [] if self.farewell.begun else [Closing()]
+        self.farewell.hear()
+        self.write(f.pack(f.DIS_CONN_ACK, frame.packet_id, b"\0" + EMPTY_OBJECT))
+        told += self._say_goodbye(now)
+        return told + self._finish_if_done()
+
+    def _got_goodbye_ack(self, frame: f.Frame, now: float) -> list[Told]:
+        decode_conn(frame.body[1:])
+        self.farewell.got_ack()
+        return self._finish_if_done()
+
+    def _finish_if_done(self) -> list[Told]:
+        return self._fail("") if self.farewell.done else []
+
+    def _illegal(self, frame: f.Frame, now: float) -> list[Told]:
+        raise IllegalState(f"{f.FrameType(frame.type).name} while {self.state.value}")
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def _alarm(self, when: float) -> None:
+        if when < self.due:
+            self.due = when
+            self._on_alarm(self)
+
+    def advance(self, now: float) -> list[Told]:
+        """Do what is due at ``now``; afterwards ``due`` is when to come back."""
+        if self.state is State.CLOSED:
+            return []
+        told: list[Told] = [*self.sessions.advance(now), *self._proceed_to_goodbye(now)]
+        overdue = self._overdue(now)
+        if overdue:
+            return told + self._fail(overdue)
+        if self.state is State.CONNECTED:
+            told += self._liveness(now)
+        if self._dismissing and not self.farewell.said and self._give_up_at <= now:
+            told += self._say_goodbye(now)
+        elif self._give_up_at <= now:
+            return told + self._fail("goodbye was not answered")
+        self.due = min(
+            self._handshake_at, self._heartbeat_at, self._give_up_at, self._stall_at, self._watch_at(), self.sessions.due()
+        )  # fmt: skip
+        return told
+
+    def _overdue(self, now: float) -> str:
+        if self._handshake_at <= now:
+            return "timeout: no handshake"
+        if self._stall_at <= now and self.reader.in_frame:
+            return "timeout: the peer stopped in the middle of a frame"
+        if self._stall_at <= now:
+            self._stall_at = NEVER
+        return ""
+
+    def _watch_at(self) -> float:
+        if self.role is Role.SERVER and self.state is State.CONNECTED:
+            return self.last_heard + 2 * self.heartbeat_interval
+        return NEVER
+
+    def _liveness(self, now: float) -> list[Told]:
+        if self._watch_at() <= now:
+            return self._say_goodbye(now)
+        if self._heartbeat_at <= now:
+            if self._unanswered >= 2:
+                return self._fail("timeout: two heartbeats were not answered")
+            self._unanswered += 1
+            self._heartbeat_at = now + self.heartbeat_interval
+            self.write(f.pack(f.HEARTBEAT, next(self.ids)))
+        return []
+
+
+def _ignore(connection: Connection) -> None:
+    pass
+
+
+_Handler = Callable[[Connection, f.Frame, float], list[Told]]
+
+#: What to do with a frame that is not of the application layer; what is not listed is dropped.
+_CONTROL: dict[tuple[Role, State, int], _Handler] = {
+    (Role.SERVER, State.INIT, f.CONN): Connection._got_conn,
+    (Role.SERVER, State.INIT, f.DIS_CONN): Connection._illegal,
+    (Role.SERVER, State.INIT, f.DIS_CONN_ACK): Connection._illegal,
+    (Role.SERVER, State.CONN_RECEIVED, f.CONN): Connection._illegal,
+    (Role.SERVER, State.CONN_RECEIVED, f.DIS_CONN): Connection._illegal,
+    (Role.SERVER, State.CONN_RECEIVED, f.DIS_CONN_ACK): Connection._illegal,
+    (Role.SERVER, State.CONNECTED, f.CONN): Connection._illegal,
+    (Role.SERVER, State.CONNECTED, f.HEARTBEAT): Connection._got_heartbeat,
+    (Role.CLIENT, State.CONN_SENT, f.CONN_ACK): Connection._got_conn_ack,
+    (Role.CLIENT, State.CONN_SENT, f.HEARTBEAT_ACK): Connection._illegal,
+    (Role.CLIENT, State.CONN_SENT, f.DIS_CONN): Connection._got_goodbye,
+    (Role.CLIENT, State.CONN_SENT, f.DIS_CONN_ACK): Connection._illegal,
+    (Role.CLIENT, State.CONNECTED, f.CONN_ACK): Connection._illegal,
+    (Role.CLIENT, State.CONNECTED, f.HEARTBEAT_ACK): Connection._got_heartbeat_ack,
+}
+for _role in Role:
+    _CONTROL |= {
+        (_role, State.CONNECTED, f.SESSION): Connection._got_session,
+        (_role, State.CONNECTED, f.SESSION_ACK): Connection._got_session_ack,
+        (_role, State.CONNECTED, f.DISMISS): Connection._got_dismiss,
+        (_role, State.CONNECTED, f.DISMISS_ACK): Connection._got_dismiss_ack,
+        (_role, State.CONNECTED, f.DIS_CONN): Connection._got_goodbye,
+        (_role, State.CLOSING, f.DIS_CONN): Connection._got_goodbye,
+        (_role, State.CLOSING, f.DIS_CONN_ACK): Connection._got_goodbye_ack,
+    }

@@ -1,0 +1,54 @@
+"""Where output leaves: what many small frames cost is the system calls, so a turn's frames go out together.
+
+While received bytes are being worked on, connections that got something to send are only noted; when that is done,
+each of them writes once. Output that comes up outside such a turn (a timer, a caller's own code) is written in the next
+turn of the reactor.
+"""
+
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class Flushable(Protocol):
+    """Something with output to write."""
+
+    def flush(self) -> None:
+        """Write it, or as much of it as the transport takes."""
+
+
+class Outlet:
+    """Notes who has output, and lets everybody write at the end of a turn. One for a whole process."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: list[Flushable] = []
+        self._depth = 0
+        self._call: IDelayedCall | None = None
+
+    def note(self, who: Flushable) -> None:
+        """``who`` has output."""
+        self._waiting.append(who)
+        if not self._depth and self._call is None:
+            self._call = self._clock.callLater(0, self._late)
+
+    def enter(self) -> None:
+        """A turn begins."""
+        self._depth += 1
+
+    def leave(self) -> None:
+        """A turn ends: write."""
+        self._depth -= 1
+        if not self._depth:
+            self.flush()
+
+    def flush(self) -> None:
+        """Let everybody write who has something."""
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for who in waiting:
+                who.flush()
+
+    def _late(self) -> None:
+        self._call = None
+        self.flush()

@@ -1,0 +1,275 @@
+"""Twisted's edge of a connection: a Protocol that feeds a ``Connection`` and writes what it has to say.
+
+Subclass it for an end of your own: ``frame_received`` and ``event_received`` are where traffic arrives. The servers'
+and the clients' protocols are subclasses of this one; nothing in it knows of edges or services.
+"""
+
+from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, Told
+from frontier_tx.wire.events import Closed, Event
+from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.outlet import Outlet
+
+#: At most this much is handed to a transport at a time, so that progress of a slow peer can be seen.
+CHUNK = 131_072
+
+
+@implementer(IPullProducer, IPushProducer)
+class WireProtocol(Protocol):
+    """One connection of this wire.
+
+    :param role: which end this is.
+    :param alarms: the process's timer.
+    :param outlet: the process's outlet.
+    :param limits: what the connection may cost.
+    :param write_stall_seconds: a peer that takes nothing for so long, while there is something for it, is dropped.
+    """
+
+    log = Logger()
+    #: The slot of the process's timer that the connection sits in (``timers.Timed``).
+    tick = 0
+
+    def __init__(
+        self,
+        role: Role,
+        alarms: Alarms,
+        outlet: Outlet,
+        limits: Limits | None = None,
+        write_stall_seconds: float = 30.0,
+    ) -> None:
+        self.alarms = alarms
+        self.outlet = outlet
+        self._write_stall_seconds = write_stall_seconds
+        self._armed_for = NEVER
+        self._idle = True
+        self._direct = False
+        self._backlog: memoryview | None = None
+        self._blocked_since = 0.0
+        self._pauses = 0
+        self._gone = False
+        #: Why this end closed the connection; empty where it did not, or did so in order.
+        self.close_reason = ""
+        self.connection = Connection(
+            role, alarms.now(), limits, wake=self._has_output, alarm=self._set_alarm
+        )
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def connection_ready(self) -> None:
+        """The transport is there; a client introduces itself now."""
+
+    def frame_received(self, frame: Frame) -> None:
+        """An application frame of a live session came."""
+
+    def event_received(self, event: Event) -> None:
+        """Something happened on the connection or the session layer."""
+
+    def connection_gone(self, reason: str) -> None:
+        """The connection is over; called once. ``reason`` is empty after an orderly goodbye."""
+
+    # -- input --------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        assert transport is not None
+        if isinstance(transport, TCPConnection):
+            # A pull producer is told each time everything was sent; then this end may write to the
+            # socket itself, without two rounds through the reactor for each write.
+            self._direct = True
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+            transport.registerProducer(self, False)
+        elif hasattr(transport, "registerProducer"):
+            transport.registerProducer(self, True)
+        self.connection_ready()
+
+    def dataReceived(self, data: bytes) -> None:
+        outlet = self.outlet
+        outlet.enter()
+        try:
+            self._tell(self.connection.receive(data, self.alarms.now()))
+        finally:
+            outlet.leave()
+
+    def _tell(self, told: list[Told]) -> None:
+        try:
+            for item in told:
+                if type(item) is Frame:
+                    self.frame_received(item)
+                else:
+                    self._tell_event(item)  # type: ignore[arg-type]
+        except Exception:
+            self.log.failure("a frame could not be worked on; its connection is closed")
+            self.abort("internal error")
+
+    def _tell_event(self, event: Event) -> None:
+        self.event_received(event)
+        if isinstance(event, Closed):
+            self._finish(event.reason)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end(self.close_reason or _loss_text(reason))
+
+    def _end(self, reason: str) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self.alarms.cancel(self)
+        self.outlet.enter()
+        try:
+            self.connection_gone(reason)
+            self.connection.lost()
+        finally:
+            self.outlet.leave()
+
+    # -- closing ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Say goodbye in order; the connection ends by itself, within ``limits.close_seconds``."""
+        self.outlet.enter()
+        try:
+            self._tell(self.connection.close(self.alarms.now()))
+        finally:
+            self.outlet.leave()
+
+    def abort(self, reason: str) -> None:
+        """End the connection at once."""
+        if not self._gone:
+            self.close_reason = reason
+            transport = self.transport
+            self._end(reason)
+            if transport is not None:
+                getattr(transport, "abortConnection", transport.loseConnection)()
+
+    def _finish(self, reason: str) -> None:
+        """The connection machine is done: write what is left and close."""
+        self.close_reason = reason
+        if reason and self.connection.outbox_bytes > CHUNK:
+            self.abort(reason)
+            return
+        self.flush()
+        if not self._idle:
+            self.abort(reason)
+            return
+        transport = self.transport
+        self._end(reason)
+        if transport is not None:
+            if hasattr(transport, "unregisterProducer"):
+                transport.unregisterProducer()
+            transport.loseConnection()
+
+    # -- output -------------------------------------------------------------------------------------------
+
+    def _has_output(self, connection: Connection) -> None:
+        self.outlet.note(self)
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here because the peer does not take them."""
+        return self.connection.outbox_bytes + (len(self._backlog) if self._backlog is not None else 0)
+
+    def flush(self) -> None:
+        """Write what there is, as far as the transport takes it."""
+        while self._idle and not self._gone:
+            chunk = self._next_chunk()
+            if not chunk:
+                return
+            self._write(chunk)
+
+    def _next_chunk(self) -> bytes:
+        if self._backlog is None:
+            data = self.connection.take_output()
+            if len(data) <= CHUNK:
+                return data
+            self._backlog = memoryview(data)
+        chunk = bytes(self._backlog[:CHUNK])
+        self._backlog = self._backlog[CHUNK:] if len(self._backlog) > CHUNK else None
+        return chunk
+
+    def _write(self, data: bytes) -> None:
+        transport = self.transport
+        if self._direct:
+            assert isinstance(transport, TCPConnection)
+            sent = transport.writeSomeData(data) if transport.connected else len(data)
+            if sent == len(data):
+                return
+            self._idle = False
+            # A failed send is tried again by the reactor, which then reports the loss in the usual way.
+            transport.write(data[sent:] if isinstance(sent, int) else data)
+        elif transport is not None:
+            transport.write(data)
+        if not self._idle:
+            self._blocked_since = self.alarms.now()
+            self._set_alarm(self.connection)
+
+    def resumeProducing(self) -> None:
+        """The transport sent everything."""
+        if self._idle:
+            return
+        self._idle = True
+        self.flush()
+        if self._idle:
+            self.unblocked()
+
+    def pauseProducing(self) -> None:
+        """The transport is full."""
+        self._idle = False
+        self._blocked_since = self.alarms.now()
+        self._set_alarm(self.connection)
+
+    def stopProducing(self) -> None:
+        """The transport is going away; ``connectionLost`` follows."""
+
+    def unblocked(self) -> None:
+        """Everything was sent after a time in which the peer did not take it."""
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Take no more bytes from the peer until as many ``resume_reading`` came."""
+        self._pauses += 1
+        if self._pauses == 1 and self.transport is not None and not self._gone:
+            self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Undo one ``pause_reading``."""
+        self._pauses -= 1
+        if not self._pauses and self.transport is not None and not self._gone:
+            self.transport.resumeProducing()
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def _set_alarm(self, connection: Connection) -> None:
+        due = connection.due
+        if not self._idle:
+            due = min(due, self._blocked_since + self._write_stall_seconds)
+        # An alarm that comes too early is set again when it fires: cheaper than moving it at each change.
+        if due != NEVER and not self._gone and not (self.tick and self._armed_for <= due):
+            self._armed_for = due
+            self.alarms.schedule(self, due)
+
+    def fire(self, now: float) -> None:
+        """The process's timer: something is due on this connection."""
+        self.outlet.enter()
+        try:
+            if not self._idle and self._blocked_since + self._write_stall_seconds <= now:
+                self.abort("timeout: the peer does not take what is sent to it")
+            elif self.connection.state is not State.CLOSED:
+                if self.connection.due <= now:
+                    self._tell(self.connection.advance(now))
+                self._set_alarm(self.connection)
+        finally:
+            self.outlet.leave()
+
+
+def _loss_text(reason: Failure) -> str:
+    if reason.check(type(connectionDone.value)):
+        return "the peer closed the connection"
+    return reason.getErrorMessage()

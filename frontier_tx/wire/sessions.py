@@ -1,0 +1,281 @@
+"""The session layer: opening, routing to and dismissing the sessions of one connection, sans-IO.
+
+See docs/protocol.md, "Sessions". Session 1 is there from the start and is never negotiated.
+"""
+
+from collections.abc import Callable, Iterator
+
+from frontier_tx.wire import frame as f
+from frontier_tx.wire.body import EMPTY_OBJECT, SessionData, decode_session, encode_data
+from frontier_tx.wire.errors import TooManyPending
+from frontier_tx.wire.events import (
+    Event,
+    SessionDismissed,
+    SessionEnded,
+    SessionFailed,
+    SessionOpened,
+    SessionRequested,
+)
+from frontier_tx.wire.farewell import Farewell
+from frontier_tx.wire.ids import DEFAULT_SESSION, NO_ID
+from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, SESSION_ACK_FIXED, SESSION_FIXED
+
+#: How many openings that timed out are remembered, so that a late acknowledgement can be dismissed.
+REMEMBERED_EXPIRED = 64
+
+
+class Session:
+    """One session. ``meta`` and ``peer`` are the opener's; ``opened_here`` tells which side that was."""
+
+    __slots__ = ("id", "meta", "peer", "opened_here", "farewell", "held", "held_bytes", "release_at", "give_up_at")
+
+    def __init__(self, session_id: int, meta: bytes = b"", peer: str = "", opened_here: bool = False) -> None:
+        self.id = session_id
+        self.meta = meta
+        self.peer = peer
+        self.opened_here = opened_here
+        self.farewell = Farewell()
+        #: Frames that wait until the opener is ready for them; None once it is.
+        self.held: list[bytes] | None = None
+        self.held_bytes = 0
+        self.release_at = 0.0
+        self.give_up_at = 0.0
+
+    @property
+    def writable(self) -> bool:
+        """Whether something sent now can still be of use to the peer."""
+        return not self.farewell.begun
+
+
+class Opening:
+    """A session that was asked for and not yet answered."""
+
+    __slots__ = ("packet_id", "meta", "peer", "give_up_at")
+
+    def __init__(self, packet_id: int, meta: bytes, peer: str, give_up_at: float) -> None:
+        self.packet_id = packet_id
+        self.meta = meta
+        self.peer = peer
+        self.give_up_at = give_up_at
+
+
+class SessionTable:
+    """All sessions of a connection, and those that are being opened.
+
+    :param is_server: the server chooses session ids, and holds back its first frames on a session that the
+        client opened until the client has spoken or ``hold_seconds`` have passed: clients of the other
+        implementation lose what comes right behind the acknowledgement.
+    :param write: takes a finished frame.
+    :param ids: the connection's ids, for packets and sessions.
+    :param alarm: told the time at which ``advance`` has something to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        is_server: bool,
+        write: Callable[[bytes], None],
+        ids: Iterator[int],
+        alarm: Callable[[float], None],
+        limit: int,
+        open_seconds: float,
+        dismiss_seconds: float,
+        hold_seconds: float,
+    ) -> None:
+        self._is_server = is_server
+        self._write = write
+        self._ids = ids
+        self._alarm = alarm
+        self._limit = limit
+        self._open_seconds = open_seconds
+        self._dismiss_seconds = dismiss_seconds
+        self._hold_seconds = hold_seconds
+        self.live: dict[int, Session] = {}
+        self.opening: dict[int, Opening] = {}
+        self._expired: dict[int, int] = {}
+        self._waiting = 0
+        self._timed: dict[int, Session] = {}
+
+    def start(self) -> None:
+        """The handshake is done: session 1 exists."""
+        self.live[DEFAULT_SESSION] = Session(DEFAULT_SESSION)
+
+    # -- opening ------------------------------------------------------------------------------------------
+
+    def open(self, meta: bytes, peer: str, now: float) -> int:
+        """Ask the peer for a session; return the negotiate id that the outcome will carry.
+
+        :raises TooManyPending: the connection has as many sessions as it may have.
+        """
+        if len(self.live) + len(self.opening) >= self._limit:
+            raise TooManyPending
+        negotiate_id = self._fresh_id()
+        packet_id = next(self._ids)
+        self.opening[negotiate_id] = Opening(packet_id, meta, peer, now + self._open_seconds)
+        flags = 0 if self._is_server else ACQUIRE_SESSION_ID
+        fixed = SESSION_FIXED.pack(0, flags, negotiate_id)
+        self._write(f.pack(f.SESSION, packet_id, fixed + encode_data(SessionData(meta=meta, peer=peer))))
+        self._alarm(now + self._open_seconds)
+        return negotiate_id
+
+    def got_session(self, frame: f.Frame) -> list[Event]:
+        """The peer asks for a session."""
+        _, flags, negotiate_id = SESSION_FIXED.unpack_from(frame.body)
+        data = decode_session(frame.body[SESSION_FIXED.size :])
+        acquire = bool(flags & ACQUIRE_SESSION_ID)
+        if len(self.live) + self._waiting >= self._limit:
+            self._answer(frame.packet_id, negotiate_id, NO_ID, str(TooManyPending()))
+        elif not acquire and (negotiate_id in (NO_ID, DEFAULT_SESSION) or negotiate_id in self.live):
+            self._answer(frame.packet_id, negotiate_id, NO_ID, "session id in use")
+        else:
+            self._waiting += 1
+            return [SessionRequested(frame.packet_id, negotiate_id, acquire, data.meta, data.peer)]
+        return []
+
+    def accept(self, request: SessionRequested, now: float) -> Session:
+        """Open the session that the peer asked for, and tell it so."""
+        self._waiting -= 1
+        taken = request.negotiate_id in self.live
+        session_id = self._fresh_id() if request.acquire or taken else request.negotiate_id
+        session = Session(session_id, request.meta, request.peer)
+        self.live[session_id] = session
+        self._answer(request.packet_id, request.negotiate_id, session_id)
+        if self._is_server:
+            session.held = []
+            session.release_at = now + self._hold_seconds
+            self._timed[session_id] = session
+            self._alarm(session.release_at)
+        return session
+
+    def _answer(self, packet_id: int, negotiate_id: int, session_id: int, error: str = "") -> None:
+        fixed = SESSION_ACK_FIXED.pack(0, negotiate_id, session_id)
+        self._write(f.pack(f.SESSION_ACK, packet_id, fixed + encode_data(SessionData(error=error))))
+
+    def got_ack(self, frame: f.Frame, now: float) -> list[Event]:
+        """The peer answers an opening."""
+        _, negotiate_id, session_id = SESSION_ACK_FIXED.unpack_from(frame.body)
+        data = decode_session(frame.body[SESSION_ACK_FIXED.size :])
+        opening = self.opening.get(negotiate_id)
+        if opening is None or opening.packet_id != frame.packet_id:
+            if self._expired.get(negotiate_id) == frame.packet_id and not data.error:
+                del self._expired[negotiate_id]
+                self._write(f.pack_of_session(f.DISMISS, next(self._ids), session_id, EMPTY_OBJECT))
+            return []
+        del self.opening[negotiate_id]
+        if data.error:
+            return [SessionFailed(negotiate_id, data.error)]
+        if session_id in (NO_ID, DEFAULT_SESSION) or session_id in self.live:
+            return [SessionFailed(negotiate_id, "session id in use")]
+        session = Session(session_id, opening.meta, opening.peer, opened_here=True)
+        self.live[session_id] = session
+        return [SessionOpened(negotiate_id, session)]
+
+    def _fresh_id(self) -> int:
+        while True:
+            made = next(self._ids)
+            if made not in self.live and made not in self.opening:
+                return made
+
+    # -- sending and closing ------------------------------------------------------------------------------
+
+    def write(self, session: Session, frame: bytes) -> None:
+        """Send a frame of the session, or hold it until the opener is ready for it."""
+        if session.held is None:
+            self._write(frame)
+        else:
+            session.held.append(frame)
+            session.held_bytes += len(frame)
+
+    def release(self, session: Session) -> None:
+        """The opener is ready: send what was held."""
+        held, session.held, session.held_bytes = session.held, None, 0
+        for frame in held or ():
+            self._write(frame)
+
+    def dismiss(self, session: Session, now: float) -> None:
+        """Begin to close a session; what was sent before goes out first."""
+        if session.farewell.say():
+            packet_id = next(self._ids)
+            self.write(session, f.pack_of_session(f.DISMISS, packet_id, session.id, EMPTY_OBJECT))
+            session.give_up_at = now + self._dismiss_seconds
+            self._timed[session.id] = session
+            self._alarm(session.give_up_at)
+
+    def got_dismiss(self, frame: f.Frame, now: float) -> list[Event]:
+        """The peer closes a session: acknowledge, and say goodbye from here too."""
+        decode_session(frame.body)
+        session = self.live.get(frame.session_id)
+        if session is None:
+            return []
+        if session.held is not None:
+            self.release(session)
+        self._write(f.pack_of_session(f.DISMISS_ACK, frame.packet_id, session.id, EMPTY_OBJECT))
+        events: list[Event] = [] if session.farewell.begun else [SessionDismissed(session)]
+        session.farewell.hear()
+        self.dismiss(session, now)
+        return events + self._ended(session)
+
+    def got_dismiss_ack(self, frame: f.Frame) -> list[Event]:
+        """The peer acknowledges our goodbye."""
+        decode_session(frame.body)
+        session = self.live.get(frame.session_id)
+        if session is None:
+            return []
+        session.farewell.got_ack()
+        return self._ended(session)
+
+    def _ended(self, session: Session) -> list[Event]:
+        if not session.farewell.done:
+            return []
+        self._forget(session)
+        return [SessionEnded(session)]
+
+    def _forget(self, session: Session) -> None:
+        del self.live[session.id]
+        self._timed.pop(session.id, None)
+
+    def clear(self) -> list[Session]:
+        """The connection is gone: forget everything, and return the sessions that were live."""
+        sessions = list(self.live.values())
+        for table in (self.live, self.opening, self._expired, self._timed):
+            table.clear()
+        self._waiting = 0
+        return sessions
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> list[Event]:
+        """Release what was held long enough, and give up what took too long."""
+        events: list[Event] = []
+        for session in list(self._timed.values()):
+            if session.held is not None and session.release_at <= now:
+                self.release(session)
+            if session.farewell.said:
+                if session.give_up_at <= now:
+                    self._forget(session)
+                    events.append(SessionEnded(session))
+            elif session.held is None:
+                del self._timed[session.id]
+        while self.opening:
+            negotiate_id = next(iter(self.opening))
+            if self.opening[negotiate_id].give_up_at > now:
+                break
+            self._expired[negotiate_id] = self.opening.pop(negotiate_id).packet_id
+            if len(self._expired) > REMEMBERED_EXPIRED:
+                del self._expired[next(iter(self._expired))]
+            events.append(SessionFailed(negotiate_id, "timeout"))
+        return events
+
+    def due(self) -> float:
+        """When ``advance`` has something to do next."""
+        soonest = float("inf")
+        for session in self._timed.values():
+            if session.held is not None:
+                soonest = min(soonest, session.release_at)
+            if session.farewell.said:
+                soonest = min(soonest, session.give_up_at)
+        for opening in self.opening.values():
+            return min(soonest, opening.give_up_at)
+        return soonest
+
+
