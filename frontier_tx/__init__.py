@@ -1,0 +1,3 @@
+"""Frontier on Twisted: the gateway, its wire layer and its clients."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Frontlas on Twisted: the registry of a cluster of Frontiers."""
