@@ -8,8 +8,8 @@ class FrontierError(Exception):
 class ConfigError(FrontierError):
     """A configuration that cannot be used.
 
-    ``problems`` holds one finished line of text per mistake, so that a file with three of them is mended in one go;
-    ``str()`` joins them with line ends.
+    ``problems`` holds one finished line of text per mistake, so that a file with three of them is mended in one
+    go; ``str()`` joins them with line ends.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -18,7 +18,7 @@ class ConfigError(FrontierError):
 
     @classmethod
     def at(cls, path: str, value: object, allowed: str) -> "ConfigError":
-        """One problem: the dotted key ``path``, the ``value`` found there, and what is ``allowed`` in its place."""
+        """One problem: the dotted key ``path``, the ``value`` found there, and what is ``allowed`` instead."""
         shown = repr(value)
         if len(shown) > 80:
             shown = f"{shown[:80]}…"
