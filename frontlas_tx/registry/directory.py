@@ -1,0 +1,134 @@
+"""The directory of Frontiers: one entry per identity, and the rules of its lease.
+
+The same rules run in two places, here and in the scripts of the Redis implementation; times are milliseconds
+of the store's clock so that several Frontlas with differing clocks agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from frontlas_tx.registry.records import Change, ChangeKind, FrontierRecord
+
+MAX_FRONTIERS = 4095
+"""Cursors carry the number of a Frontier in twelve bits; numbers start at 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Lives in seconds: of a Frontier without renewal, of its place in the list after its end, of a silent
+    holder's claim, and of the memory of a Frontier that is gone (its edge records live no longer than this
+    either)."""
+
+    alive: float = 30.0
+    grace: float = 30.0
+    silence: float = 40.0
+    forget: float = 86_400.0
+    naming: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One Frontier as the store holds it.
+
+    ``number`` is small, unique and constant; ``token`` names the holder's connection, empty after a release.
+    ``renewed`` and ``left`` are milliseconds (``left`` 0 while held).  ``born`` (seconds) and ``generation``
+    change with the node's process: older peers do not count.
+    """
+
+    frontier_id: str
+    number: int
+    sb: str
+    eb: str
+    boot: str
+    token: str
+    renewed: int
+    left: int = 0
+    born: int = 0
+    generation: int = 1
+    respelled: bool = False
+
+    def alive(self, now: int, lease: Lease) -> bool:
+        """Whether the peers of this Frontier count as online."""
+        return not self.left and now < self.renewed + lease.alive * 1000
+
+    def listed(self, now: int, lease: Lease) -> bool:
+        """Whether lists show it: while alive, and for the grace time afterwards, if it has an address at
+        all."""
+        end = self.left or self.renewed + lease.alive * 1000
+        return bool(self.sb) and now < end + lease.grace * 1000
+
+    def forgotten(self, now: int, lease: Lease) -> bool:
+        """Whether nothing of it needs to be kept any longer."""
+        end = self.left or self.renewed + lease.alive * 1000
+        return now >= end + lease.forget * 1000
+
+    def record(self, alive: bool) -> FrontierRecord:
+        """What is told to those who ask."""
+        return FrontierRecord(self.frontier_id, self.sb, self.eb, alive, self.boot, self.respelled)
+
+    def released(self, now: int) -> Entry:
+        """The entry after its holder left."""
+        return replace(self, token="", left=now)
+
+
+def claimed(
+    current: Entry | None,
+    frontier_id: str,
+    sb: str,
+    eb: str,
+    boot: str,
+    restarted: bool,
+    token: str,
+    now: int,
+    number: int,
+) -> Entry:
+    """The entry after an accepted claim; ``number`` is used only for a new one."""
+    if current is None:
+        return Entry(frontier_id, number, sb, eb, boot, token, now)
+    replaced = restarted or boot != current.boot
+    return replace(
+        current,
+        sb=sb,
+        eb=eb,
+        boot=boot,
+        token=token,
+        renewed=now,
+        left=0,
+        born=now // 1000 if replaced else current.born,
+        generation=current.generation + (1 if replaced else 0),
+        respelled=current.respelled != replaced,
+    )
+
+
+def free_number(taken: Iterable[int]) -> int | None:
+    """The smallest number not in use, None if all are."""
+    used = set(taken)
+    return next((number for number in range(1, MAX_FRONTIERS + 1) if number not in used), None)
+
+
+def encode_cursor(number: int, inner: int) -> int:
+    """A cursor for the step that continues at ``inner`` within the Frontier with this number; fits 32 bits up
+    to a million peers per Frontier."""
+    return inner << 12 | number
+
+
+def decode_cursor(cursor: int) -> tuple[int, int]:
+    """Number and inner cursor; (0, 0) at the start of a walk."""
+    return cursor & 0xFFF, cursor >> 12
+
+
+def differences(before: Mapping[str, FrontierRecord], after: Mapping[str, FrontierRecord]) -> list[Change]:
+    """The changes between two states of the live Frontiers: ends first, then beginnings and new addresses."""
+    changes = [
+        Change(ChangeKind.FRONTIER_DOWN, name, addr=old.advertised_sb_addr)
+        for name, old in before.items()
+        if name not in after
+    ]
+    changes += [
+        Change(ChangeKind.FRONTIER_UP, name, addr=new.advertised_sb_addr)
+        for name, new in after.items()
+        if name not in before or before[name].listed_sb_addr != new.listed_sb_addr
+    ]
+    return changes

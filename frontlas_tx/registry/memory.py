@@ -1,0 +1,550 @@
+"""The registry inside one process: for a single machine without Redis, and for tests.
+
+Nothing outlives the process.  All bounds are constructor arguments; a full table refuses newcomers with
+``RegistryFullError`` and keeps what it has.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from itertools import count as counter
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from zope.interface import implementer
+
+from frontlas_tx.registry.directory import (
+    Entry,
+    Lease,
+    claimed,
+    decode_cursor,
+    differences,
+    encode_cursor,
+    free_number,
+)
+from frontlas_tx.registry.errors import (
+    ClaimLostError,
+    FrontierAlreadySetError,
+    RegistryError,
+    RegistryFullError,
+)
+from frontlas_tx.registry.feed import ChangeFeed
+from frontlas_tx.registry.interfaces import IRegistry, ISubscription
+from frontlas_tx.registry.peers import Peer, PeerTable
+from frontlas_tx.registry.records import (
+    Change,
+    ChangeKind,
+    Claim,
+    Counts,
+    EdgeRecord,
+    FrontierRecord,
+    Page,
+    Report,
+    ReportKind,
+    ServiceRecord,
+)
+
+PAGE_LIMIT = 1_000
+DEFAULT_PAGE = 10
+
+
+@dataclass(slots=True, eq=False)
+class _Holder:
+    """A claim with what it told and when it last spoke (seconds)."""
+
+    claim: Claim
+    table: PeerTable
+    spoke: float
+    elsewhere: set[int] = field(default_factory=set)
+    synced: bool = False
+    claimed_at: float = 0.0
+
+
+class _Ids:
+    """A set of identities that can be walked in steps: whoever stays for the whole walk is met, whatever else
+    comes and goes meanwhile."""
+
+    BUCKETS = 1_024
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, set[int]] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __contains__(self, peer_id: int) -> bool:
+        return peer_id in self._buckets.get(peer_id % self.BUCKETS, ())
+
+    def __iter__(self) -> Iterator[int]:
+        return chain.from_iterable(self._buckets.values())
+
+    def add(self, peer_id: int) -> None:
+        """Take in an identity, known or not."""
+        bucket = self._buckets.setdefault(peer_id % self.BUCKETS, set())
+        self._size += peer_id not in bucket
+        bucket.add(peer_id)
+
+    def discard(self, peer_id: int) -> None:
+        """Drop an identity, known or not."""
+        bucket = self._buckets.get(peer_id % self.BUCKETS, set())
+        self._size -= peer_id in bucket
+        bucket.discard(peer_id)
+
+    def step(self, start: int, count: int) -> tuple[list[int], int]:
+        """About ``count`` identities from bucket ``start`` on, and the next bucket (0 at the end)."""
+        found: list[int] = []
+        for bucket in range(start, self.BUCKETS):
+            found += sorted(self._buckets.get(bucket, ()))
+            if len(found) >= count and bucket + 1 < self.BUCKETS:
+                return found, bucket + 1
+        return found, 0
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """The recorded peers of one process of one Frontier."""
+
+    edges: _Ids = field(default_factory=_Ids)
+    services: _Ids = field(default_factory=_Ids)
+
+
+@implementer(IRegistry)
+class MemoryRegistry:
+    """See ``IRegistry``.  ``clock`` gives Unix seconds (any reactor does, or a ``Clock`` in tests)."""
+
+    durable = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        lease: Lease | None = None,
+        max_edges: int = 1_000_000,
+        max_services: int = 100_000,
+        feed: ChangeFeed | None = None,
+    ) -> None:
+        self._clock = clock
+        self._lease = lease or Lease()
+        self._max_edges = max_edges
+        self._max_services = max_services
+        self._feed = feed or ChangeFeed()
+        self._entries: dict[str, Entry] = {}
+        self._holders: dict[str, _Holder] = {}
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._edges: dict[int, EdgeRecord] = {}
+        self._services: dict[int, dict[str, ServiceRecord]] = {}
+        self._service_total = 0
+        self._serial = counter(1)
+        self._alive: dict[str, FrontierRecord] = {}
+        self._upkeep = LoopingCall(self._tidy)
+        self._upkeep.clock = clock
+        self._reports = 0
+        self._refused = 0
+        self.ready = False
+        self.why_not_ready = "the registry has not been started"
+        self._ready_watchers: list[Callable[[bool, str], None]] = []
+
+    def start(self) -> Deferred[None]:
+        if not self._upkeep.running:
+            self._upkeep.start(1.0, now=False)
+            self._set_ready(True, "")
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        if self._upkeep.running:
+            self._upkeep.stop()
+        self._feed.close()
+        self._set_ready(False, "the registry was stopped")
+        return succeed(None)
+
+    def watch_ready(self, callback: Callable[[bool, str], None]) -> Callable[[], None]:
+        self._ready_watchers.append(callback)
+        return lambda: self._ready_watchers.remove(callback) if callback in self._ready_watchers else None
+
+    # Frontiers
+
+    def claim(
+        self,
+        frontier_id: str,
+        advertised_sb_addr: str,
+        advertised_eb_addr: str,
+        boot_id: str = "",
+        restarted: bool = False,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> Deferred[Claim]:
+        now = self._now()
+        current = self._entries.get(frontier_id)
+        holder = self._holders.get(frontier_id)
+        if current is not None and current.alive(now, self._lease):
+            same = bool(advertised_sb_addr) and (current.sb, current.eb) == (
+                advertised_sb_addr,
+                advertised_eb_addr,
+            )
+            silent = holder is None or self._clock.seconds() - holder.spoke > self._lease.silence
+            if not same and not silent:
+                self._refused += 1
+                return fail(FrontierAlreadySetError())
+        number = free_number(entry.number for entry in self._entries.values())
+        if current is None and number is None:
+            return fail(RegistryFullError("the registry knows 4095 frontiers, the most it can; remove some"))
+        token = f"memory/{next(self._serial)}"
+        entry = claimed(
+            current,
+            frontier_id,
+            advertised_sb_addr,
+            advertised_eb_addr,
+            boot_id,
+            restarted,
+            token,
+            now,
+            number or 0,
+        )
+        if current is not None and entry.generation != current.generation:
+            self._drop(frontier_id, current.generation)
+        self._entries[frontier_id] = entry
+        claim = Claim(
+            frontier_id,
+            token,
+            advertised_sb_addr,
+            advertised_eb_addr,
+            boot_id,
+            entry.born,
+            entry.respelled,
+            current is not None and entry.generation == current.generation,
+            on_lost,
+        )
+        moment = self._clock.seconds()
+        self._holders[frontier_id] = _Holder(claim, PeerTable(self._max_edges), moment, claimed_at=moment)
+        self._refresh()
+        if holder is not None:
+            holder.claim.void("another connection of this frontier took its place")
+        return succeed(claim)
+
+    def renew(self, claim: Claim) -> Deferred[None]:
+        holder = self._holder(claim)
+        if holder is None:
+            return fail(self._lost(claim))
+        holder.spoke = self._clock.seconds()
+        entry = self._entries[claim.frontier_id]
+        self._entries[claim.frontier_id] = replace(entry, renewed=self._now(), left=0)
+        for edge_id in list(holder.elsewhere):
+            holder.elsewhere.discard(edge_id)
+            peer = holder.table.edges.get(edge_id)
+            if peer is not None:
+                self._record(holder, Report(ReportKind.EDGE_HEARTBEAT, edge_id, peer.addr), peer)
+        self._refresh()
+        return succeed(None)
+
+    def release(self, claim: Claim) -> Deferred[None]:
+        if self._holder(claim) is not None:
+            del self._holders[claim.frontier_id]
+            self._entries[claim.frontier_id] = self._entries[claim.frontier_id].released(self._now())
+            self._refresh()
+        return succeed(None)
+
+    # Peers
+
+    def report(self, claim: Claim, reports: Sequence[Report]) -> Deferred[list[RegistryError | None]]:
+        holder = self._holder(claim)
+        if holder is None:
+            return fail(self._lost(claim))
+        holder.spoke = self._clock.seconds()
+        outcome: list[RegistryError | None] = []
+        now = max(int(self._clock.seconds()), claim.born)
+        for given in reports:
+            problem = holder.table.check(given) or self._room(given)
+            outcome.append(problem)
+            if problem is None:
+                self._reports += 1
+                report = holder.table.apply(given, now)
+                if report is not None:
+                    self._record(holder, report, holder.table.of(report.kind).get(report.peer_id))
+        return succeed(outcome)
+
+    def sync_begin(self, claim: Claim) -> None:
+        holder = self._holder(claim)
+        if holder is not None:
+            holder.synced = True
+            holder.table.sync_begin()
+
+    def sync_end(self, claim: Claim) -> Deferred[int]:
+        holder = self._holder(claim)
+        if holder is None:
+            return fail(self._lost(claim))
+        holder.table.sync_end()
+        return succeed(self._sweep(holder))
+
+    # Queries
+
+    def frontier_of_edge(self, edge_id: int) -> Deferred[FrontierRecord | None]:
+        return succeed(self._frontier_of(edge_id))
+
+    def frontiers_of_edges(self, edge_ids: Sequence[int]) -> Deferred[list[FrontierRecord | None]]:
+        return succeed([self._frontier_of(edge_id) for edge_id in edge_ids])
+
+    def edge(self, edge_id: int) -> Deferred[EdgeRecord | None]:
+        return succeed(self._edge(edge_id))
+
+    def edges(self, edge_ids: Sequence[int]) -> Deferred[list[EdgeRecord | None]]:
+        return succeed([self._edge(edge_id) for edge_id in edge_ids])
+
+    def edges_page(self, cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
+        ids, _, rest = self._walk(cursor, lambda held: held.edges, page_size(count))
+        return succeed(Page(rest, [self._edges[edge_id] for edge_id in ids]))
+
+    def frontiers(self) -> Deferred[list[FrontierRecord]]:
+        return succeed(self._listed())
+
+    def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> Deferred[list[FrontierRecord | None]]:
+        listed = {record.frontier_id: record for record in self._listed()}
+        return succeed([listed.get(frontier_id) for frontier_id in frontier_ids])
+
+    def frontiers_page(self, cursor: int, count: int) -> Deferred[Page[FrontierRecord]]:
+        numbers = [self._entries[record.frontier_id].number for record in self._listed()]
+        start = bisect_left(numbers, cursor)
+        end = start + page_size(count)
+        return succeed(Page(numbers[end] if end < len(numbers) else 0, self._listed()[start:end]))
+
+    def service(self, service_id: int) -> Deferred[ServiceRecord | None]:
+        return succeed(self._service(service_id))
+
+    def services(self, service_ids: Sequence[int]) -> Deferred[list[ServiceRecord | None]]:
+        return succeed([self._service(service_id) for service_id in service_ids])
+
+    def services_page(self, cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
+        ids, name, rest = self._walk(cursor, lambda held: held.services, page_size(count))
+        return succeed(Page(rest, [self._services[service_id][name] for service_id in ids]))
+
+    def counts(self) -> Deferred[Counts]:
+        totals = [self._counts_of(entry) for entry in self._entries.values()]
+        return succeed(
+            Counts(
+                sum(t.frontiers for t in totals),
+                sum(t.edges for t in totals),
+                sum(t.services for t in totals),
+            )
+        )
+
+    def counts_of(self, frontier_id: str) -> Deferred[Counts]:
+        entry = self._entries.get(frontier_id)
+        return succeed(self._counts_of(entry) if entry is not None else Counts(0, 0, 0))
+
+    def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
+        return self._feed.subscribe(kinds)
+
+    def check_health(self) -> Deferred[None]:
+        return succeed(None)
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "registry_frontiers": float(len(self._alive)),
+            "registry_edges": float(len(self._edges)),
+            "registry_services": float(self._service_total),
+            "registry_reports_total": float(self._reports),
+            "registry_claims_refused_total": float(self._refused),
+            "registry_watchers": float(self._feed.watchers),
+            "registry_changes_total": float(self._feed.published),
+            "registry_changes_dropped_total": float(self._feed.dropped),
+        }
+
+    # Inside
+
+    def _now(self) -> int:
+        return int(self._clock.seconds() * 1000)
+
+    def _set_ready(self, ready: bool, why: str) -> None:
+        self.ready, self.why_not_ready = ready, why
+        for callback in list(self._ready_watchers):
+            callback(ready, why)
+
+    def _holder(self, claim: Claim) -> _Holder | None:
+        holder = self._holders.get(claim.frontier_id)
+        return holder if holder is not None and holder.claim is claim else None
+
+    def _lost(self, claim: Claim) -> ClaimLostError:
+        return ClaimLostError(claim.lost or f"frontier {claim.frontier_id!r} was released by this connection")
+
+    def _is_alive(self, frontier_id: str) -> bool:
+        entry = self._entries.get(frontier_id)
+        return entry is not None and entry.alive(self._now(), self._lease)
+
+    def _held_by(self, frontier_id: str) -> _Held:
+        return self._held.setdefault((frontier_id, self._entries[frontier_id].generation), _Held())
+
+    def _room(self, report: Report) -> RegistryError | None:
+        if report.kind in (ReportKind.EDGE_OFFLINE, ReportKind.SERVICE_OFFLINE):
+            return None
+        if report.kind.of_edge:
+            if report.peer_id in self._edges or len(self._edges) < self._max_edges:
+                return None
+            return RegistryFullError(
+                f"the embedded registry holds {self._max_edges} edges, its bound; use Redis or raise it"
+            )
+        if report.peer_id in self._services or self._service_total < self._max_services:
+            return None
+        return RegistryFullError(
+            f"the embedded registry holds {self._max_services} services, its bound; use Redis or raise it"
+        )
+
+    def _record(self, holder: _Holder, report: Report, peer: Peer | None) -> None:
+        if report.kind.of_edge:
+            self._record_edge(holder, report, peer)
+        else:
+            self._record_service(holder, report, peer)
+
+    def _record_edge(self, holder: _Holder, report: Report, peer: Peer | None) -> None:
+        name, edge_id = holder.claim.frontier_id, report.peer_id
+        stored = self._edges.get(edge_id)
+        holder.elsewhere.discard(edge_id)
+        if peer is None:
+            if stored is not None and stored.frontier_id == name and report.addr in ("", stored.addr):
+                del self._edges[edge_id]
+                self._held_by(name).edges.discard(edge_id)
+                self._feed.publish([Change(ChangeKind.EDGE_OFFLINE, name, edge_id, stored.addr)])
+            return
+        fresh = report.kind is ReportKind.EDGE_ONLINE
+        if stored is not None:
+            if stored.frontier_id == name and not fresh:
+                return
+            if stored.frontier_id != name and self._is_alive(stored.frontier_id):
+                if not fresh or (report.online_at and stored.update_time >= report.online_at):
+                    holder.elsewhere.add(edge_id)
+                    return
+                other = self._holders.get(stored.frontier_id)
+                if other is not None and edge_id in other.table.edges:
+                    other.elsewhere.add(edge_id)
+            if stored.frontier_id != name:
+                self._held_by(stored.frontier_id).edges.discard(edge_id)
+        record = EdgeRecord(edge_id, name, peer.addr, max(peer.since, holder.claim.born))
+        self._edges[edge_id] = record
+        self._held_by(name).edges.add(edge_id)
+        self._feed.publish([Change(ChangeKind.EDGE_ONLINE, name, edge_id, peer.addr, "", record.update_time)])
+
+    def _record_service(self, holder: _Holder, report: Report, peer: Peer | None) -> None:
+        name, service_id = holder.claim.frontier_id, report.peer_id
+        stored = self._services.get(service_id, {}).get(name)
+        if peer is None:
+            if stored is not None and report.addr in ("", stored.addr):
+                self._remove_service(stored)
+                self._feed.publish(
+                    [Change(ChangeKind.SERVICE_OFFLINE, name, service_id, stored.addr, stored.service)]
+                )
+            return
+        if stored is not None and report.kind is not ReportKind.SERVICE_ONLINE:
+            return
+        if stored is None:
+            self._service_total += 1
+        record = ServiceRecord(service_id, peer.service, name, peer.addr, max(peer.since, holder.claim.born))
+        self._services.setdefault(service_id, {})[name] = record
+        self._held_by(name).services.add(service_id)
+        self._feed.publish(
+            [Change(ChangeKind.SERVICE_ONLINE, name, service_id, peer.addr, peer.service, record.update_time)]
+        )
+
+    def _remove_service(self, record: ServiceRecord) -> None:
+        records = self._services[record.service_id]
+        del records[record.frontier_id]
+        if not records:
+            del self._services[record.service_id]
+        self._service_total -= 1
+        self._held_by(record.frontier_id).services.discard(record.service_id)
+
+    def _sweep(self, holder: _Holder) -> int:
+        held = self._held_by(holder.claim.frontier_id)
+        edges = set(held.edges) - holder.table.edges.keys()
+        services = set(held.services) - holder.table.services.keys()
+        for edge_id in edges:
+            self._record_edge(holder, Report(ReportKind.EDGE_OFFLINE, edge_id), None)
+        for service_id in services:
+            self._record_service(holder, Report(ReportKind.SERVICE_OFFLINE, service_id), None)
+        return len(edges) + len(services)
+
+    def _drop(self, frontier_id: str, generation: int) -> None:
+        held = self._held.pop((frontier_id, generation), _Held())
+        for edge_id in held.edges:
+            self._edges.pop(edge_id, None)
+        for service_id in held.services:
+            records = self._services[service_id]
+            del records[frontier_id]
+            if not records:
+                del self._services[service_id]
+            self._service_total -= 1
+
+    def _tidy(self) -> None:
+        now = self._now()
+        for name, entry in list(self._entries.items()):
+            if entry.forgotten(now, self._lease):
+                self._drop(name, entry.generation)
+                del self._entries[name]
+                forgotten = self._holders.pop(name, None)
+                if forgotten is not None:
+                    forgotten.claim.void("the frontier was silent for so long that it was forgotten")
+        moment = self._clock.seconds()
+        for holder in list(self._holders.values()):
+            if not holder.synced and moment - holder.claimed_at >= self._lease.naming:
+                holder.synced = True
+                self._sweep(holder)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        now = self._now()
+        alive = {
+            name: entry.record(True) for name, entry in self._entries.items() if entry.alive(now, self._lease)
+        }
+        before, self._alive = self._alive, alive
+        self._feed.publish(differences(before, alive))
+
+    def _edge(self, edge_id: int) -> EdgeRecord | None:
+        record = self._edges.get(edge_id)
+        return record if record is not None and self._is_alive(record.frontier_id) else None
+
+    def _frontier_of(self, edge_id: int) -> FrontierRecord | None:
+        record = self._edge(edge_id)
+        if record is None:
+            return None
+        entry = self._entries[record.frontier_id]
+        return entry.record(True) if entry.sb else None
+
+    def _listed(self) -> list[FrontierRecord]:
+        now = self._now()
+        entries = sorted(self._entries.values(), key=lambda entry: entry.number)
+        return [
+            entry.record(entry.alive(now, self._lease)) for entry in entries if entry.listed(now, self._lease)
+        ]
+
+    def _service(self, service_id: int) -> ServiceRecord | None:
+        records = [r for r in self._services.get(service_id, {}).values() if self._is_alive(r.frontier_id)]
+        return max(records, key=lambda record: (record.update_time, record.frontier_id), default=None)
+
+    def _counts_of(self, entry: Entry) -> Counts:
+        if not entry.alive(self._now(), self._lease):
+            return Counts(0, 0, 0)
+        held = self._held.get((entry.frontier_id, entry.generation), _Held())
+        return Counts(1, len(held.edges), len(held.services))
+
+    def _walk(self, cursor: int, part: Callable[[_Held], _Ids], count: int) -> tuple[list[int], str, int]:
+        number, inner = decode_cursor(cursor)
+        now = self._now()
+        entries = sorted(
+            (e for e in self._entries.values() if e.number >= number and e.alive(now, self._lease)),
+            key=lambda entry: entry.number,
+        )
+        if not entries:
+            return [], "", 0
+        entry = entries[0]
+        ids, inner = part(self._held_by(entry.frontier_id)).step(
+            inner if entry.number == number else 0, count
+        )
+        if inner:
+            return ids, entry.frontier_id, encode_cursor(entry.number, inner)
+        return ids, entry.frontier_id, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
+
+
+def page_size(count: int) -> int:
+    """How many records a step aims at: the hint within bounds, 10 where it says nothing."""
+    return min(count, PAGE_LIMIT) if count > 0 else DEFAULT_PAGE
