@@ -1,5 +1,6 @@
 """One connection of an edge or a service, as the switch sees it."""
 
+import ipaddress
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,19 +67,28 @@ class Leg:
         #: When each method was registered, in Unix seconds.
         self.methods: dict[bytes, float] = {}
         #: What this leg has to answer, by the packet id that it got.
-        self.pending: dict[int, Pending] = {}
+        self.pending: dict[int, "Pending"] = {}
         #: What this leg waits for, by its own packet id (or a negative number where that id is taken twice).
-        self.asked: dict[int, Pending] = {}
-        self.streams: dict[int, StreamEnd] = {}
+        self.asked: dict[int, "Pending"] = {}
+        self.streams: dict[int, "StreamEnd"] = {}
         #: Streams being opened towards this leg: negotiate id -> who asked.
-        self.opening: dict[int, StreamEnd] = {}
+        self.opening: dict[int, "StreamEnd"] = {}
         #: Whether the peer gave up session 1: nothing reaches it any more, but it is still connected.
         self.deaf = False
         self.online = False
         #: Legs that are not read from because this one does not take what they send it.
         self.congesting: set[Leg] = set()
-        self.host_number = 0
+        self.host_number = host_number(address)
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
         return f"<{self.kind.value} {self.id}{name} {self.address}>"
+
+
+def host_number(address: str) -> int:
+    """The IPv4 address in ``host:port`` as a number; the last four bytes of an IPv6 one; 0 without any."""
+    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        return int(ipaddress.ip_address(host)) & 0xFFFFFFFF
+    except ValueError:
+        return 0

@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, Told
+from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.outlet import Outlet
@@ -105,6 +106,8 @@ class WireProtocol(Protocol):
                     self.frame_received(item)
                 else:
                     self._tell_event(item)  # type: ignore[arg-type]
+        except ProtocolError as error:
+            self.abort(str(error))
         except Exception:
             self.log.failure("a frame could not be worked on; its connection is closed")
             self.abort("internal error")
@@ -171,6 +174,11 @@ class WireProtocol(Protocol):
         self.outlet.note(self)
 
     @property
+    def idle(self) -> bool:
+        """Whether the transport takes more."""
+        return self._idle
+
+    @property
     def unsent(self) -> int:
         """Bytes that wait here because the peer does not take them."""
         return self.connection.outbox_bytes + (len(self._backlog) if self._backlog is not None else 0)
@@ -215,8 +223,6 @@ class WireProtocol(Protocol):
             return
         self._idle = True
         self.flush()
-        if self._idle:
-            self.unblocked()
 
     def pauseProducing(self) -> None:
         """The transport is full."""
@@ -226,9 +232,6 @@ class WireProtocol(Protocol):
 
     def stopProducing(self) -> None:
         """The transport is going away; ``connectionLost`` follows."""
-
-    def unblocked(self) -> None:
-        """Everything was sent after a time in which the peer did not take it."""
 
     # -- reading ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,112 @@
+"""The parts of a gateway, put together: timer, outlet, switch, and the factories of the two listeners.
+
+A program that brings its own transports uses this class alone; ``service`` adds the listeners of a configuration.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactory
+from frontier_tx.gateway.protocols import LegProtocol
+from frontier_tx.switch.choice import IHashPolicy
+from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
+from frontier_tx.switch.exchange import Exchange, Settings
+from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.presence import IIDAllocator, Presence
+from frontier_tx.switch.repository import Repository
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.outlet import Outlet
+
+
+class GatewayCore:
+    """A gateway without listeners.
+
+    ``edges`` and ``services`` are factories for any stream transport; what they accept meets in ``exchange``.
+    """
+
+    log = Logger(namespace="frontier.gateway")
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        settings: Settings | None = None,
+        limits: Limits | None = None,
+        policy: IHashPolicy | None = None,
+        allocator: IIDAllocator | None = None,
+        allocate_edge_ids: bool = True,
+        control_seconds: float = 9.0,
+        write_stall_seconds: float = 30.0,
+        connections: int = 1_000_000,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.alarms = Alarms(clock)
+        self.outlet = Outlet(clock)
+        self.repository = Repository()
+        self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock)
+        self.presence = Presence(
+            self.exchange,
+            allocator=allocator,
+            allocate_edge_ids=allocate_edge_ids,
+            control_seconds=control_seconds,
+            now=self.alarms.now,
+            wall_clock=wall_clock,
+            on_control_error=self._control_failed,
+        )
+        self.presence.listeners.append(_Diary())
+        shared: dict[str, Any] = {
+            "write_stall_seconds": write_stall_seconds,
+            "most": connections,
+            "wall_clock": wall_clock,
+        }
+        self.edges: LegFactory = EdgeFactory(self.presence, self.alarms, self.outlet, limits, **shared)
+        self.services: LegFactory = ServiceFactory(self.presence, self.alarms, self.outlet, limits, **shared)
+
+    def _control_failed(self, method: str, leg: Leg, error: str) -> None:
+        self.log.warn("{method} for {leg} failed: {error}", method=method, leg=leg, error=error)
+
+    def connections(self) -> list[LegProtocol]:
+        """All connections, those that are still shaking hands included."""
+        return [*self.edges.connections, *self.services.connections]
+
+    def kick_edge(self, edge_id: int) -> Leg:
+        """Close the connection of an edge in order; it may come back at once.
+
+        :raises EdgeNotOnline: there is none with this id.
+        """
+        leg = self.repository.edges.get(edge_id)
+        if leg is None:
+            raise EdgeNotOnline
+        leg.link.close()
+        return leg
+
+    def kick_service(self, service_id: int) -> Leg:
+        """Close the connection of a service in order; it may come back at once.
+
+        :raises ServiceNotOnline: there is none with this id.
+        """
+        leg = self.repository.services.get(service_id)
+        if leg is None:
+            raise ServiceNotOnline
+        leg.link.close()
+        return leg
+
+
+class _Diary:
+    """Logs who comes and goes."""
+
+    log = Logger(namespace="frontier.gateway")
+
+    def online(self, leg: Leg) -> None:
+        self.log.info("{leg} online", leg=leg)
+
+    def offline(self, leg: Leg) -> None:
+        self.log.info("{leg} offline", leg=leg)
+
+    def heartbeat(self, leg: Leg) -> None:
+        self.log.debug("{leg} heartbeat", leg=leg)

@@ -1,0 +1,115 @@
+"""The gateway's ends of edges' and services' connections."""
+
+from typing import Any, ClassVar
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
+from frontier_tx.switch.exchange import Exchange
+from frontier_tx.switch.leg import Kind, Leg
+from frontier_tx.switch.presence import Presence
+from frontier_tx.wire import events as e
+from frontier_tx.wire.connection import Limits, Role
+from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.protocol import WireProtocol
+from frontier_tx.timers import Alarms
+
+
+def address_text(address: IAddress | None) -> tuple[str, str]:
+    """Return network and ``host:port`` of an address, IPv6 hosts in brackets."""
+    if isinstance(address, UNIXAddress):
+        name = address.name
+        return "unix", name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+    host, port = getattr(address, "host", ""), getattr(address, "port", 0)
+    return "tcp", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class LegProtocol(WireProtocol):
+    """A connection whose frames the exchange forwards. Subclasses say on which side it is."""
+
+    kind: ClassVar[Kind]
+    log = Logger(namespace="frontier.gateway")
+    leg: Leg
+
+    def __init__(
+        self,
+        presence: Presence,
+        alarms: Alarms,
+        outlet: Outlet,
+        limits: Limits | None = None,
+        write_stall_seconds: float = 30.0,
+        wall_now: float = 0.0,
+    ) -> None:
+        super().__init__(Role.SERVER, alarms, outlet, limits, write_stall_seconds)
+        self._presence = presence
+        self._exchange: Exchange = presence.exchange
+        self._forward = presence.exchange.receive
+        self._since = wall_now
+        self.factory: Any = None
+
+    def connection_ready(self) -> None:
+        """Make the leg: the peer is known by its address until it introduces itself."""
+        assert self.transport is not None
+        network, address = address_text(self.transport.getPeer())
+        self.leg = Leg(self.kind, self.connection, self, address, self._since)
+        self.leg.network = network
+
+    def frame_received(self, frame: Frame) -> None:
+        """Forward; what comes from a leg whose place was taken is dropped."""
+        leg = self.leg
+        if leg.online:
+            self._forward(leg, frame)
+
+    def event_received(self, event: e.Event) -> None:
+        """Tell the switch."""
+        leg, presence, now = self.leg, self._presence, self.alarms.now()
+        match event:
+            case e.HeartbeatReceived():
+                presence.heartbeat(leg)
+            case e.ConnReceived():
+                presence.arrived(leg, event)
+            case e.SessionRequested():
+                if leg.online:
+                    presence.streams.requested(leg, event, now)
+                else:
+                    leg.connection.refuse_session(event, now)
+            case e.SessionOpened():
+                presence.streams.opened(leg, event, now)
+            case e.SessionFailed():
+                presence.streams.failed(leg, event, now)
+            case e.SessionDismissed(session) | e.SessionEnded(session):
+                presence.streams.dismissed(leg, session, now)
+            case e.Closing():
+                self._exchange.deafen(leg)
+
+    def flush(self) -> None:
+        """Write; whoever was stopped because this peer was behind goes on."""
+        super().flush()
+        if self._idle and self.leg.congesting:
+            self._exchange.relieved(self.leg)
+
+    def connection_gone(self, reason: str) -> None:
+        """Take the leg out of the switch."""
+        if not hasattr(self, "leg"):
+            return
+        self._presence.gone(self.leg)
+        if self.factory is not None:
+            self.factory.ended(self, reason)
+
+
+@implementer(IEdgeProtocol)
+class EdgeProtocol(LegProtocol):
+    """The gateway's end of an edge's connection."""
+
+    kind = Kind.EDGE
+
+
+@implementer(IServiceProtocol)
+class ServiceProtocol(LegProtocol):
+    """The gateway's end of a service's connection."""
+
+    kind = Kind.SERVICE

@@ -1,0 +1,92 @@
+"""Opening and closing of streams: a session on each leg, joined (docs/gateway.md, "Streams")."""
+
+import random
+
+from frontier_tx.switch.errors import FarSideClosed
+from frontier_tx.switch.exchange import Exchange
+from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.streams import StreamEnd
+from frontier_tx.wire.errors import LocalError
+from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
+from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
+from frontier_tx.wire.sessions import Session
+
+
+class StreamOpener:
+    """Pairs sessions of two legs of an exchange, and takes the pairs apart."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._repository = exchange.repository
+
+    def requested(self, leg: Leg, request: SessionRequested, now: float) -> None:
+        """A peer opens a stream: open the second leg, and answer when that one has answered."""
+        target = self._target(leg, request.peer)
+        if target is None:
+            leg.connection.refuse_session(request, now)
+            return
+        peer = str(leg.id) if leg.is_edge and self._exchange.settings.tell_stream_peer else ""
+        try:
+            negotiate_id = target.connection.open_session(request.meta, peer, now)
+        except LocalError:
+            leg.connection.refuse_session(request, now)
+            return
+        target.opening[negotiate_id] = StreamEnd(leg, request=request)
+
+    def _target(self, leg: Leg, peer: str) -> Leg | None:
+        if leg.is_edge:
+            named = self._repository.services_of_name(peer) if peer else []
+            return random.choice(named) if named else None
+        if peer.isascii() and peer.isdigit() and len(peer) <= 20 and int(peer) <= MAX_ID:
+            return self._repository.edge(int(peer))
+        return None
+
+    def opened(self, leg: Leg, event: SessionOpened, now: float) -> None:
+        """The second leg answered: answer the first."""
+        opener = leg.opening.pop(event.negotiate_id, None)
+        if opener is None or opener.leg.deaf or not opener.leg.connection.connected:
+            leg.connection.dismiss(event.session, now)
+            return
+        assert opener.request is not None
+        end = StreamEnd(leg, session=event.session)
+        opener.session = opener.leg.connection.accept_session(opener.request, now)
+        opener.request = None
+        opener.pair(end)
+        opener.leg.streams[opener.session.id] = opener
+        leg.streams[event.session.id] = end
+        self._exchange.counters.streams_opened += 1
+
+    def failed(self, leg: Leg, event: SessionFailed, now: float) -> None:
+        """The second leg refused or stayed silent."""
+        opener = leg.opening.pop(event.negotiate_id, None)
+        if opener is not None:
+            self._refuse(opener, now)
+
+    def _refuse(self, opener: StreamEnd, now: float) -> None:
+        if opener.request is not None and opener.leg.connection.connected:
+            opener.leg.connection.refuse_session(opener.request, now)
+
+    def dismissed(self, leg: Leg, session: Session, now: float) -> None:
+        """A session is closed from one side, or over: close the other leg's behind what came before."""
+        if session.id == DEFAULT_SESSION:
+            self._exchange.deafen(leg)
+            return
+        end = leg.streams.pop(session.id, None)
+        if end is not None:
+            self._take_apart(end, now)
+
+    def _take_apart(self, end: StreamEnd, now: float) -> None:
+        other = end.other
+        assert other is not None and other.session is not None
+        for pending in list(end.pending):
+            self._exchange.fail(pending, FarSideClosed.text)
+        other.leg.streams.pop(other.session.id, None)
+        if other.leg.connection.connected:
+            other.leg.connection.dismiss(other.session, now)
+
+    def forget(self, leg: Leg, now: float) -> None:
+        """The leg is gone: end its streams on the other legs, and the openings that wait for it."""
+        while leg.streams:
+            self._take_apart(leg.streams.popitem()[1], now)
+        while leg.opening:
+            self._refuse(leg.opening.popitem()[1], now)

@@ -1,0 +1,108 @@
+"""Who is online at this gateway: edges, services, their methods and topics, in memory, with exact counts.
+
+Routing looks things up here, and the control plane lists them (``queries``). A record is there before its owner is
+told that it is, and gone the moment its connection ends.
+"""
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from frontier_tx.switch.leg import Kind, Leg
+
+EVERYTHING_ELSE = "*"
+
+_K = TypeVar("_K", str, bytes)
+
+
+class Repository:
+    """Tables of live legs. Lists of candidates are in the order of registration."""
+
+    def __init__(self) -> None:
+        self.edges: dict[int, Leg] = {}
+        self.services: dict[int, Leg] = {}
+        #: Services by name, by registered method and by declared topic.
+        self.by_name: dict[str, dict[Leg, None]] = {}
+        self.by_method: dict[bytes, dict[Leg, None]] = {}
+        self.by_topic: dict[str, dict[Leg, None]] = {}
+        #: Registered (peer, method) pairs of edges, for the metric; services' stand in ``by_method``.
+        self.edge_methods = 0
+
+    # -- coming and going ---------------------------------------------------------------------------------
+
+    def add(self, leg: Leg) -> Leg | None:
+        """Put a leg in under its id; return the one whose place it takes, which is out."""
+        table = self.edges if leg.is_edge else self.services
+        old = table.get(leg.id)
+        if old is not None:
+            self.remove(old)
+        table[leg.id] = leg
+        leg.online = True
+        if leg.kind is Kind.SERVICE:
+            self.by_name.setdefault(leg.name, {})[leg] = None
+            for topic in leg.topics:
+                self.by_topic.setdefault(topic, {})[leg] = None
+        return old
+
+    def remove(self, leg: Leg) -> bool:
+        """Take a leg out with all that it registered; return whether it was in."""
+        if not leg.online:
+            return False
+        leg.online = False
+        if leg.is_edge:
+            del self.edges[leg.id]
+            self.edge_methods -= len(leg.methods)
+            return True
+        del self.services[leg.id]
+        _discard(self.by_name, leg.name, leg)
+        for topic in leg.topics:
+            _discard(self.by_topic, topic, leg)
+        for method in leg.methods:
+            _discard(self.by_method, method, leg)
+        return True
+
+    def register(self, leg: Leg, method: bytes, when: float) -> None:
+        """Record a method of a leg; doing so again changes nothing."""
+        if method in leg.methods or not leg.online:
+            return
+        leg.methods[method] = when
+        if leg.is_edge:
+            self.edge_methods += 1
+        else:
+            self.by_method.setdefault(method, {})[leg] = None
+
+    # -- looking up ---------------------------------------------------------------------------------------
+
+    def services_of_method(self, method: bytes) -> list[Leg]:
+        """Services that registered the method."""
+        return _hearing(self.by_method.get(method))
+
+    def services_of_topic(self, topic: str) -> list[Leg]:
+        """Services that declared the topic or, where nobody did, those that take everything else."""
+        found = _hearing(self.by_topic.get(topic))
+        return found or _hearing(self.by_topic.get(EVERYTHING_ELSE))
+
+    def services_of_name(self, name: str) -> list[Leg]:
+        """Services with this name."""
+        return _hearing(self.by_name.get(name))
+
+    def edge(self, edge_id: int) -> Leg | None:
+        """The edge with this id, if it is here and can be reached."""
+        leg = self.edges.get(edge_id)
+        return None if leg is None or leg.deaf else leg
+
+    def legs(self) -> Iterator[Leg]:
+        """Everybody."""
+        yield from self.edges.values()
+        yield from self.services.values()
+
+
+def _hearing(legs: dict[Leg, None] | None) -> list[Leg]:
+    return [leg for leg in legs if not leg.deaf] if legs else []
+
+
+def _discard(index: dict[_K, dict[Leg, None]], key: _K, leg: Leg) -> None:
+    legs = index[key]
+    legs.pop(leg, None)
+    if not legs:
+        del index[key]
+
