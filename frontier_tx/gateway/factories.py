@@ -55,6 +55,8 @@ class LegFactory(Factory):
         self._write_stall_seconds = write_stall_seconds
         self._wall_clock = wall_clock
         self._quiet_until = 0.0
+        #: How long a goodbye may take.
+        self.close_seconds = (limits or Limits()).close_seconds
 
     def buildProtocol(self, addr: IAddress | None) -> LegProtocol | None:
         """Return a protocol for a newcomer, or None to turn it away."""

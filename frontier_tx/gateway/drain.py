@@ -1,0 +1,83 @@
+"""Leaving: no newcomers, what is under way may finish, everybody is told goodbye, and then it is over."""
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.gateway.protocols import LegProtocol
+from frontier_tx.switch.leg import Kind
+
+STEP = 0.05
+#: Goodbyes are spread over this part of the time, so that those who come back elsewhere do not all come at once.
+SPREAD = 0.5
+
+
+class Drain:
+    """Closes every connection of a gateway within a time.
+
+    :param seconds: how long calls and streams under way may take; afterwards their connections are closed anyway.
+    """
+
+    log = Logger(namespace="frontier.gateway")
+
+    def __init__(self, core: GatewayCore, clock: IReactorTime, seconds: float) -> None:
+        self._core = core
+        self._clock = clock
+        self._seconds = seconds
+        self._done: Deferred[None] = Deferred()
+        self._loop = LoopingCall(self._step)
+        self._loop.clock = clock
+        self._until = 0.0
+        self._per_step = 1
+        self._told: set[LegProtocol] = set()
+
+    def start(self) -> "Deferred[None]":
+        """Begin; the Deferred fires when the last connection is gone."""
+        connections = len(self._core.connections())
+        if not connections:
+            self._done.callback(None)
+            return self._done
+        self.log.info("draining: {n} connections, at most {s} s", n=connections, s=self._seconds)
+        self._until = self._clock.seconds() + self._seconds
+        self._per_step = max(20, int(connections * STEP / max(self._seconds * SPREAD, STEP)))
+        self._loop.start(STEP, now=True)
+        return self._done
+
+    def hurry(self) -> None:
+        """End everything now."""
+        if not self._done.called:
+            self.log.warn("asked again to stop: connections are cut")
+            for protocol in self._core.connections():
+                protocol.abort("the gateway stops")
+            self._finish()
+
+    def _step(self) -> None:
+        connections = self._core.connections()
+        over = self._clock.seconds() >= self._until
+        edges = [c for c in connections if c.kind is Kind.EDGE]
+        # Services go last: they still hear which edges went.
+        leaving = edges or connections
+        budget = self._per_step
+        for protocol in leaving:
+            if budget and protocol not in self._told and (over or not _busy(protocol)):
+                budget -= 1
+                self._told.add(protocol)
+                protocol.close()
+        grace = self._until + 2 * self._core.edges.close_seconds
+        if not connections or self._clock.seconds() >= grace:
+            for protocol in self._core.connections():
+                protocol.abort("the gateway stops")
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+        if not self._done.called:
+            self._done.callback(None)
+
+
+def _busy(protocol: LegProtocol) -> bool:
+    leg = protocol.leg
+    return bool(leg.pending or leg.asked or leg.streams or leg.opening)

@@ -1,0 +1,100 @@
+"""What docs/extending.md shows, as it stands there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface.verify import verifyObject
+
+from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.gateway.factories import EdgeFactory, ServiceFactory
+from frontier_tx.gateway.protocols import EdgeProtocol, ServiceProtocol
+from frontier_tx.interfaces import IEdgeProtocol, IPlaneFactory, IServiceProtocol
+from frontier_tx.switch.choice import POLICIES, IHashPolicy
+from frontier_tx.switch.presence import ClientIDAllocator, IIDAllocator
+from frontier_tx.wire.connection import Connection, Role
+
+PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
+
+
+def examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+
+
+class Client:
+    """A client end joined to a protocol of the gateway, in memory."""
+
+    def __init__(self, factory: Any, meta: bytes = b"") -> None:
+        self.protocol = factory.buildProtocol(None)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+        self.end = Connection(Role.CLIENT, 0.0)
+        self.end.connect(meta)
+        self.told: list[Any] = []
+
+    def exchange(self) -> None:
+        self.protocol.dataReceived(self.end.take_output())
+        self.told += self.end.receive(self.transport.value(), 0.0)
+        self.transport.clear()
+
+
+def test_the_protocol_of_the_page_counts_frames() -> None:
+    core = GatewayCore(Clock())
+    exec(examples()[0], {"core": core})
+    edge = Client(core.edges)
+    edge.exchange()
+    edge.end.write(bytes.fromhex("0181000000000000000500000009") + (1).to_bytes(8) + b"m")
+    edge.exchange()
+    assert edge.protocol.frames == 1
+    assert list(edge.protocol.leg.methods) == [b"m"]
+
+
+def test_the_policy_of_the_page_is_one() -> None:
+    space: dict[str, Any] = {"GatewayCore": GatewayCore, "reactor": Clock()}
+    exec(examples()[2], space)
+    policy = space["Oldest"]()
+    assert verifyObject(IHashPolicy, policy)
+    assert policy.choose(["first", "second"], None) == "first"
+
+
+def test_the_transport_of_the_page_compiles() -> None:
+    compile(examples()[1], str(PAGE), "exec")
+
+
+def test_what_is_shipped_provides_what_it_promises() -> None:
+    core = GatewayCore(Clock())
+    edge = Client(core.edges).protocol
+    service = Client(core.services, b"{}").protocol
+    assert verifyObject(IEdgeProtocol, edge)
+    assert verifyObject(IServiceProtocol, service)
+    assert verifyObject(IPlaneFactory, core.edges)
+    assert isinstance(core.edges, EdgeFactory)
+    assert isinstance(core.services, ServiceFactory)
+    assert isinstance(service, ServiceProtocol)
+    assert verifyObject(IIDAllocator, ClientIDAllocator())
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_policies(name: str) -> None:
+    assert verifyObject(IHashPolicy, POLICIES[name]())
+
+
+def test_an_exception_in_a_subclass_ends_that_connection_only() -> None:
+    class Broken(EdgeProtocol):
+        def frame_received(self, frame: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+    core = GatewayCore(Clock())
+    good = Client(core.edges)
+    good.exchange()
+    core.edges.protocol = Broken
+    bad = Client(core.edges)
+    bad.exchange()
+    assert len(core.repository.edges) == 2
+    bad.end.write(bytes.fromhex("0181000000000000000500000009") + (1).to_bytes(8) + b"m")
+    bad.exchange()
+    assert bad.transport.disconnecting or bad.transport.disconnected
+    assert list(core.repository.edges) == [good.protocol.leg.id]
