@@ -120,10 +120,10 @@ def listens(address: str) -> bool:
 
 
 class StartedGateway:
-    """A gateway process of our own: own configuration, ports, folder and log.
+    """A gateway process of our own, with its own configuration, ports, folder and log.
 
-    `command` is split as a shell would, without running one; in it `{config}`, `{edge}`, `{service}` and `{dir}`
-    are replaced. `template` has `{{EDGE_ADDR}}`, `{{SERVICE_ADDR}}`, `{{CONTROL_ADDR}}`, `{{OBSERVABILITY_ADDR}}`.
+    `command` is split as a shell would, without running one; `{config}`, `{edge}`, `{service}`, `{dir}` in it
+    are replaced. In `template` stand `{{EDGE_ADDR}}`, `{{SERVICE_ADDR}}`, `{{CONTROL_ADDR}}`, and the like.
     """
 
     def __init__(
