@@ -1,0 +1,94 @@
+"""What no single key can tell: keys that need each other, and ports that collide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from frontier_tx.config.address import is_unspecified, split_host_port
+from frontier_tx.config.common import TLS, WireLimits
+from frontier_tx.config.frontier import FrontierConfig, listeners, tls_of
+from frontier_tx.config.queues import MQM
+from frontier_tx.config.schema import Report
+
+
+def check_frontier(config: FrontierConfig, report: Report) -> None:
+    """Report what does not go together in a Frontier's configuration."""
+    check_ports(listeners(config), report)
+    for path, tls, listens in tls_of(config):
+        check_tls(path, tls, listens, report)
+    check_limits(config.limits, report)
+    if config.edgebound.bypass_enable and not config.edgebound.bypass.addrs:
+        report.problem("edgebound.bypass.addrs", "missing; needed while edgebound.bypass_enable is true")
+    if config.frontlas.enable and not config.frontlas.dial.addrs:
+        report.problem("frontlas.dial.addrs", "missing; needed while frontlas.enable is true")
+    _check_queues(config.mqm, report)
+
+
+def check_ports(ports: Iterable[tuple[str, str]], report: Report) -> None:
+    """Two listeners must not have one address."""
+    seen: list[tuple[str, str, int]] = []
+    for path, addr in ports:
+        host, port = split_host_port(addr)
+        for other, other_host, other_port in seen:
+            if port and port == other_port and _overlap(host, other_host):
+                report.problem(path, f"{addr} collides with {other}; give one of them another port")
+        seen.append((path, host, port))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or is_unspecified(one) or is_unspecified(other)
+
+
+def check_tls(path: str, tls: TLS, listens: bool, report: Report) -> None:
+    """A TLS section in use must name its files; whether they can be read is found out when they are loaded."""
+    if listens and not tls.certs:
+        report.problem(f"{path}.certs", f"missing; needed while {path}.enable is true")
+    if listens and tls.mtls and not tls.ca_certs:
+        report.problem(f"{path}.ca_certs", f"missing; needed while {path}.mtls is true")
+    if not listens and tls.mtls and not tls.certs:
+        report.problem(f"{path}.certs", f"missing; needed while {path}.mtls is true")
+    for index, pair in enumerate(tls.certs):
+        for name, file in (("cert", pair.cert), ("key", pair.key)):
+            if not file:
+                report.problem(f"{path}.certs[{index}].{name}", "missing; expected the path of a PEM file")
+
+
+def check_limits(limits: WireLimits, report: Report) -> None:
+    """Bounds that contradict each other."""
+    if limits.peer_frame_bytes < limits.frame_bytes:
+        report.problem(
+            "limits.peer_frame_bytes", f"{limits.peer_frame_bytes} is less than frame_bytes ({limits.frame_bytes})"
+        )
+    if limits.write_buffer_bytes < limits.write_high_bytes:
+        report.problem(
+            "limits.write_buffer_bytes",
+            f"{limits.write_buffer_bytes} is less than write_high_bytes ({limits.write_high_bytes})",
+        )
+    if limits.write_buffer_bytes < limits.frame_bytes:
+        report.problem(
+            "limits.write_buffer_bytes",
+            f"{limits.write_buffer_bytes} holds not even one frame (frame_bytes is {limits.frame_bytes})",
+        )
+
+
+def _check_queues(mqm: MQM, report: Report) -> None:
+    topics: list[tuple[str, bool, tuple[str, ...], str, tuple[str, ...]]] = [
+        ("kafka", mqm.kafka.enable, mqm.kafka.addrs, "producer.topics", mqm.kafka.producer.topics),
+        ("amqp", mqm.amqp.enable, mqm.amqp.addrs, "producer.routing_keys", mqm.amqp.producer.routing_keys),
+        ("nats", mqm.nats.enable, mqm.nats.addrs, *_nats_topics(mqm)),
+        ("nsq", mqm.nsq.enable, mqm.nsq.addrs, "producer.topics", mqm.nsq.producer.topics),
+        ("redis", mqm.redis.enable, mqm.redis.addrs, "producer.channels", mqm.redis.producer.channels),
+    ]
+    for name, enabled, addrs, key, listed in topics:
+        if enabled and not addrs:
+            report.problem(f"mqm.{name}.addrs", f"missing; needed while mqm.{name}.enable is true")
+        if enabled and not listed:
+            report.warnings.append(f"{report.name}: mqm.{name}.{key} lists no topic, so nothing goes to this queue")
+    if mqm.nats.enable and mqm.nats.jetstream.enable and not mqm.nats.jetstream.name:
+        report.problem("mqm.nats.jetstream.name", "missing; needed while mqm.nats.jetstream.enable is true")
+
+
+def _nats_topics(mqm: MQM) -> tuple[str, tuple[str, ...]]:
+    if mqm.nats.jetstream.enable:
+        return "jetstream.producer.subjects", mqm.nats.jetstream.producer.subjects
+    return "producer.subjects", mqm.nats.producer.subjects

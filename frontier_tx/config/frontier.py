@@ -1,0 +1,162 @@
+"""The whole of frontier.yaml (gateway.md 13, cluster.md 7.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from frontier_tx.config.common import TLS, Dial, Listen, Log, LogFile, Observability, PProf, RLimit, WireLimits
+from frontier_tx.config.kinds import Choice, Flag, Number, Text, Whole
+from frontier_tx.config.queues import MQM
+from frontier_tx.config.schema import section, setting
+
+_COUNT = Whole(1, 100_000_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edgebound:
+    """The port of the edges."""
+
+    listen: Listen = section(Listen(addr="127.0.0.1:30012"), "listening port")
+    edgeid_alloc_when_no_idservice_on: bool = setting(
+        True, Flag(), "give an edge an ID when no service registered `get_edge_id`; off: refuse the edge"
+    )
+    bypass_enable: bool = setting(False, Flag(), "relay connections that speak another protocol to `bypass`")
+    bypass: Dial = section(Dial(), "the server behind the same port for other protocols, one of `addrs` at random")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servicebound:
+    """The port of the services."""
+
+    listen: Listen = section(Listen(addr="127.0.0.1:30011"), "listening port")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlane:
+    """REST and gRPC for operators."""
+
+    enable: bool = setting(False, Flag(), "serve the control plane")
+    listen: Listen = section(Listen(addr="127.0.0.1:30010"), "listening port")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """How edges and services are brought together."""
+
+    hashby: str = setting(
+        "edgeid",
+        Choice("edgeid", "srcip", "random"),
+        "which of several services gets what an edge sends: by edge ID, by the edge's address, or at random",
+    )
+    edges_call_control_methods: bool = setting(
+        False, Flag(), "let edges call `get_edge_id`, `edge_online` and `edge_offline` of services"
+    )
+    tell_stream_peer: bool = setting(
+        False, Flag(), "tell a service the edge's ID as peer of a stream that the edge opened"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dao:
+    """The table of who is online. It is in memory whatever stands here."""
+
+    backend: str = setting("buntdb", Choice("buntdb", "sqlite", "sqlite3"), "accepted for existing files, no effect")
+    debug: bool = setting(False, Flag(), "accepted for existing files, no effect")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Counts reported to Frontlas."""
+
+    enable: bool = setting(False, Flag(), "report counts of edges and services")
+    interval: int = setting(30, Whole(1, 86_400, "seconds", zero_is_default=True), "time between two reports")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frontlas:
+    """Membership in a cluster."""
+
+    enable: bool = setting(False, Flag(), "report to Frontlas")
+    dial: Dial = section(Dial(), "where Frontlas listens for Frontiers (its `frontier_plane`)")
+    metrics: Metrics = section(Metrics(), "counts")
+    exit_when_id_taken: bool = setting(
+        False, Flag(), "end the process when another Frontier has the same ID; off: log it and keep trying"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """The process."""
+
+    frontier_id: str = setting(
+        "", Text("text of up to 256 characters, no control characters", pattern=r"[^\x00-\x1f\x7f]{0,256}"),
+        "name of this Frontier, unique in its cluster; empty: made from host name and service port",
+    )  # fmt: skip
+    rlimit: RLimit = section(RLimit(), "open files")
+    pprof: PProf = section(PProf(addr="127.0.0.1:6060"), "diagnostics")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(WireLimits):
+    """Bounds of the gateway, per connection unless said otherwise."""
+
+    call_seconds: float = setting(
+        30.0, Number(0.05, 86_400), "longest wait of a call or message for its answer, whatever its sender allows"
+    )
+    control_seconds: float = setting(
+        9.0, Number(0.05, 3600), "time for all control functions of one edge together; an edge itself waits 10 s"
+    )
+    pending_per_connection: int = setting(100_000, _COUNT, "calls and messages under way")
+    methods_per_connection: int = setting(10_000, _COUNT, "methods registered")
+    method_bytes: int = setting(4096, Whole(1, 1_048_576, "bytes"), "length of a method name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontierConfig:
+    """The configuration of a Frontier. `FrontierConfig()` is what runs when there is no file."""
+
+    edgebound: Edgebound = section(Edgebound(), "edges")
+    servicebound: Servicebound = section(Servicebound(), "services")
+    controlplane: ControlPlane = section(ControlPlane(), "control plane", "control_plane")
+    observability: Observability = section(Observability(addr="127.0.0.1:9091"), "health and metrics")
+    exchange: Exchange = section(Exchange(), "exchange")
+    frontlas: Frontlas = section(Frontlas(), "cluster")
+    mqm: MQM = section(MQM(), "message queues")
+    limits: Limits = section(Limits(), "bounds")
+    log: Log = section(Log(file=LogFile(path="/var/log/frontier/frontier.log")), "log")
+    daemon: Daemon = section(Daemon(), "process")
+    dao: Dao = section(Dao(), "accepted for existing files")
+
+
+#: What a file starts from: there, IDs are given out only where the file says so, as existing files expect.
+FILE_BASE = FrontierConfig(edgebound=replace(Edgebound(), edgeid_alloc_when_no_idservice_on=False))
+
+
+def listeners(config: FrontierConfig) -> list[tuple[str, str]]:
+    """Key and address of every port that the configuration opens."""
+    found = [
+        ("edgebound.listen.addr", config.edgebound.listen.addr),
+        ("servicebound.listen.addr", config.servicebound.listen.addr),
+    ]
+    if config.controlplane.enable:
+        found.append(("controlplane.listen.addr", config.controlplane.listen.addr))
+    if config.observability.enable:
+        found.append(("observability.addr", config.observability.addr))
+    if config.daemon.pprof.enable:
+        found.append(("daemon.pprof.addr", config.daemon.pprof.addr))
+    return found
+
+
+def tls_of(config: FrontierConfig) -> list[tuple[str, TLS, bool]]:
+    """Key and section of every TLS set-up in use, and whether it is a listener's."""
+    found = [
+        ("edgebound.listen.tls", config.edgebound.listen.tls, True),
+        ("servicebound.listen.tls", config.servicebound.listen.tls, True),
+    ]
+    if config.controlplane.enable:
+        found.append(("controlplane.listen.tls", config.controlplane.listen.tls, True))
+    if config.edgebound.bypass_enable:
+        found.append(("edgebound.bypass.tls", config.edgebound.bypass.tls, False))
+    if config.frontlas.enable:
+        found.append(("frontlas.dial.tls", config.frontlas.dial.tls, False))
+    return [each for each in found if each[1].enable]

@@ -1,0 +1,205 @@
+"""Message queues that take messages of edges (gateway.md 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from frontier_tx.config.kinds import Choice, ExactTexts, Flag, Number, Scalar, Text, Texts, Values, Whole
+from frontier_tx.config.schema import section, sections, setting
+
+_ENABLE = "forward messages to this queue"
+_ADDRS = Texts("a list of addresses, or one text with commas")
+_INT32 = 2_147_483_647
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaFlush:
+    """When a batch is sent; 0: as fast as possible."""
+
+    bytes: int = setting(0, Whole(0, _INT32, "bytes"), "send once so many bytes wait")
+    messages: int = setting(0, Whole(0, _INT32), "send once so many messages wait")
+    frequency: float = setting(0.0, Number(0, 3600), "send at least this often")
+    max_messages: int = setting(0, Whole(0, _INT32), "messages in one request at most; 0: no limit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaRetry:
+    """What happens when the broker fails."""
+
+    max: int = setting(3, Whole(0, 1000, zero_is_default=True), "attempts after the first one")
+    backoff: float = setting(0.1, Number(0, 3600, zero_is_default=True), "pause between attempts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaProducer:
+    """Topics, and how messages are sent."""
+
+    topics: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue")
+    async_: bool = setting(False, Flag(), "acknowledge before the broker has done so")
+    max_message_bytes: int = setting(1_000_000, Whole(1, _INT32, "bytes", zero_is_default=True), "largest message")
+    required_acks: int = setting(
+        1, Whole(-1, 32_767, zero_is_default=True), "replicas that must have a message: 1 the leader, -1 all in sync"
+    )
+    timeout: float = setting(10.0, Number(0, 3600, zero_is_default=True), "time for the broker's acknowledgement")
+    compression: str = setting("none", Choice("none", "gzip", "snappy", "lz4", "zstd"), "compression of batches")
+    compression_level: int = setting(0, Whole(-1000, 22), "level of the compression; 0: its own default")
+    idempotent: bool = setting(False, Flag(), "let the broker drop repetitions", "idepotent")
+    flush: KafkaFlush = section(KafkaFlush(), "batches")
+    retry: KafkaRetry = section(KafkaRetry(), "retries")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kafka:
+    """Kafka."""
+
+    enable: bool = setting(False, Flag(), _ENABLE)
+    addrs: tuple[str, ...] = setting((), _ADDRS, "brokers, `host:port`", "addr")
+    producer: KafkaProducer = section(KafkaProducer(), "producer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AMQPExchange:
+    """An exchange to declare."""
+
+    name: str = setting("", Text(), "name")
+    kind: str = setting(
+        "direct", Text("direct, fanout, topic, headers or a broker's own", empty_is_default=True), "kind"
+    )
+    durable: bool = setting(False, Flag(), "survives a restart of the broker")
+    auto_delete: bool = setting(False, Flag(), "goes away with its last binding")
+    internal: bool = setting(False, Flag(), "takes messages of other exchanges only")
+    nowait: bool = setting(False, Flag(), "do not wait for the broker's answer", "noWait")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AMQPQueue:
+    """A queue to declare."""
+
+    name: str = setting("", Text(), "name")
+    durable: bool = setting(False, Flag(), "survives a restart of the broker")
+    auto_delete: bool = setting(False, Flag(), "goes away with its last consumer")
+    exclusive: bool = setting(False, Flag(), "for this connection only", "exclustive")
+    nowait: bool = setting(False, Flag(), "do not wait for the broker's answer", "noWait")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AMQPBinding:
+    """A binding of a queue to an exchange."""
+
+    queue_name: str = setting("", Text(), "the queue")
+    exchange_name: str = setting("", Text(), "the exchange")
+    binding_key: str = setting("", Text(), "routing key that it takes")
+    nowait: bool = setting(False, Flag(), "do not wait for the broker's answer", "noWait")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AMQPProducer:
+    """Topics, and the properties of messages."""
+
+    routing_keys: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue, each its own routing key")
+    exchange: str = setting("", Text(), "exchange to publish to; empty: the broker's default exchange")
+    mandatory: bool = setting(False, Flag(), "fail a message that no queue takes")
+    immediate: bool = setting(False, Flag(), "fail a message that no consumer can take at once; few brokers know it")
+    headers: Mapping[str, Scalar] = setting({}, Values(), "headers of every message")
+    content_type: str = setting("", Text(), "MIME type of the body")
+    content_encoding: str = setting("", Text(), "MIME encoding of the body")
+    delivery_mode: int = setting(0, Whole(0, 2), "2: kept on disk; 0 and 1: not")
+    priority: int = setting(0, Whole(0, 9), "priority")
+    reply_to: str = setting("", Text(), "address for answers")
+    expiration: str = setting("", Text(), "life of a message in milliseconds, as text")
+    type: str = setting("", Text(), "name of the message type")
+    user_id: str = setting("", Text(), "user, checked by the broker")
+    app_id: str = setting("", Text(), "name of the application")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AMQP:
+    """AMQP 0-9-1, RabbitMQ."""
+
+    enable: bool = setting(False, Flag(), _ENABLE)
+    addrs: tuple[str, ...] = setting(
+        (), _ADDRS, "broker, `host:port` or `user:password@host:port`; the first one counts", "addr", secret=True
+    )
+    vhost: str = setting("", Text(), "virtual host; empty: `/`")
+    channel_max: int = setting(0, Whole(0, 65_535), "channels; 0: as many as the broker allows")
+    frame_size: int = setting(0, Whole(0, _INT32, "bytes"), "frame size; 0: as the broker allows")
+    heartbeat: float = setting(0.0, Number(0, 3600), "heartbeat; below 1 the broker's own")
+    locale: str = setting("en_US", Text(empty_is_default=True), "locale of the connection")
+    exchanges: tuple[AMQPExchange, ...] = sections(AMQPExchange, "exchanges to declare")
+    queues: tuple[AMQPQueue, ...] = sections(AMQPQueue, "queues to declare")
+    queuebindings: tuple[AMQPBinding, ...] = sections(
+        AMQPBinding, "bindings to make", "queueBindings", "queue_bindings"
+    )
+    producer: AMQPProducer = section(AMQPProducer(), "producer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsProducer:
+    """Topics."""
+
+    subjects: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JetStream:
+    """JetStream instead of plain NATS."""
+
+    enable: bool = setting(False, Flag(), "publish to a stream, and acknowledge when it has stored the message")
+    name: str = setting("", Text(), "name of the stream, made if it is not there")
+    producer: NatsProducer = section(NatsProducer(), "producer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nats:
+    """NATS."""
+
+    enable: bool = setting(False, Flag(), _ENABLE)
+    addrs: tuple[str, ...] = setting((), _ADDRS, "servers, `host:port`", "addr", secret=True)
+    producer: NatsProducer = section(NatsProducer(), "producer")
+    jetstream: JetStream = section(JetStream(), "JetStream")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NSQProducer:
+    """Topics."""
+
+    topics: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NSQ:
+    """NSQ."""
+
+    enable: bool = setting(False, Flag(), _ENABLE)
+    addrs: tuple[str, ...] = setting((), _ADDRS, "nsqd, `host:port`; the first one counts", "addr")
+    producer: NSQProducer = section(NSQProducer(), "producer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisQueueProducer:
+    """Topics."""
+
+    channels: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisQueue:
+    """Redis PUBLISH."""
+
+    enable: bool = setting(False, Flag(), _ENABLE)
+    addrs: tuple[str, ...] = setting((), _ADDRS, "server, `host:port`; the first one counts", "addr")
+    db: int = setting(0, Whole(0, 1_000_000), "database")
+    password: str = setting("", Text(), "password", secret=True)
+    producer: RedisQueueProducer = section(RedisQueueProducer(), "producer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MQM:
+    """Message queues; each takes the topics that it lists, beside the services that declared them."""
+
+    kafka: Kafka = section(Kafka(), "Kafka")
+    amqp: AMQP = section(AMQP(), "AMQP 0-9-1")
+    nats: Nats = section(Nats(), "NATS")
+    nsq: NSQ = section(NSQ(), "NSQ")
+    redis: RedisQueue = section(RedisQueue(), "Redis")
