@@ -62,8 +62,8 @@ class Contract:
         for proto in descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file:
             self.pool.AddSerializedFile(proto.SerializeToString())
             self.files[proto.name] = proto
-        self._rule = self.pool.FindExtensionByName("google.api.http")
-        self._options = message_factory.GetMessageClass(
+        self._rule: Any = self.pool.FindExtensionByName("google.api.http")
+        self._options: Any = message_factory.GetMessageClass(
             self.pool.FindMessageTypeByName("google.protobuf.MethodOptions")
         )
         message_factory.GetMessageClass(self._rule.message_type)
