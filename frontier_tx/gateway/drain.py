@@ -1,5 +1,9 @@
 """Leaving: no newcomers, what is under way may finish, everybody is told goodbye, and then it is over."""
 
+import signal
+import threading
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -26,7 +30,8 @@ class Drain:
         self._core = core
         self._clock = clock
         self._seconds = seconds
-        self._done: Deferred[None] = Deferred()
+        #: Fires when the last connection is gone.
+        self.done: Deferred[None] = Deferred()
         self._loop = LoopingCall(self._step)
         self._loop.clock = clock
         self._until = 0.0
@@ -37,17 +42,17 @@ class Drain:
         """Begin; the Deferred fires when the last connection is gone."""
         connections = len(self._core.connections())
         if not connections:
-            self._done.callback(None)
-            return self._done
+            self.done.callback(None)
+            return self.done
         self.log.info("draining: {n} connections, at most {s} s", n=connections, s=self._seconds)
         self._until = self._clock.seconds() + self._seconds
         self._per_step = max(20, int(connections * STEP / max(self._seconds * SPREAD, STEP)))
         self._loop.start(STEP, now=True)
-        return self._done
+        return self.done
 
     def hurry(self) -> None:
         """End everything now."""
-        if not self._done.called:
+        if not self.done.called:
             self.log.warn("asked again to stop: connections are cut")
             for protocol in self._core.connections():
                 protocol.abort("the gateway stops")
@@ -74,10 +79,22 @@ class Drain:
     def _finish(self) -> None:
         if self._loop.running:
             self._loop.stop()
-        if not self._done.called:
-            self._done.callback(None)
+        if not self.done.called:
+            self.done.callback(None)
 
 
 def _busy(protocol: LegProtocol) -> bool:
     leg = protocol.leg
     return bool(leg.pending or leg.asked or leg.streams or leg.opening)
+
+
+def on_signal(reactor: object, act: Callable[[], None]) -> None:
+    """Call ``act`` in the reactor when the process is asked to stop from now on.
+
+    The reactor itself takes the first request; a second one would only be an error to it.
+    """
+    call = getattr(reactor, "callFromThread", None)
+    if call is None or threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: call(act))

@@ -11,12 +11,12 @@ from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Kind, Leg
 from frontier_tx.switch.presence import Presence
+from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
 from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import WireProtocol
-from frontier_tx.timers import Alarms
 
 
 def address_text(address: IAddress | None) -> tuple[str, str]:

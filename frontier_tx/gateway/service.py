@@ -1,3 +1,122 @@
-"""placeholder until configuration lands"""
-class Gateway: ...
-def make_service(config): ...
+"""A gateway as a Twisted service, made from a configuration."""
+
+import gc
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.logger import Logger
+
+from frontier_tx.config.frontier import FrontierConfig
+from frontier_tx.gateway.bypass import BypassFactory, endpoints_of
+from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.gateway.drain import Drain, on_signal
+from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.switch.choice import POLICIES
+from frontier_tx.switch.exchange import Settings
+from frontier_tx.wire.connection import Limits
+
+#: Objects of calls live for milliseconds and go by reference counting; looking for cycles among them every 700
+#: allocations, which is the interpreter's default, costs up to a tenth of the time and finds nothing.
+GC_THRESHOLDS = (50_000, 20, 50)
+
+
+def settings_of(config: FrontierConfig) -> Settings:
+    """The exchange's part of a configuration."""
+    limits, exchange = config.limits, config.exchange
+    return Settings(
+        call_seconds=limits.call_seconds,
+        pending_per_connection=limits.pending_per_connection,
+        write_high_bytes=limits.write_high_bytes,
+        write_buffer_bytes=limits.write_buffer_bytes,
+        methods_per_connection=limits.methods_per_connection,
+        method_bytes=limits.method_bytes,
+        edges_call_control_methods=exchange.edges_call_control_methods,
+        tell_stream_peer=exchange.tell_stream_peer,
+    )
+
+
+def limits_of(config: FrontierConfig) -> Limits:
+    """The wire's part of a configuration."""
+    limits = config.limits
+    return Limits(
+        frame_bytes=limits.frame_bytes,
+        handshake_bytes=limits.handshake_bytes,
+        peer_frame_bytes=limits.peer_frame_bytes,
+        handshake_seconds=limits.handshake_seconds,
+        frame_stall_seconds=limits.frame_stall_seconds,
+        stall_bytes=limits.frame_stall_bytes,
+        open_seconds=limits.open_seconds,
+        dismiss_seconds=limits.dismiss_seconds,
+        close_seconds=limits.close_seconds,
+        hold_seconds=limits.stream_hold_seconds,
+        sessions=limits.sessions_per_connection,
+    )
+
+
+class Gateway(Service):
+    """Listeners of a configuration around a ``GatewayCore``.
+
+    :param ports: opens and closes the ports.
+    """
+
+    log = Logger(namespace="frontier.gateway")
+
+    def __init__(self, config: FrontierConfig, ports: Ports, clock: IReactorTime) -> None:
+        limits = config.limits
+        self.config = config
+        self.core = GatewayCore(
+            clock,
+            settings=settings_of(config),
+            limits=limits_of(config),
+            policy=POLICIES[config.exchange.hashby](),
+            allocate_edge_ids=config.edgebound.edgeid_alloc_when_no_idservice_on,
+            control_seconds=limits.control_seconds,
+            write_stall_seconds=limits.write_stall_seconds,
+            connections=limits.connections,
+        )
+        self._ports = ports
+        self._clock = clock
+        self._drain: Drain | None = None
+
+    def startService(self) -> None:
+        """Open the ports; a port that cannot be opened ends the process with one line."""
+        super().startService()  # type: ignore[no-untyped-call]
+        raise_open_files(self.config.daemon.rlimit)
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.freeze()
+        config = self.config
+        self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
+        edges: IProtocolFactory = self.core.edges
+        if config.edgebound.bypass_enable:
+            others = endpoints_of(self._clock, config.edgebound.bypass.addrs)
+            edges = BypassFactory(self.core.edges, others, self._clock)
+        self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
+
+    def stopService(self) -> "Deferred[None]":
+        """Close the ports, let what is under way finish, say goodbye to everybody."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._drain is not None:
+            return self._drain.done
+        drain = self._drain = Drain(self.core, self._clock, self.config.limits.drain_seconds)
+        on_signal(self._clock, self.hurry)
+        return self._ports.close().addCallback(lambda _: drain.start())
+
+    @property
+    def draining(self) -> bool:
+        """Whether the gateway is leaving."""
+        return self._drain is not None
+
+    def hurry(self) -> None:
+        """Asked a second time to stop: end everything now."""
+        if self._drain is not None:
+            self._drain.hurry()
+
+
+def make_service(config: FrontierConfig) -> Gateway:
+    """The gateway of a configuration, on the process's reactor; twistd starts it."""
+    from twisted.internet import reactor
+
+    listens: Any = reactor
+    return Gateway(config, Ports(listens, "frontier"), listens)

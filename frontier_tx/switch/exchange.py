@@ -1,7 +1,8 @@
 """The exchange: a switch of frames between legs (docs/gateway.md, "Forwarding").
 
-A frame comes in with ``receive`` and leaves as a frame on another leg, decoded only as far as routing needs it. What waits
-for an answer is one ``Pending``; there is no task, no Deferred and no queue per call. Time and timers come from outside.
+A frame comes in with ``receive`` and leaves as a frame on another leg, decoded only as far as routing needs it.
+What waits for an answer is one ``Pending``; there is no task, no Deferred and no queue per call. Time and timers
+come from outside.
 """
 
 import time
@@ -89,7 +90,8 @@ class Counters:
     """What the exchange has done so far, for the metrics."""
 
     __slots__ = (
-        "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped", "throttled",
+        "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped",
+        "throttled",
     )  # fmt: skip
 
     def __init__(self) -> None:

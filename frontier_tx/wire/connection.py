@@ -396,9 +396,8 @@ class Connection:
             told += self._say_goodbye(now)
         elif self._give_up_at <= now:
             return told + self._fail("goodbye was not answered")
-        self.due = min(
-            self._handshake_at, self._heartbeat_at, self._give_up_at, self._stall_at, self._watch_at(), self.sessions.due()
-        )  # fmt: skip
+        own = min(self._handshake_at, self._heartbeat_at, self._give_up_at, self._stall_at)
+        self.due = min(own, self._watch_at(), self.sessions.due())
         return told
 
     def _overdue(self, now: float) -> str:

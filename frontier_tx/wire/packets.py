@@ -38,7 +38,7 @@ CANCELED, DEADLINE_EXCEEDED = 1, 2
 
 def heartbeat_seconds(exponent: int) -> int:
     """Heartbeat interval for the exponent in a Conn: 5, 20, 80 or 320 s."""
-    return 5 * 4**exponent
+    return 5 << 2 * exponent
 
 
 @dataclass(slots=True, kw_only=True)

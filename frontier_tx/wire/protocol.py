@@ -4,6 +4,7 @@ Subclass it for an end of your own: ``frame_received`` and ``event_received`` ar
 and the clients' protocols are subclasses of this one; nothing in it knows of edges or services.
 """
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
@@ -86,7 +87,7 @@ class WireProtocol(Protocol):
             self._direct = True
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
-            transport.registerProducer(self, False)
+            transport.registerProducer(self, False)  # type: ignore[no-untyped-call]
         elif hasattr(transport, "registerProducer"):
             transport.registerProducer(self, True)
         self.connection_ready()
@@ -239,13 +240,13 @@ class WireProtocol(Protocol):
         """Take no more bytes from the peer until as many ``resume_reading`` came."""
         self._pauses += 1
         if self._pauses == 1 and self.transport is not None and not self._gone:
-            self.transport.pauseProducing()
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def resume_reading(self) -> None:
         """Undo one ``pause_reading``."""
         self._pauses -= 1
         if not self._pauses and self.transport is not None and not self._gone:
-            self.transport.resumeProducing()
+            self.transport.resumeProducing()  # type: ignore[attr-defined]
 
     # -- time ---------------------------------------------------------------------------------------------
 
@@ -273,6 +274,6 @@ class WireProtocol(Protocol):
 
 
 def _loss_text(reason: Failure) -> str:
-    if reason.check(type(connectionDone.value)):
+    if isinstance(reason.value, ConnectionDone):
         return "the peer closed the connection"
     return reason.getErrorMessage()
