@@ -162,7 +162,7 @@ class BypassFactory(Factory):
 def _end(protocol: Protocol) -> None:
     transport = protocol.transport
     if transport is not None:
-        if hasattr(transport, "unregisterProducer"):
+        if getattr(transport, "producer", None) is not None:
             transport.unregisterProducer()
         transport.loseConnection()
 

@@ -48,7 +48,7 @@ class GatewayCollector(Collector):
             ("calls", "Calls received.", counters.calls),
             ("messages", "Messages received.", counters.messages),
             ("answers", "Answers passed on.", counters.answers),
-            ("own_answers", "Calls and messages that the gateway itself answered with an error.", counters.local_answers),
+            ("own_answers", "Calls and messages answered with an error of its own.", counters.local_answers),
             ("overdue", "Calls and messages whose time ran out.", counters.overdue),
             ("dropped", "Frames that belong to nothing: late answers, closed streams.", counters.dropped),
             ("stream_bytes", "Raw bytes of streams passed on.", counters.stream_bytes),
