@@ -1,0 +1,123 @@
+"""Each recorded broken frame, sent to both ports before and after the handshake: it ends no other connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gateways import StartedGateway
+from tests.interop.raw_peer import SERVICE_META, Bystanders, Closed, RawPeer, connected
+
+pytestmark = [pytest.mark.timeout(20), pytest.mark.differs("G14: such frames kill it")]
+
+VECTORS: list[dict[str, Any]] = json.loads(
+    (Path(__file__).resolve().parents[1] / "vectors" / "frames.json").read_text()
+)["negative"]
+COMPLETE = [v for v in VECTORS if "hex" in v and not v["name"].startswith("truncated")]
+FOR_SERVERS = [v for v in COMPLETE if v["to"] == "server end"]
+#: How long the gateway may take to end a connection that it ends at once.
+SOON = 2.0
+
+
+def recorded(vector: dict[str, Any], when: str) -> dict[str, Any]:
+    found: dict[str, Any] = vector.get("server_end", {}).get(when, {})
+    return found
+
+
+@pytest.fixture(scope="module")
+def bystanders(module_gateway: StartedGateway) -> Iterator[Bystanders]:
+    pair = Bystanders(module_gateway.edge, module_gateway.service)
+    yield pair
+    pair.stop()
+
+
+@pytest.fixture(params=["edge", "service"])
+def port(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def address_of(gateway: StartedGateway, port: str) -> str:
+    return gateway.edge if port == "edge" else gateway.service
+
+
+@pytest.mark.parametrize("vector", COMPLETE, ids=lambda v: v["name"])
+def test_after_the_handshake(
+    module_gateway: StartedGateway, bystanders: Bystanders, port: str, vector: dict[str, Any]
+) -> None:
+    expected = recorded(vector, "after_handshake")
+    with (
+        bystanders.undisturbed(),
+        connected(address_of(module_gateway, port), SERVICE_META if port == "service" else b"") as peer,
+    ):
+        peer.send(bytes.fromhex(vector["hex"]))
+        answers = peer.answers()
+        if expected.get("outcome") == "connection_closed" and vector["name"] != "heartbeat_with_body":
+            assert not answers
+        if expected.get("later_request_answered"):
+            assert answers
+        if not answers and vector["name"] not in SILENCING:
+            assert peer.closes(SOON)
+    assert module_gateway.alive()
+
+
+#: After these the connection stands but has no session 1, or waits for the rest of its goodbye.
+SILENCING = {"dismiss_session1", "disconn", "disconn_with_body", "client_disconn", "client_disconn_before_connack"}
+
+
+@pytest.mark.parametrize("vector", COMPLETE, ids=lambda v: v["name"])
+def test_before_the_handshake(
+    module_gateway: StartedGateway, bystanders: Bystanders, port: str, vector: dict[str, Any]
+) -> None:
+    expected = recorded(vector, "before_handshake")
+    with bystanders.undisturbed(), RawPeer(address_of(module_gateway, port)) as peer:
+        peer.send(bytes.fromhex(vector["hex"]))
+        if expected.get("outcome") == "connection_closed":
+            assert peer.closes(SOON)
+        elif expected.get("later_request_answered"):
+            peer.shake_hands(SERVICE_META if port == "service" else b"")
+            assert peer.answers()
+        elif not expected.get("frames_received"):
+            # whatever it was: ended, or dropped so that a handshake may follow
+            try:
+                peer.shake_hands(SERVICE_META if port == "service" else b"")
+            except (Closed, AssertionError):
+                assert peer.closes(SOON)
+            else:
+                assert peer.answers()
+    assert module_gateway.alive()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 13, 14, 15, 20])
+def test_half_a_frame_and_then_the_end(
+    module_gateway: StartedGateway, bystanders: Bystanders, port: str, cut: int
+) -> None:
+    whole = bytes.fromhex(next(v["hex"] for v in VECTORS if v["name"] == "version_2"))
+    with bystanders.undisturbed():
+        for shaken in (False, True):
+            with RawPeer(address_of(module_gateway, port)) as peer:
+                if shaken:
+                    peer.shake_hands(SERVICE_META if port == "service" else b"")
+                peer.send(whole[:cut])
+    assert module_gateway.alive()
+
+
+def test_all_frames_in_one_write(module_gateway: StartedGateway, bystanders: Bystanders, port: str) -> None:
+    everything = b"".join(bytes.fromhex(v["hex"]) for v in FOR_SERVERS)
+    with bystanders.undisturbed(), RawPeer(address_of(module_gateway, port)) as peer:
+        peer.send(everything)
+        assert peer.closes(SOON)
+
+
+def test_largest_frame_is_taken(module_gateway: StartedGateway, bystanders: Bystanders, port: str) -> None:
+    vector = next(v for v in VECTORS if v["name"] == "exact_limit_stream")
+    prefix = bytes.fromhex(vector["hex_prefix"])
+    with (
+        bystanders.undisturbed(),
+        connected(address_of(module_gateway, port), SERVICE_META if port == "service" else b"") as peer,
+    ):
+        peer.send(prefix + b"x" * (vector["frame_len"] - len(prefix)))
+        assert peer.answers()
