@@ -66,7 +66,8 @@ class Contract:
         self._options: Any = message_factory.GetMessageClass(
             self.pool.FindMessageTypeByName("google.protobuf.MethodOptions")
         )
-        message_factory.GetMessageClass(self._rule.message_type)
+        # Makes the class known to the pool before a rule is read.
+        message_factory.GetMessageClass(self.pool.FindMessageTypeByName("google.api.HttpRule"))
 
     def message(self, full_name: str) -> Any:
         """The class of a message; raises ``KeyError`` when there is none of this name."""

@@ -243,7 +243,8 @@ class _Run:
             self._settle(result)
         else:
             wrong = TypeError(f"{self._context.method.path} was answered with {type(result).__name__}")
-            self._settle(self._plane.translate(self._context, Failure(wrong))  # type: ignore[no-untyped-call])
+            failure = Failure(wrong)  # type: ignore[no-untyped-call]
+            self._settle(self._plane.translate(self._context, failure))
 
     def _expire(self) -> None:
         self._timer = None
