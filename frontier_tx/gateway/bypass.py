@@ -163,7 +163,7 @@ def _end(protocol: Protocol) -> None:
     transport = protocol.transport
     if transport is not None:
         if getattr(transport, "producer", None) is not None:
-            transport.unregisterProducer()
+            transport.unregisterProducer()  # type: ignore[attr-defined]
         transport.loseConnection()
 
 

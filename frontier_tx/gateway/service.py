@@ -8,11 +8,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 
+from frontier_tx.config.common import Listen
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.bypass import BypassFactory, endpoints_of
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
+from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.planes.observability import observability_site
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.exchange import Settings
 from frontier_tx.wire.connection import Limits
@@ -93,6 +96,15 @@ class Gateway(Service):
             others = endpoints_of(self._clock, config.edgebound.bypass.addrs)
             edges = BypassFactory(self.core.edges, others, self._clock)
         self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
+        if config.observability.enable:
+            site = observability_site(self.not_ready, [GatewayCollector(self.core)], self._clock)
+            self._ports.listen("observability", Listen(addr=config.observability.addr), site)
+        if config.controlplane.enable:
+            self.log.warn("controlplane.enable: this version has no control plane; its port stays closed")
+
+    def not_ready(self) -> str:
+        """Why the gateway cannot do its work, or an empty text."""
+        return "draining" if self.draining else ""
 
     def stopService(self) -> "Deferred[None]":
         """Close the ports, let what is under way finish, say goodbye to everybody."""
@@ -114,9 +126,22 @@ class Gateway(Service):
             self._drain.hurry()
 
 
+def refuse_unserved(config: FrontierConfig) -> None:
+    """End with one line where the file asks for something without which this gateway would lose what it accepts.
+
+    :raises SystemExit: it does.
+    """
+    queues = [name for name in ("kafka", "amqp", "nats", "nsq", "redis") if getattr(config.mqm, name).enable]
+    for name in queues:
+        raise SystemExit(f"frontier: mqm.{name}.enable: this version forwards to no message queue; set it to false")
+    if config.frontlas.enable:
+        raise SystemExit("frontier: frontlas.enable: this version cannot join a cluster; set it to false")
+
+
 def make_service(config: FrontierConfig) -> Gateway:
     """The gateway of a configuration, on the process's reactor; twistd starts it."""
     from twisted.internet import reactor
 
+    refuse_unserved(config)
     listens: Any = reactor
     return Gateway(config, Ports(listens, "frontier"), listens)
