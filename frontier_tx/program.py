@@ -1,0 +1,188 @@
+"""What the two twistd programs share: the command line, and a service that brings up logging and then the rest."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, TypeVar
+
+from twisted.application.service import IService, MultiService
+from twisted.logger import ILogObserver
+from twisted.python import usage
+from twisted.python.components import Componentized
+
+import twisted
+from frontier_tx import __version__
+from frontier_tx.config.common import Log
+from frontier_tx.config.layers import Flags
+from frontier_tx.config.loading import Loaded
+from frontier_tx.config.render import effective
+from frontier_tx.errors import ConfigError
+from frontier_tx.launch import StartFailed
+from frontier_tx.logs import Logger, Observer, observer, set_level
+
+C = TypeVar("C")
+
+#: What a bare ``--daemon-rlimit-nofile`` means.
+_MANY_FILES = "1048576"
+#: Where twistd itself logs when it is a daemon and nothing else was said.
+_DAEMON_LOG = "twistd.log"
+
+
+class ServerOptions(usage.Options, Generic[C]):
+    """Command line of a server. Parsing it reads and checks the whole configuration; nothing is opened.
+
+    A configuration that cannot be used ends the process with status 1 and one line for each mistake.
+    """
+
+    #: What the program calls itself.
+    program: ClassVar[str]
+
+    optParameters: ClassVar[Sequence[Any]] = [
+        ["config", "c", None, "Configuration file (YAML). Without one, safe defaults on the loopback."],
+        ["loglevel", None, None, "Least level that is logged: debug, info, warn, error."],
+        ["log-output", None, None, "Where logs go: stdout, stderr, file, both (stdout and file)."],
+        ["log-format", None, None, "How logs look: text, json."],
+        ["log-file", None, None, "Log file, for the outputs file and both."],
+        ["daemon-rlimit-nofile", None, None, "Limit of open files; -1 leaves it alone."],
+    ]
+    optFlags: ClassVar[Sequence[Any]] = [
+        ["check", None, "Check the configuration, print it as it would take effect, and end."],
+    ]
+
+    #: Set by `postOptions`.
+    loaded: Loaded[C]
+
+    def load(self, path: str | None, flags: Flags) -> Loaded[C]:
+        """:raises ConfigError: the configuration cannot be used."""
+        raise NotImplementedError
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        args = list(sys.argv[1:] if options is None else options)
+        for index, arg in enumerate(args):
+            following = args[index + 1] if index + 1 < len(args) else ""
+            if arg == "--daemon-rlimit-nofile" and not following.removeprefix("-").isdigit():
+                args[index] = f"{arg}={_MANY_FILES}"
+        super().parseOptions(args)  # type: ignore[no-untyped-call]
+
+    def opt_version(self) -> None:
+        """Print the versions of this program and of Twisted, and end."""
+        print(f"{self.program} {__version__} (Twisted {twisted.__version__})")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        flags = Flags(
+            loglevel=self["loglevel"],
+            log_output=self["log-output"],
+            log_format=self["log-format"],
+            log_file=self["log-file"],
+            daemon_rlimit_nofile=self["daemon-rlimit-nofile"],
+        )
+        try:
+            self.loaded = self.load(self["config"], flags)
+        except ConfigError as error:
+            raise SystemExit("\n".join(f"{self.program}: {problem}" for problem in error.problems)) from None
+        if self["check"]:
+            for warning in self.loaded.warnings:
+                print(f"{self.program}: {warning}", file=sys.stderr)
+            print(effective(self.loaded.config), end="")
+            raise SystemExit(0)
+
+
+class Program(MultiService):
+    """A server under twistd: attaches the configured log, says what was read, then starts its children.
+
+    :param parent: twistd's own options; None outside twistd, where logging is left alone.
+    :param log: the ``log`` section.
+    :param hello: lines logged at the start, with their level.
+    """
+
+    def __init__(
+        self, name: str, log: Log, parent: Mapping[str, Any] | None, warnings: Sequence[str], source: str
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.setName(name)  # type: ignore[no-untyped-call]
+        self._log = Logger(namespace=name)
+        self._settings = log
+        self._parent = parent
+        self._warnings = warnings
+        self._source = source
+        self._observer: Observer | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd calls this with the application just before it begins logging, which uses the component set here."""
+        if isinstance(parent, Componentized) and self._parent is not None:
+            self._attach(parent, self._parent)
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        self._log.info("{name} {v}, configured by {source}", name=self.name, v=__version__, source=self._source)
+        for warning in self._warnings:
+            self._log.warn("{warning}", warning=warning)
+        try:
+            super().startService()  # type: ignore[no-untyped-call]
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.critical("{problem}", problem=problem)
+            raise StartFailed(str(error)) from None
+        self._reopen_on_signal()
+
+    def _attach(self, application: Componentized, parent: Mapping[str, Any]) -> None:
+        set_level(self._settings.level)
+        settings = log_under_twistd(self._settings, parent)
+        if settings is None:
+            return
+        try:
+            self._observer = observer(settings)
+        except ConfigError as error:
+            raise SystemExit("\n".join(f"{self.name}: {problem}" for problem in error.problems)) from None
+        application.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
+
+    def _reopen_on_signal(self) -> None:
+        """SIGUSR1 opens log files anew, which is what tools that rotate logs expect of a twistd process."""
+        if self._observer is None or signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL:
+            return
+        from twisted.internet import reactor
+
+        call: Callable[[Callable[[], None]], None] = getattr(reactor, "callFromThread")  # noqa: B009
+        reopen = self._observer.reopen
+        signal.signal(signal.SIGUSR1, lambda *_: call(reopen))
+
+
+def log_under_twistd(log: Log, parent: Mapping[str, Any]) -> Log | None:
+    """The log settings once twistd's own options are heard; None where twistd is to do the logging.
+
+    ``--logger`` and ``--syslog`` bring an observer of their own. ``-l FILE`` and ``-l -`` say where lines go, whatever
+    the configuration says of that; form and level stay as configured. A daemon has no terminal, so what would go
+    there goes to ``twistd.log``, where twistd's own lines would go.
+    """
+    if parent.get("logger") or parent.get("syslog"):
+        return None
+    daemon = not parent.get("nodaemon") and not parent.get("debug")
+    target = parent.get("logfile")
+    if target == "-":
+        return None if daemon else replace(log, output="stdout")
+    if not target and daemon:
+        if log.output in ("stdout", "stderr"):
+            target = _DAEMON_LOG
+        elif log.output == "both":
+            return replace(log, output="file")
+    if target:
+        return replace(log, output="file", file=replace(log.file, path=target))
+    return log
+
+
+def twistd_options(options: usage.Options) -> Mapping[str, Any] | None:
+    """The options of the twistd command around a plugin's."""
+    parent: Mapping[str, Any] | None = getattr(options, "parent", None)
+    return parent
+
+
+def program(options: ServerOptions[Any], service: IService) -> Program:
+    """``service`` under the log of ``options``."""
+    loaded = options.loaded
+    made = Program(options.program, loaded.config.log, twistd_options(options), loaded.warnings, loaded.source)
+    service.setServiceParent(made)  # type: ignore[no-untyped-call]
+    return made

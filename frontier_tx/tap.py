@@ -1,0 +1,34 @@
+"""``twistd frontier``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from twisted.application.service import IService
+
+from frontier_tx.config.frontier import FrontierConfig, tls_of
+from frontier_tx.config.layers import Flags
+from frontier_tx.config.loading import Loaded, load_frontier
+from frontier_tx.program import ServerOptions, program
+from frontier_tx.tls import check_files
+
+
+class Options(ServerOptions[FrontierConfig]):
+    """Command line of the gateway."""
+
+    program: ClassVar[str] = "frontier"
+    synopsis: ClassVar[str] = "[options]"
+    longdesc: ClassVar[str] = "A gateway between edges and microservices."
+
+    def load(self, path: str | None, flags: Flags) -> Loaded[FrontierConfig]:
+        loaded = load_frontier(path, flags=flags)
+        check_files(tls_of(loaded.config))
+        return loaded
+
+
+def makeService(options: Options) -> IService:
+    """The gateway of a checked configuration."""
+    # Imported late: it brings in the reactor, which the command line may still choose.
+    from frontier_tx.gateway import make_service
+
+    return program(options, make_service(options.loaded.config))
