@@ -1,0 +1,380 @@
+"""What the three modes have in common: waiting, deadlines, retries, answers that are errors, readiness,
+batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+from zlib import crc32
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from frontlas_tx.redis.connection import Greeting, Login
+from frontlas_tx.redis.errors import (
+    RedisBusyError,
+    RedisError,
+    RedisLoginError,
+    RedisReplyError,
+    RedisStoppedError,
+    RedisTimeoutError,
+)
+from frontlas_tx.redis.interfaces import Argument, IRedis, Reply, Request, Script
+from frontlas_tx.redis.link import Command, Link
+from frontlas_tx.redis.listener import Listener
+from frontlas_tx.redis.settings import Address, RedisSettings
+
+log = Logger()
+
+TEMPORARY = frozenset({"LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY"})
+"""First words of answers after which the same command is worth sending again a little later."""
+PAUSE = 0.1
+"""Seconds before a command is sent again after such an answer."""
+SWEEP = 0.25
+"""Seconds between two looks at the deadlines of waiting commands."""
+
+
+@implementer(IRedis)
+class RedisClient(ABC):
+    """Base of the three modes; see ``IRedis``.
+
+    A command goes to the link that :meth:`pick` names; while there is none it waits, in order, until a link
+    comes up or its deadline passes.  The waiting commands are bounded by ``settings.max_waiting``.
+    """
+
+    def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = (), db: int = 0) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        library = f"frontlas({settings.identity_suffix})" if settings.identity_suffix else "frontlas"
+        self._login = Login(
+            settings.username,
+            settings.password,
+            db,
+            settings.clientname,
+            "" if settings.disable_identity else library,
+            tuple(scripts),
+        )
+        self._waiting: deque[Command] = deque()
+        self._sweep: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
+        self._stopped = True
+        self._changed: list[Callable[[bool], None]] = []
+        self._disturbed: list[Callable[[], None]] = []
+        self._listeners: set[Listener] = set()
+        self._seen: dict[Address, str] = {}
+        self.ready = False
+        self.error: RedisError | None = RedisStoppedError()
+        self._retired_commands = 0
+        self._counts = dict.fromkeys(
+            ("retries", "timeouts", "redirects", "refused", "batches", "requests", "troubles"), 0
+        )
+
+    # What a mode has of its own
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The configured addresses, for messages."""
+
+    @abstractmethod
+    def links(self) -> list[Link]:
+        """All links there are."""
+
+    @abstractmethod
+    def pick(self, command: Command) -> Link | None:
+        """The ready link that is to take the command, None if it must wait."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Create and start links."""
+
+    @abstractmethod
+    async def find_listening(self) -> Address:
+        """A server to subscribe at; raises ``RedisError``."""
+
+    @abstractmethod
+    def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
+        """What is wrong with the server that a listener reached."""
+
+    def moved(self, link: Link, command: Command, words: list[str]) -> bool:
+        """Deal with MOVED and ASK; False if they make no sense in this mode."""
+        return False
+
+    def unusable(self, link: Link, error: str) -> None:
+        """A server said that it does not take writes (any more)."""
+        link.drop()
+
+    def still_usable(self) -> bool:
+        """Whether the client counts as ready; asked whenever a link changed."""
+        return any(link.ready for link in self.links())
+
+    # IRedis
+
+    def start(self) -> None:
+        if self._stopped:
+            self._stopped = False
+            self.error = None
+            self.begin()
+
+    def stop(self) -> Deferred[None]:
+        self._stopped = True
+        left = [command for link in self.links() for command in link.stop()] + list(self._waiting)
+        self._waiting.clear()
+        for listener in list(self._listeners):
+            listener.stop()
+        for call in (self._sweep, self._retry):
+            if call is not None:
+                call.cancel()
+        self._sweep = self._retry = None
+        self.error = RedisStoppedError()
+        self._set_ready(False)
+        for command in left:
+            command.finish(self.error)
+        return succeed(None)
+
+    def execute(self, *args: Argument) -> Deferred[Reply]:
+        waiter: Deferred[Reply] = Deferred()
+
+        def finish(reply: Reply | RedisError) -> None:
+            if isinstance(reply, RedisError):
+                waiter.errback(reply)
+            else:
+                waiter.callback(reply)
+
+        self.dispatch(Command(Request(args), finish, self._deadline()))
+        return waiter
+
+    def batch(self, requests: Sequence[Request]) -> Deferred[list[Reply]]:
+        if not requests:
+            return succeed([])
+        replies: list[Reply] = [None] * len(requests)
+        waiter: Deferred[list[Reply]] = Deferred()
+        missing = len(requests)
+
+        def finisher(index: int) -> Callable[[Reply | RedisError], None]:
+            def finish(reply: Reply | RedisError) -> None:
+                nonlocal missing
+                replies[index] = reply
+                missing -= 1
+                if not missing:
+                    waiter.callback(replies)
+
+            return finish
+
+        self._counts["batches"] += 1
+        deadline = self._deadline()
+        for index, request in enumerate(requests):
+            self.dispatch(Command(request, finisher(index), deadline))
+        return waiter
+
+    def subscribe(self, channel: str, received: Callable[[bytes], None], gap: Callable[[], None]) -> Callable[[], None]:
+        listener = Listener(
+            self._reactor,
+            self._settings,
+            self._login,
+            channel,
+            self.find_listening,
+            self.check_listening,
+            received,
+            gap,
+        )
+        self._listeners.add(listener)
+        listener.start()
+
+        def end() -> None:
+            self._listeners.discard(listener)
+            listener.stop()
+
+        return end
+
+    def watch(self, changed: Callable[[bool], None], disturbed: Callable[[], None]) -> None:
+        self._changed.append(changed)
+        self._disturbed.append(disturbed)
+
+    def metrics(self) -> dict[str, float]:
+        links = self.links()
+        return {
+            "redis_commands_total": float(self._retired_commands + sum(link.commands for link in links)),
+            "redis_connections": float(sum(link.ready for link in links)),
+            "redis_waiting": float(len(self._waiting) + sum(link.waiting for link in links)),
+            **{f"redis_{name}_total": float(number) for name, number in self._counts.items()},
+        }
+
+    # Dispatching
+
+    def dispatch(self, command: Command) -> None:
+        """Send the command, or let it wait."""
+        if self._stopped:
+            command.finish(RedisStoppedError())
+            return
+        self._counts["requests"] += not command.tries and not command.redirects
+        link = self.pick(command)
+        if link is not None and link.waiting < self._settings.max_waiting:
+            link.submit(command)
+        elif len(self._waiting) < self._settings.max_waiting:
+            self._wait(command)
+        else:
+            self._counts["refused"] += 1
+            command.finish(RedisBusyError(self.name, len(self._waiting)))
+
+    def drain(self) -> None:
+        """Try again to send what waits, in order."""
+        waiting, self._waiting = self._waiting, deque()
+        for command in waiting:
+            link = self.pick(command)
+            if link is None:
+                self._waiting.append(command)
+            else:
+                link.submit(command)
+
+    def put_back(self, commands: Sequence[Command]) -> None:
+        """Let commands wait before all others (they are older)."""
+        for command in reversed(commands):
+            self._wait(command, first=True)
+
+    def retire(self, link: Link) -> None:
+        """Stop a link that is not needed any more; its commands wait for another one."""
+        self.put_back(link.stop())
+        self._retired_commands += link.commands
+
+    def _deadline(self) -> float:
+        return float(self._reactor.seconds()) + self._settings.done_within
+
+    def _wait(self, command: Command, first: bool = False) -> None:
+        if first:
+            self._waiting.appendleft(command)
+        else:
+            self._waiting.append(command)
+        if self._sweep is None and not self._stopped:
+            self._sweep = self._reactor.callLater(SWEEP, self._expire)
+
+    def _wait_a_little(self, command: Command) -> None:
+        command.redirects = 0
+        self._counts["retries"] += 1
+        self._wait(command)
+        if self._retry is None:
+            self._retry = self._reactor.callLater(PAUSE, self._again)
+
+    def _again(self) -> None:
+        self._retry = None
+        self.drain()
+
+    def _expire(self) -> None:
+        self._sweep = None
+        now = self._reactor.seconds()
+        late = [command for command in self._waiting if command.deadline <= now]
+        if late:
+            self._waiting = deque(command for command in self._waiting if command.deadline > now)
+            self._counts["timeouts"] += len(late)
+            for command in late:
+                command.finish(self.error or RedisTimeoutError(self.name, self._settings.done_within))
+        if self._waiting and self._sweep is None and not self._stopped:
+            self._sweep = self._reactor.callLater(SWEEP, self._expire)
+
+    # From the links
+
+    def link_ready(self, link: Link) -> None:
+        connection = link.connection
+        if connection is not None:
+            self._note(connection.address, connection.greeting.run_id)
+        self.state_changed(None)
+        self.drain()
+
+    def link_failed(self, link: Link, error: RedisError) -> None:
+        self.state_changed(error)
+
+    def link_lost(self, link: Link, error: RedisError, commands: list[Command]) -> None:
+        again: list[Command] = []
+        over: list[Command] = []
+        limit = max(0, self._settings.max_retries)
+        for command in commands:
+            command.tries += bool(command.sent)
+            (again if command.tries <= limit else over).append(command)
+        self._counts["retries"] += len(again)
+        self.put_back(again)
+        self.state_changed(error)
+        for command in over:
+            command.finish(error)
+        self.drain()
+
+    def link_answer(self, link: Link, command: Command, error: str) -> None:
+        words = error.split(" ")
+        address = link.connection.address if link.connection is not None else self.name
+        if words[0] == "NOSCRIPT" and command.request.script is not None and not command.in_full:
+            command.in_full = True
+            self.dispatch(command)
+        elif words[0] in ("MOVED", "ASK") and len(words) >= 3 and self.moved(link, command, words):
+            self._counts["redirects"] += 1
+            command.redirects += 1
+            if command.redirects > max(1, self._settings.cluster.max_redirects):
+                self._wait_a_little(command)
+            else:
+                self.dispatch(command)
+        elif words[0] == "READONLY":
+            self._wait(command)
+            self.unusable(link, error)
+        elif words[0] in TEMPORARY:
+            self.troubled(link, error)
+            self._wait_a_little(command)
+        elif words[0] in ("NOAUTH", "WRONGPASS"):
+            command.finish(RedisLoginError(address, words[0]))
+        else:
+            command.finish(RedisReplyError(address, error))
+
+    def troubled(self, link: Link, error: str) -> None:
+        """A server cannot serve for the moment."""
+        self._counts["troubles"] += 1
+
+    def state_changed(self, error: RedisError | None) -> None:
+        """Work out ``ready`` again; ``error`` is the newest cause of trouble, if any."""
+        usable = not self._stopped and self.still_usable()
+        if usable:
+            self.error = None
+        elif error is not None:
+            self._say(error)
+            self.error = error
+        self._set_ready(usable)
+
+    def _say(self, error: RedisError) -> None:
+        if self.error is None or (type(self.error), str(self.error)) != (type(error), str(error)):
+            log.error("{error}; trying again until it answers", error=error)
+
+    def _set_ready(self, ready: bool) -> None:
+        if ready == self.ready:
+            return
+        self.ready = ready
+        if ready:
+            log.info("redis {name} answers", name=self.name)
+        for callback in list(self._changed):
+            callback(ready)
+
+    def _note(self, address: Address, run_id: str) -> None:
+        """Tell when a server is not the process that it was, or is one that was not there before."""
+        before = self._seen.get(address)
+        self._seen[address] = run_id
+        if len(self._seen) > 1_000:
+            self._seen = {address: run_id}
+        if before is None and len(self._seen) == 1:
+            return
+        if before != run_id:
+            for callback in list(self._disturbed):
+                callback()
+
+
+async def fixed(address: Address) -> Address:
+    """The finder of a link whose server never changes."""
+    return address
+
+
+def spread(links: Sequence[Link], key: Argument) -> Link | None:
+    """The link for this key, so that commands on one key keep their order; any other ready one if it is
+    down."""
+    if not links:
+        return None
+    data = key if isinstance(key, bytes) else str(key).encode()
+    start = crc32(data) % len(links)
+    return next((link for link in (*links[start:], *links[:start]) if link.ready), None)

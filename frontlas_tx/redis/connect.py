@@ -1,0 +1,28 @@
+"""From settings to a client of the right mode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from frontlas_tx.redis.client import RedisClient
+from frontlas_tx.redis.cluster import ClusterRedis
+from frontlas_tx.redis.interfaces import Script
+from frontlas_tx.redis.sentinel import SentinelRedis
+from frontlas_tx.redis.settings import Mode, RedisSettings
+from frontlas_tx.redis.standalone import StandaloneRedis
+
+
+def make_redis(reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = ()) -> RedisClient:
+    """A client that is not started yet; raises ``ValueError`` for an address that is none, or where none is
+    given."""
+    if settings.mode is Mode.STANDALONE:
+        return StandaloneRedis(reactor, settings, scripts)
+    section = settings.sentinel if settings.mode is Mode.SENTINEL else settings.cluster
+    if not section.addrs:
+        raise ValueError(f"redis.{settings.mode.value}.addrs is empty: give at least one host:port")
+    if settings.mode is Mode.CLUSTER:
+        return ClusterRedis(reactor, settings, scripts)
+    if not settings.sentinel.master_name:
+        raise ValueError("redis.sentinel.master_name is empty: give the name that the sentinels know the master by")
+    return SentinelRedis(reactor, settings, scripts)

@@ -1,0 +1,153 @@
+"""A master that sentinels watch over: found through them, followed when they replace it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from twisted.internet.defer import DeferredLock, ensureDeferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from frontlas_tx.redis.client import RedisClient, spread
+from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection
+from frontlas_tx.redis.errors import RedisError, RedisMasterUnknownError, RedisModeError, RedisUnreachableError
+from frontlas_tx.redis.interfaces import Script
+from frontlas_tx.redis.link import Command, Link
+from frontlas_tx.redis.settings import Address, RedisSettings
+from frontlas_tx.redis.standalone import check_single
+
+log = Logger()
+
+ASK_EVERY = 1.0
+"""Seconds between two questions who the master is; a switch is noticed at the latest after this time."""
+
+
+class SentinelRedis(RedisClient):
+    """``redis.mode: sentinel``.  Whoever the sentinels name is used, once it says itself that it is a
+    master."""
+
+    def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = ()) -> None:
+        super().__init__(reactor, settings, scripts, settings.sentinel.db)
+        self._sentinels = Sentinels(reactor, settings)
+        self._links: list[Link] = []
+        self._master: Address | None = None
+        self._asking = LoopingCall(self._follow)
+        self._asking.clock = reactor
+
+    @property
+    def name(self) -> str:
+        return f"master {self._settings.sentinel.master_name!r} of sentinels {', '.join(self._settings.sentinel.addrs)}"
+
+    def links(self) -> list[Link]:
+        return self._links
+
+    def begin(self) -> None:
+        self._links = [
+            Link(self._reactor, self._settings, self._login, self._find, check_single, self)
+            for _ in range(self._settings.connections)
+        ]
+        for link in self._links:
+            link.start()
+        self._asking.start(ASK_EVERY, now=False).addErrback(lambda failure: log.failure("asking sentinels", failure))
+
+    def stop(self) -> Any:
+        if self._asking.running:
+            self._asking.stop()
+        self._sentinels.close()
+        return super().stop()
+
+    def pick(self, command: Command) -> Link | None:
+        return spread(self._links, command.request.key)
+
+    async def find_listening(self) -> Address:
+        return await self._sentinels.master()
+
+    def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
+        return check_single(address, greeting)
+
+    async def _find(self) -> Address:
+        address = await self._sentinels.master()
+        self._switch(address)
+        return address
+
+    def _switch(self, address: Address) -> None:
+        before, self._master = self._master, address
+        if before is not None and before != address:
+            log.info("redis: the master is now {new}, it was {old}", new=address, old=before)
+            for link in self._links:
+                if link.connection is not None and link.connection.address != address:
+                    link.drop()
+            for listener in self._listeners:
+                listener.drop()
+
+    async def _ask_and_switch(self) -> None:
+        try:
+            self._switch(await self._sentinels.master())
+        except RedisError as error:
+            if not self.ready:
+                self.state_changed(error)
+
+    def _follow(self) -> Any:
+        return ensureDeferred(self._ask_and_switch())
+
+
+class Sentinels:
+    """The sentinels, asked one after the other until one answers; the connection to that one is kept."""
+
+    def __init__(self, reactor: Any, settings: RedisSettings) -> None:
+        self._reactor = reactor
+        own = settings.sentinel
+        # A frozen sentinel accepts connections and says nothing: the next one must be asked while callers
+        # still wait.
+        self._settings = replace(settings, dial_timeout=min(settings.connect_within, 1.0))
+        self._login = Login(own.username, own.password, keys="redis.sentinel.username and redis.sentinel.password")
+        self._addresses = [Address.parse(text, 26379) for text in own.addrs]
+        self._name = own.master_name
+        self._connection: Connection | None = None
+        self._lock = DeferredLock()
+
+    def close(self) -> None:
+        """Drop the kept connection."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    async def master(self) -> Address:
+        """Who the master is; raises the clearest ``RedisError`` of those that the sentinels gave."""
+        await self._lock.acquire()
+        try:
+            return await self._ask_all()
+        finally:
+            self._lock.release()
+
+    async def _ask_all(self) -> Address:
+        problem: RedisError = RedisUnreachableError("sentinels", "redis.sentinel.addrs is empty")
+        for number in range(len(self._addresses)):
+            address = self._addresses[0]
+            try:
+                return await self._ask(address)
+            except RedisError as error:
+                if number == 0 or not isinstance(error, RedisUnreachableError):
+                    problem = error
+                self.close()
+                self._addresses.append(self._addresses.pop(0))
+        raise problem
+
+    async def _ask(self, address: Address) -> Address:
+        connection = self._connection
+        if connection is None:
+            connection = await open_connection(self._reactor, address, self._settings, self._login)
+            if connection.greeting.mode not in ("", "sentinel"):
+                connection.abort()
+                raise RedisModeError(
+                    address, "not a sentinel", "give sentinels in redis.sentinel.addrs, or change redis.mode"
+                )
+            self._connection = connection
+        reply = await connection.ask_within(
+            self._reactor, self._settings.connect_within, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name
+        )
+        if not reply:
+            raise RedisMasterUnknownError(address, self._name)
+        return Address(bytes(reply[0]).decode("utf-8", "replace"), int(reply[1]))
