@@ -139,6 +139,7 @@ class Http2Connection(Protocol):
     """What server and client have in common; subclasses implement the ``…_received`` and ``stream_…`` hooks."""
 
     client_side = False
+    transport: Any
 
     def __init__(self, clock: IReactorTime, limits: Http2Limits) -> None:
         self.clock = clock
@@ -159,6 +160,7 @@ class Http2Connection(Protocol):
         self.draining = False
         self.disconnected = False
         self.closing = False
+        self._corked = False
         self._gate = FrameGate(0 if self.client_side else len(PREFACE))
         self._pending: dict[int, Http2Stream] = {}
         self._paused = False
@@ -230,13 +232,17 @@ class Http2Connection(Protocol):
             log.warn("{peer} sent bytes that broke the HTTP/2 parser: {error!r}", peer=self.peer, error=error)
             self.give_up(ErrorCodes.PROTOCOL_ERROR, b"malformed frame")
             return
-        for event in events:
-            self._dispatch(event)
-            if self.disconnected or self.closing:
-                return
-        for goaway in goaways:
-            self.goaway_received(goaway)
-        self.flush()
+        self._corked = True
+        try:
+            for event in events:
+                self._dispatch(event)
+                if self.disconnected or self.closing:
+                    return
+            for goaway in goaways:
+                self.goaway_received(goaway)
+        finally:
+            self._corked = False
+            self._write()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.disconnected = True
@@ -262,7 +268,7 @@ class Http2Connection(Protocol):
         self._paused = False
         self._drop("stall")
         if not self.client_side and self.transport is not None and not self.disconnected:
-            self.transport.resumeProducing()  # type: ignore[attr-defined]
+            self.transport.resumeProducing()
         self._pump_all()
         self.flush()
 
@@ -281,7 +287,7 @@ class Http2Connection(Protocol):
         elif isinstance(event, RequestReceived | ResponseReceived):
             assert event.stream_id is not None
             self._busy = self._heard
-            self.headers_received(event.stream_id, event.headers or [])  # type: ignore[arg-type]
+            self.headers_received(event.stream_id, event.headers or [])
         elif isinstance(event, StreamEnded):
             stream = self.streams.get(event.stream_id)
             if stream is not None:
@@ -289,7 +295,7 @@ class Http2Connection(Protocol):
         elif isinstance(event, TrailersReceived):
             stream = self.streams.get(event.stream_id)
             if stream is not None:
-                self.trailers_received(stream, event.headers or [])  # type: ignore[arg-type]
+                self.trailers_received(stream, event.headers or [])
         elif isinstance(event, WindowUpdated):
             if event.stream_id:
                 self.pump(self._pending.get(event.stream_id))
@@ -314,13 +320,13 @@ class Http2Connection(Protocol):
     # Sending.
 
     def flush(self) -> None:
-        """Write what h2 has to say."""
-        if not self.disconnected:
+        """Write what h2 has to say; while received data is dealt with, at the end of that."""
+        if not self.disconnected and not self._corked:
             self._write()
 
     def _write(self) -> None:
         data = self.h2.data_to_send()
-        if data and self.transport is not None:
+        if data and self.transport is not None and not self.disconnected:
             self.transport.write(data)
 
     def pump(self, stream: Http2Stream | None) -> None:
@@ -360,7 +366,8 @@ class Http2Connection(Protocol):
         self.h2.send_data(stream.stream_id, bytes(stream.out[:size]))
         del stream.out[:size]
         self._earn(1)
-        self.flush()
+        # Not held back, so that the transport can ask for a pause.
+        self._write()
         stream.progressed()
         return True
 
@@ -449,7 +456,7 @@ class Http2Connection(Protocol):
 
     def _goaway(self, goaway: GoAway) -> None:
         # Past h2, which would refuse all further frames.
-        self.flush()
+        self._write()
         if self.transport is not None:
             self.transport.write(goaway.serialize())
 
@@ -462,14 +469,15 @@ class Http2Connection(Protocol):
         """Close once everything is written; cut if that takes too long."""
         if self.transport is not None and not self.disconnected and not self.closing:
             self.closing = True
+            self._write()
             self._after("stall", self.limits.stall, self.abort)
-            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def abort(self) -> None:
         """Cut the connection."""
         if self.transport is not None and not self.disconnected:
-            self.transport.abortConnection()  # type: ignore[attr-defined]
+            self.transport.abortConnection()
 
     # Time and floods.
 
