@@ -15,6 +15,8 @@ from twisted.logger import Logger
 RESOLUTION = 0.01
 #: How many items fire in one turn of the reactor; the rest fire in the next.
 BATCH = 1000
+#: The slot of an item that was taken from the wheel and did not fire yet.
+TAKEN = -1
 
 log = Logger()
 
@@ -22,7 +24,7 @@ log = Logger()
 class Timed(Protocol):
     """Something that can be due."""
 
-    #: The slot it sits in; 0 when it is not scheduled. Kept by the wheel.
+    #: The slot it sits in; 0 when it is not scheduled, TAKEN when it is about to fire. Kept by the wheel.
     tick: int
 
     def fire(self, now: float) -> None:
@@ -45,7 +47,10 @@ class Wheel:
         """Let ``item`` be due at ``when`` (seconds) and at no other time."""
         if item.tick:
             self.cancel(item)
-        tick = ceil(when / self._resolution)
+        # Slot 0 would say "not scheduled". A division that rounded down would let the item fire early.
+        tick = max(1, ceil(when / self._resolution))
+        if tick * self._resolution < when:
+            tick += 1
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = {}
@@ -57,7 +62,7 @@ class Wheel:
     def cancel(self, item: Timed) -> None:
         """Let ``item`` never be due; harmless when it is not scheduled."""
         tick, item.tick = item.tick, 0
-        if tick:
+        if tick > 0:
             del self._slots[tick][item]
             self._size -= 1
 
@@ -68,14 +73,14 @@ class Wheel:
         return self._order[0] * self._resolution if self._order else None
 
     def take(self, now: float, at_most: int = BATCH) -> list[Timed]:
-        """Remove and return what is due, earliest first."""
+        """Remove and return what is due, earliest first; an item whose ``tick`` is no longer TAKEN is to be skipped."""
         taken: list[Timed] = []
         while self._order and self._order[0] * self._resolution <= now and len(taken) < at_most:
             slot = self._slots[self._order[0]]
             while slot and len(taken) < at_most:
                 item = next(iter(slot))
                 del slot[item]
-                item.tick = 0
+                item.tick = TAKEN
                 taken.append(item)
             if not slot:
                 del self._slots[heapq.heappop(self._order)]
@@ -133,6 +138,10 @@ class Alarms:
         self._firing = True
         try:
             for item in self._wheel.take(now):
+                # One that fired before it may have cancelled or moved it.
+                if item.tick != TAKEN:
+                    continue
+                item.tick = 0
                 try:
                     item.fire(now)
                 except Exception:
