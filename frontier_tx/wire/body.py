@@ -105,7 +105,11 @@ _MESSAGE_SHAPE: Mapping[str, gojson.Reader] = {
     "deadline": gojson.read_time,
     "context": gojson.read_nested_deadline,
 }
-_CONN_SHAPE: Mapping[str, gojson.Reader] = {"meta": gojson.read_bytes, "error": gojson.read_string}
+_CONN_SHAPE: Mapping[str, gojson.Reader] = {
+    "meta": gojson.read_bytes,
+    "error": gojson.read_string,
+    "frame_limit": gojson.read_duration,
+}
 _SESSION_SHAPE: Mapping[str, gojson.Reader] = {
     "meta": gojson.read_bytes,
     "error": gojson.read_string,
