@@ -19,6 +19,7 @@ from frontier_tx.wire.events import (
     ConnRefused,
     Event,
     HeartbeatReceived,
+    SessionOpened,
     SessionRequested,
 )
 from frontier_tx.wire.farewell import Farewell
@@ -66,7 +67,7 @@ class Limits:
     stall_bytes: int = 4096
     open_seconds: float = 30.0
     dismiss_seconds: float = 30.0
-    #: How long a goodbye of the whole connection may take.
+    #: How long each half of a goodbye of the whole connection may take: that of its sessions, then its own.
     close_seconds: float = 5.0
     hold_seconds: float = 0.015
     sessions: int = 100_000
@@ -83,7 +84,7 @@ class Connection:
         "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
         "heartbeat_interval", "last_heard", "farewell", "sessions", "reader", "due", "ids", "context",
         "_wake", "_on_alarm", "_handshake_at", "_heartbeat_at", "_unanswered", "_give_up_at", "_stall_at",
-        "_stall_left", "_conn_packet_id", "_dismissing",
+        "_stall_left", "_conn_packet_id", "_dismissing", "_reading",
     )  # fmt: skip
 
     def __init__(
@@ -134,6 +135,7 @@ class Connection:
         self._stall_left = 0
         self._conn_packet_id = 0
         self._dismissing = False
+        self._reading = True
         self._alarm(self._handshake_at)
 
     # -- output -------------------------------------------------------------------------------------------
@@ -177,7 +179,12 @@ class Connection:
         self.write(f.pack(f.CONN, self._conn_packet_id, fixed + data))
 
     def accept(self, client_id: int, now: float) -> None:
-        """Server: let the client in under this id. The ConnAck is the first frame that it gets."""
+        """Server: let the client in under this id. The ConnAck is the first frame that it gets.
+
+        Does nothing when the connection came to its end while the owner was making up its mind.
+        """
+        if self.state is not State.CONN_RECEIVED:
+            return
         self.client_id = client_id
         self.state = State.CONNECTED
         self.last_heard = now
@@ -189,10 +196,11 @@ class Connection:
         self._alarm(now + 2 * self.heartbeat_interval)
 
     def refuse(self, error: str, now: float, client_id: int = 0) -> list[Told]:
-        """Server: turn the client away with this text, and close."""
+        """Server: turn the client away with this text, and close. See ``accept``."""
+        if self.state is not State.CONN_RECEIVED:
+            return []
         data = encode_data(ConnData(error=error or "refused"))
         self.write(f.pack(f.CONN_ACK, self._conn_packet_id, CONN_ACK_FIXED.pack(1, client_id) + data))
-        self._handshake_at = NEVER
         return self._say_goodbye(now)
 
     # -- sessions -----------------------------------------------------------------------------------------
@@ -203,17 +211,26 @@ class Connection:
         :raises MultiplexerClosed: the connection is not up.
         :raises TooManyPending: it has as many sessions as it may have.
         """
-        if self.state is not State.CONNECTED:
+        if self.state is not State.CONNECTED or self._dismissing:
             raise MultiplexerClosed
         return self.sessions.open(meta, peer, now)
 
     def accept_session(self, request: SessionRequested, now: float) -> Session:
-        """Open the session that the peer asked for."""
-        return self.sessions.accept(request, now)
+        """Open the session that the peer asked for; one that is over already when the connection is closing."""
+        if self.state is not State.CONNECTED:
+            session = Session(request.negotiate_id, request.meta, request.peer)
+            session.farewell.say()
+            return session
+        session = self.sessions.accept(request, now)
+        if self._dismissing:
+            self.sessions.dismiss(session, now)
+        return session
 
     def refuse_session(self, request: SessionRequested, now: float) -> None:
         """Open the session and dismiss it at once: the way of this protocol to say no."""
-        self.sessions.dismiss(self.sessions.accept(request, now), now)
+        session = self.accept_session(request, now)
+        if session.writable:
+            self.sessions.dismiss(session, now)
 
     def dismiss(self, session: Session, now: float) -> None:
         """Begin to close a session."""
@@ -222,7 +239,7 @@ class Connection:
     # -- goodbye ------------------------------------------------------------------------------------------
 
     def close(self, now: float) -> list[Told]:
-        """Close in order: dismiss every session, then the connection. Bounded by ``close_seconds``."""
+        """Close in order: dismiss every session, then the connection; each bounded by ``close_seconds``."""
         if self.state is State.CLOSED or self._dismissing or self.farewell.begun:
             return []
         if self.state is not State.CONNECTED:
@@ -245,6 +262,7 @@ class Connection:
             self.write(f.pack(f.DIS_CONN, next(self.ids)))
             self._set_give_up(now)
         self.state = State.CLOSING
+        self._handshake_at = self._heartbeat_at = NEVER
         return told
 
     def _set_give_up(self, now: float) -> None:
@@ -291,7 +309,7 @@ class Connection:
                 raise reader.failure
         except ProtocolError as error:
             return told + self._fail(str(error))
-        if reader.in_frame:
+        if reader.in_frame and self._reading:
             self._stall_left -= len(data)
             if self._stall_at == NEVER or self._stall_left <= 0:
                 self._stall_left = self.limits.stall_bytes
@@ -346,10 +364,17 @@ class Connection:
         return []
 
     def _got_session(self, frame: f.Frame, now: float) -> list[Told]:
+        if self._dismissing:
+            return []
         return [*self.sessions.got_session(frame)]
 
     def _got_session_ack(self, frame: f.Frame, now: float) -> list[Told]:
-        return [*self.sessions.got_ack(frame, now)]
+        told: list[Told] = [*self.sessions.got_ack(frame, now)]
+        if self._dismissing:
+            for opened in told:
+                if isinstance(opened, SessionOpened):
+                    self.sessions.dismiss(opened.session, now)
+        return told
 
     def _got_dismiss(self, frame: f.Frame, now: float) -> list[Told]:
         return [*self.sessions.got_dismiss(frame, now), *self._proceed_to_goodbye(now)]
@@ -376,6 +401,23 @@ class Connection:
         raise IllegalState(f"{f.FrameType(frame.type).name} while {self.state.value}")
 
     # -- time ---------------------------------------------------------------------------------------------
+
+    def reading(self, on: bool, now: float) -> None:
+        """The owner stops or resumes taking bytes from the transport.
+
+        A peer that is not listened to can neither finish a frame nor be heard to be alive: while it is off nothing
+        of that is held against it, and when it is on again the time for it starts anew.
+        """
+        self._reading = on
+        self.last_heard = now
+        self._unanswered = 0
+        if on and self.reader.in_frame:
+            self._stall_at = now + self.limits.frame_stall_seconds
+            self._stall_left = self.limits.stall_bytes
+        elif not on:
+            self._stall_at = NEVER
+        if on:
+            self._alarm(min(self._stall_at, self._watch_at()))
 
     def _alarm(self, when: float) -> None:
         if when < self.due:
@@ -410,7 +452,7 @@ class Connection:
         return ""
 
     def _watch_at(self) -> float:
-        if self.role is Role.SERVER and self.state is State.CONNECTED:
+        if self.role is Role.SERVER and self.state is State.CONNECTED and self._reading:
             return self.last_heard + 2 * self.heartbeat_interval
         return NEVER
 
@@ -418,7 +460,7 @@ class Connection:
         if self._watch_at() <= now:
             return self._say_goodbye(now)
         if self._heartbeat_at <= now:
-            if self._unanswered >= 2:
+            if self._unanswered >= 2 and self._reading:
                 return self._fail("timeout: two heartbeats were not answered")
             self._unanswered += 1
             self._heartbeat_at = now + self.heartbeat_interval

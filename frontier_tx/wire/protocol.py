@@ -103,6 +103,8 @@ class WireProtocol(Protocol):
     def _tell(self, told: list[Told]) -> None:
         try:
             for item in told:
+                if self._gone:
+                    return
                 if type(item) is Frame:
                     self.frame_received(item)
                 else:
@@ -240,12 +242,14 @@ class WireProtocol(Protocol):
         """Take no more bytes from the peer until as many ``resume_reading`` came."""
         self._pauses += 1
         if self._pauses == 1 and self.transport is not None and not self._gone:
+            self.connection.reading(False, self.alarms.now())
             self.transport.pauseProducing()  # type: ignore[attr-defined]
 
     def resume_reading(self) -> None:
         """Undo one ``pause_reading``."""
         self._pauses -= 1
         if not self._pauses and self.transport is not None and not self._gone:
+            self.connection.reading(True, self.alarms.now())
             self.transport.resumeProducing()  # type: ignore[attr-defined]
 
     # -- time ---------------------------------------------------------------------------------------------
