@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
 from frontier_tx.switch.exchange import Exchange
-from frontier_tx.switch.leg import Kind, Leg
+from frontier_tx.switch.leg import NO_LINK, Kind, Leg
 from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
@@ -97,6 +97,7 @@ class LegProtocol(WireProtocol):
         if not hasattr(self, "leg"):
             return
         self._presence.gone(self.leg)
+        self.leg.link = NO_LINK
         if self.factory is not None:
             self.factory.ended(self, reason)
 

@@ -20,9 +20,9 @@ from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.exchange import Settings
 from frontier_tx.wire.connection import Limits
 
-#: Objects of calls live for milliseconds and go by reference counting; looking for cycles among them every 700
-#: allocations, which is the interpreter's default, costs up to a tenth of the time and finds nothing.
-GC_THRESHOLDS = (50_000, 20, 50)
+#: What traffic makes goes by reference counting, connections included; looking for cycles every 700 allocations, which
+#: is the interpreter's default, costs up to a tenth of the time and finds nothing.
+GC_THRESHOLDS = (20_000, 10, 10)
 
 
 def settings_of(config: FrontierConfig) -> Settings:

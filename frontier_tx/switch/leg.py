@@ -38,6 +38,27 @@ class Link(Protocol):
         """End the connection at once."""
 
 
+class NoLink:
+    """The link of a leg whose connection is gone."""
+
+    unsent = 0
+
+    def pause_reading(self) -> None:
+        """There is nothing to read."""
+
+    def resume_reading(self) -> None:
+        """There is nothing to read."""
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def abort(self, reason: str) -> None:
+        """It is closed."""
+
+
+NO_LINK = NoLink()
+
+
 class Leg:
     """One accepted connection and everything the switch holds for it.
 

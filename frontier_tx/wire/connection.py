@@ -282,6 +282,9 @@ class Connection:
         self.due = NEVER
         self.outbox.clear()
         self.outbox_bytes = 0
+        # References back to the owner are let go, so that a connection is freed at once and not by the next
+        # search for cycles, which a server with many objects cannot afford often.
+        self._wake = self._on_alarm = _ignore
         return self.sessions.clear()
 
     # -- input --------------------------------------------------------------------------------------------

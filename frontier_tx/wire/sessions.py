@@ -240,6 +240,7 @@ class SessionTable:
         for table in (self.live, self.opening, self._expired, self._timed):
             table.clear()
         self._waiting = 0
+        self._write = self._alarm = _ignore
         return sessions
 
     # -- time ---------------------------------------------------------------------------------------------
@@ -279,3 +280,5 @@ class SessionTable:
         return soonest
 
 
+def _ignore(anything: object) -> None:
+    pass
