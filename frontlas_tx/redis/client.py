@@ -36,6 +36,8 @@ PAUSE = 0.1
 """Seconds before a command is sent again after such an answer."""
 SWEEP = 0.25
 """Seconds between two looks at the deadlines of waiting commands."""
+SAY_AGAIN = 300.0
+"""Seconds after which trouble of the same kind is logged once more."""
 
 
 @implementer(IRedis)
@@ -68,6 +70,7 @@ class RedisClient(ABC):
         self._seen: dict[Address, str] = {}
         self.ready = False
         self.error: RedisError | None = RedisStoppedError()
+        self._said: tuple[type[RedisError], float] | None = None
         self._retired_commands = 0
         self._counts = dict.fromkeys(
             ("retries", "timeouts", "redirects", "refused", "batches", "requests", "troubles"), 0
@@ -340,7 +343,9 @@ class RedisClient(ABC):
         self._set_ready(usable)
 
     def _say(self, error: RedisError) -> None:
-        if self.error is None or (type(self.error), str(self.error)) != (type(error), str(error)):
+        now = self._reactor.seconds()
+        if self._said is None or self._said[0] is not type(error) or now >= self._said[1] + SAY_AGAIN:
+            self._said = (type(error), now)
             log.error("{error}; trying again until it answers", error=error)
 
     def _set_ready(self, ready: bool) -> None:
@@ -348,6 +353,7 @@ class RedisClient(ABC):
             return
         self.ready = ready
         if ready:
+            self._said = None
             log.info("redis {name} answers", name=self.name)
         for callback in list(self._changed):
             callback(ready)
@@ -363,11 +369,6 @@ class RedisClient(ABC):
         if before != run_id:
             for callback in list(self._disturbed):
                 callback()
-
-
-async def fixed(address: Address) -> Address:
-    """The finder of a link whose server never changes."""
-    return address
 
 
 def spread(links: Sequence[Link], key: Argument) -> Link | None:

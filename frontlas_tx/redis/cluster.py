@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from frontlas_tx.redis.client import RedisClient, fixed, spread
+from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Connection, Greeting, open_connection
 from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplyError, RedisUnreachableError
 from frontlas_tx.redis.interfaces import Argument, Reply, Script
@@ -53,6 +53,8 @@ class ClusterRedis(RedisClient):
         self._slots: list[Address | None] = [None] * SLOTS
         self._timer: IDelayedCall | None = None
         self._reading: Deferred[None] | None = None
+        self._masters: set[Address] = set()
+        self._asked: dict[Address, float] = {}
         self._complete = False
 
     @property
@@ -62,7 +64,7 @@ class ClusterRedis(RedisClient):
     @property
     def masters(self) -> list[Address]:
         """The masters of the slot map."""
-        return list(self._nodes)
+        return sorted(self._masters)
 
     def links(self) -> list[Link]:
         return [link for links in self._nodes.values() for link in links]
@@ -76,7 +78,13 @@ class ClusterRedis(RedisClient):
             self._timer = None
         if self._reading is not None:
             self._reading.cancel()
-        return super().stop()
+        stopped = super().stop()
+        self._retired_commands += sum(link.commands for link in self.links())
+        self._nodes = {}
+        self._masters = set()
+        self._slots = [None] * SLOTS
+        self._complete = False
+        return stopped
 
     def pick(self, command: Command) -> Link | None:
         key = command.request.key
@@ -84,12 +92,14 @@ class ClusterRedis(RedisClient):
         return None if address is None else spread(self._nodes.get(address, ()), key)
 
     def still_usable(self) -> bool:
-        return self._complete and all(any(link.ready for link in links) for links in self._nodes.values())
+        return self._complete and all(
+            any(link.ready for link in self._nodes.get(master, ())) for master in self._masters
+        )
 
     async def find_listening(self) -> Address:
         ready = [address for address, links in self._nodes.items() if any(link.ready for link in links)]
         choice = sample(ready or self._seeds, 1)
-        return await fixed(choice[0])
+        return choice[0]
 
     def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
         return check_member(address, greeting)
@@ -103,6 +113,7 @@ class ClusterRedis(RedisClient):
         self._node(address)
         if words[0] == "ASK":
             command.asking, command.ask_at = True, address
+            self._asked[address] = self._reactor.seconds()
         else:
             command.asking, command.ask_at = False, None
             if words[1].isdigit() and int(words[1]) < SLOTS:
@@ -208,8 +219,11 @@ class ClusterRedis(RedisClient):
             address = Address(host if host not in ("", "?") else asked.host, int(master[1]))
             slots[first : last + 1] = [address] * (last + 1 - first)
         self._slots = slots
-        masters = {address for address in slots if address is not None}
-        for address in [address for address in self._nodes if address not in masters]:
+        masters = self._masters = {address for address in slots if address is not None}
+        # A node that takes over its first slot is no master in the map yet, but ASK leads to it.
+        recent = self._reactor.seconds() - CALM
+        self._asked = {address: asked for address, asked in self._asked.items() if asked > recent}
+        for address in [address for address in self._nodes if address not in masters and address not in self._asked]:
             for link in self._nodes.pop(address):
                 self.retire(link)
         for address in masters:

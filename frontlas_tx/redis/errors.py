@@ -55,8 +55,8 @@ class RedisReplicaError(RedisError):
 class RedisMasterUnknownError(RedisError):
     """The sentinels do not know the master's name."""
 
-    def __init__(self, address: Address | str, name: str) -> None:
-        super().__init__(f"sentinel {address} knows no master named {name!r}: correct redis.sentinel.master_name")
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the sentinels know no master named {name!r}: correct redis.sentinel.master_name")
 
 
 class RedisBusyError(RedisError):

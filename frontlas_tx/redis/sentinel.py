@@ -149,5 +149,5 @@ class Sentinels:
             self._reactor, self._settings.connect_within, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name
         )
         if not reply:
-            raise RedisMasterUnknownError(address, self._name)
+            raise RedisMasterUnknownError(self._name)
         return Address(bytes(reply[0]).decode("utf-8", "replace"), int(reply[1]))

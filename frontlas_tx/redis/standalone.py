@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from frontlas_tx.redis.client import RedisClient, fixed, spread
+from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Greeting
 from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplicaError
 from frontlas_tx.redis.interfaces import Script
@@ -45,7 +45,7 @@ class StandaloneRedis(RedisClient):
         return False
 
     async def find_listening(self) -> Address:
-        return await fixed(self._address)
+        return self._address
 
     def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
         return check_single(address, greeting)
