@@ -24,7 +24,9 @@ def address_text(address: IAddress | None) -> tuple[str, str]:
     if isinstance(address, UNIXAddress):
         name = address.name
         return "unix", name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
-    host, port = getattr(address, "host", ""), getattr(address, "port", 0)
+    # A socket for both families shows IPv4 peers in IPv6 clothes.
+    host = str(getattr(address, "host", "")).removeprefix("::ffff:")
+    port = getattr(address, "port", 0)
     return "tcp", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
