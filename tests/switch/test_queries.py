@@ -1,0 +1,212 @@
+"""Lists of the control plane: filters, order, paging, counts."""
+
+import pytest
+
+from frontier_tx.switch.queries import (
+    EdgeNamesSelection,
+    EdgeRecord,
+    EdgeSelection,
+    ServiceNamesSelection,
+    ServiceRecord,
+    ServiceSelection,
+    list_edge_rpcs,
+    list_edges,
+    list_service_rpcs,
+    list_service_topics,
+    list_services,
+)
+from frontier_tx.switch.repository import Repository
+
+from .world import WALL, World
+
+START = int(WALL)
+
+
+@pytest.fixture
+def repository() -> Repository:
+    """Edges 3, 1, 2 a second apart, 4 with 2; services 10 to 12, the last two at the same time."""
+    world = World()
+    for edge_id, meta, host in ((3, b"Abc", "10.0.0.3"), (1, b"abd", "10.0.0.1"), (2, b"b%c", "10.0.0.2")):
+        edge = world.edge(edge_id, meta, host)
+        edge.register(b"status")
+        edge.register(f"only{edge_id}".encode())
+        world.advance(1)
+    world.clock.advance(-1)
+    world.edge(4, b"\xff", "10.0.0.4")
+    world.service("billing", ("news", "bills"), (b"pay", b"status"), 10)
+    world.advance(1)
+    world.service("Bills", ("news",), (b"pay",), 11)
+    world.service("audit", (), (b"log",), 12)
+    return world.core.repository
+
+
+def edge_ids(repository: Repository, **wanted: object) -> list[int]:
+    page = list_edges(repository, EdgeSelection(**wanted))  # type: ignore[arg-type]
+    assert page.count == len(page.items)
+    return [record.edge_id for record in page.items]
+
+
+def service_ids(repository: Repository, **wanted: object) -> list[int]:
+    return [record.service_id for record in list_services(repository, ServiceSelection(**wanted)).items]  # type: ignore[arg-type]
+
+
+def test_records(repository: Repository) -> None:
+    (edge,) = list_edges(repository, EdgeSelection(edge_id=3)).items
+    assert edge == EdgeRecord(3, "Abc", "10.0.0.3:40001", START)
+    (service,) = list_services(repository, ServiceSelection(service="audit")).items
+    assert service == ServiceRecord(12, "audit", "127.0.0.1:40007", START + 3)
+
+
+def test_meta_that_is_no_text_is_listed(repository: Repository) -> None:
+    assert list_edges(repository, EdgeSelection(edge_id=4)).items[0].meta == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({}, [4, 2, 1, 3]),
+        ({"meta": "ab"}, [1]),
+        ({"meta": "A"}, [3]),
+        ({"meta": "%"}, []),
+        ({"addr": "10.0.0.1"}, [1]),
+        ({"addr": "10.", "meta": "b"}, [2]),
+        ({"rpc": "only2"}, [2]),
+        ({"rpc": "Only2"}, []),
+        ({"rpc": "stat"}, []),
+        ({"edge_id": 9}, []),
+        ({"edge_id": 1, "meta": "A"}, []),
+        ({"start_time": START, "end_time": START + 1}, [3]),
+        ({"start_time": START + 1, "end_time": START + 2}, [1]),
+        ({"start_time": START + 1}, [4, 2, 1, 3]),
+        ({"end_time": START + 1}, [4, 2, 1, 3]),
+        ({"start_time": START + 1, "end_time": START + 1}, []),
+        ({"start_time": -5, "end_time": START + 1}, [3]),
+        ({"order": "edge_id"}, [4, 3, 2, 1]),
+        ({"order": "+edge_id"}, [1, 2, 3, 4]),
+        ({"order": "+create_time"}, [3, 1, 4, 2]),
+        ({"order": "+meta"}, [3, 1, 2, 4]),
+        ({"order": "-addr"}, [4, 3, 2, 1]),
+        ({"order": "addr", "meta": "b"}, [2]),
+        ({"order": "+colour"}, [4, 2, 1, 3]),
+        ({"order": "-"}, [4, 2, 1, 3]),
+    ],
+)
+def test_edges(repository: Repository, wanted: dict[str, object], ids: list[int]) -> None:
+    assert edge_ids(repository, **wanted) == ids
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ids"),
+    [
+        ({}, [12, 11, 10]),
+        ({"service": "bill"}, [10]),
+        ({"service": "B"}, [11]),
+        ({"rpc": "pay"}, [11, 10]),
+        ({"topic": "news"}, [11, 10]),
+        ({"topic": "news", "rpc": "status"}, [10]),
+        ({"topic": "bills", "service": "audit"}, []),
+        ({"rpc": "nobody"}, []),
+        ({"topic": "nobody"}, []),
+        ({"addr": "127.0.0.1:40007"}, [12]),
+        ({"order": "service"}, [12, 10, 11]),
+        ({"order": "-service"}, [11, 10, 12]),
+        ({"order": "service_id"}, [10, 11, 12]),
+        ({"order": "create_time"}, [10, 12, 11]),
+        ({"start_time": START + 3, "end_time": START + 4}, [12, 11]),
+    ],
+)
+def test_services(repository: Repository, wanted: dict[str, object], ids: list[int]) -> None:
+    assert service_ids(repository, **wanted) == ids
+
+
+@pytest.mark.parametrize(
+    ("page", "page_size", "ids"),
+    [
+        (1, 3, [4, 2, 1]),
+        (2, 3, [3]),
+        (3, 3, []),
+        (1, 1_000_000, [4, 2, 1, 3]),
+        (0, 1, [4, 2, 1, 3]),
+        (2, 0, [4, 2, 1, 3]),
+        (-1, 2, [4, 2, 1, 3]),
+        (1, -2, [4, 2, 1, 3]),
+    ],
+)
+def test_pages_of_edges(repository: Repository, page: int, page_size: int, ids: list[int]) -> None:
+    found = list_edges(repository, EdgeSelection(page=page, page_size=page_size))
+    assert [record.edge_id for record in found.items] == ids
+    assert found.count == 4
+
+
+def test_a_page_without_numbers_holds_ten() -> None:
+    world = World()
+    for number in range(1, 26):
+        world.edge(number)
+    found = list_edges(world.core.repository, EdgeSelection())
+    assert [record.edge_id for record in found.items] == list(range(25, 15, -1))
+    assert found.count == 25
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        ({}, ["only2", "status", "only1", "only3"]),
+        ({"order": "rpc"}, ["only1", "only2", "only3", "status"]),
+        ({"order": "-rpc"}, ["status", "only3", "only2", "only1"]),
+        ({"order": "edge_id"}, ["only1", "status", "only2", "only3"]),
+        ({"order": "-edge_id"}, ["only3", "status", "only2", "only1"]),
+        ({"order": "create_time"}, ["only3", "status", "only1", "only2"]),
+        ({"edge_id": 1}, ["only1", "status"]),
+        ({"edge_id": 9}, []),
+        ({"meta": "BC"}, ["only3", "status"]),
+        ({"start_time": START, "end_time": START + 1}, ["only3", "status"]),
+    ],
+)
+def test_edge_rpcs(repository: Repository, wanted: dict[str, object], names: list[str]) -> None:
+    found = list_edge_rpcs(repository, EdgeNamesSelection(**wanted))  # type: ignore[arg-type]
+    assert found.items == names
+    assert found.count == len(names)
+
+
+def test_pages_hold_distinct_names(repository: Repository) -> None:
+    pages = [
+        list_edge_rpcs(repository, EdgeNamesSelection(order="rpc", page=number, page_size=3)) for number in (1, 2, 3)
+    ]
+    assert [page.items for page in pages] == [["only1", "only2", "only3"], ["status"], []]
+    assert {page.count for page in pages} == {4}
+
+
+def test_service_rpcs(repository: Repository) -> None:
+    def names(**wanted: object) -> list[str]:
+        return list_service_rpcs(repository, ServiceNamesSelection(**wanted)).items  # type: ignore[arg-type]
+
+    assert names(order="rpc") == ["log", "pay", "status"]
+    assert names(order="-service_id") == ["log", "pay", "status"]
+    assert names(service="BILL", order="rpc") == ["pay", "status"]
+    assert names(service_id=12) == ["log"]
+    assert names(service_id=99) == []
+
+
+def test_service_topics(repository: Repository) -> None:
+    def names(**wanted: object) -> list[str]:
+        return list_service_topics(repository, ServiceNamesSelection(**wanted)).items  # type: ignore[arg-type]
+
+    assert names(order="topic") == ["bills", "news"]
+    assert names(order="-topic") == ["news", "bills"]
+    assert names() == ["news", "bills"]
+    assert names(service_id=11) == ["news"]
+    assert names(start_time=START + 3, end_time=START + 9) == ["news"]
+
+
+def test_what_leaves_is_not_listed() -> None:
+    world = World()
+    edge, service = world.edge(1), world.service("s", ("t",), (b"m",))
+    edge.register(b"n")
+    edge.cut()
+    service.cut()
+    repository = world.core.repository
+    assert list_edges(repository, EdgeSelection()).count == 0
+    assert list_edge_rpcs(repository, EdgeNamesSelection()).count == 0
+    assert list_services(repository, ServiceSelection(rpc="m")).count == 0
+    assert list_service_rpcs(repository, ServiceNamesSelection()).count == 0
+    assert list_service_topics(repository, ServiceNamesSelection()).count == 0
