@@ -41,7 +41,7 @@ _VARIABLE = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class RestRequest:
-    """One request: the verb, the target as it stood on the wire, headers by lower-case name, ``host:port`` of the peer."""
+    """One request: the verb, the target as it stood on the wire, headers by lower-case name, and the peer."""
 
     verb: str
     target: bytes
@@ -191,7 +191,7 @@ class RestRouter:
 
 
 class _EventStream:
-    """One streaming call as server-sent events: ``data`` is a response in JSON, an ``error`` event ends a failed one."""
+    """One streaming call as server-sent events: ``data`` is a response in JSON, ``error`` ends a failed call."""
 
     def __init__(
         self, router: RestRouter, context: CallContext, message: Any, exchange: Exchange, media: str

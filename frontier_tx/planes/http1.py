@@ -1,0 +1,253 @@
+"""HTTP/1.1 on twisted.web, with limits on time and size that it does not have by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
+
+from frontier_tx.planes.rest import PLAIN_404, HttpHeaders, RestRequest, RestRouter
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a request body that are let pass; no body is ever kept."""
+
+
+# twisted.web has hardly any types.
+_HTTPChannel: Any = HTTPChannel
+_Site: Any = Site
+
+
+@dataclass(frozen=True, slots=True)
+class Http1Limits:
+    """Times in seconds: a whole request must arrive within ``request``; a connection may rest for ``idle`` between
+    requests; an answer that is not taken is given up after ``stall``."""
+
+    request: float = 15.0
+    idle: float = 60.0
+    stall: float = 30.0
+    max_header_bytes: int = 16 * 1024
+
+
+class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
+    """A channel that also bounds how long one request may take to arrive, however its bytes are dripped."""
+
+    limits = Http1Limits()
+    clock: IReactorTime
+    _deadline: IDelayedCall | None = None
+    _stalled: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        self.totalHeadersSize = self.limits.max_header_bytes
+        super().connectionMade()
+        self._expect()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._deadline is None and not self._handlingRequest:
+            self._expect()
+        super().dataReceived(data)
+
+    def allContentReceived(self) -> None:
+        self._expected()
+        super().allContentReceived()
+
+    def pauseProducing(self) -> None:
+        super().pauseProducing()
+        if self._stalled is None:
+            self._stalled = self.clock.callLater(self.limits.stall, self.forceAbortClient)
+
+    def resumeProducing(self) -> None:
+        self._flowing()
+        super().resumeProducing()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._expected()
+        self._flowing()
+        super().connectionLost(reason)
+
+    def _expect(self) -> None:
+        self._deadline = self.clock.callLater(self.limits.request, self.timeoutConnection)
+
+    def _expected(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _flowing(self) -> None:
+        if self._stalled is not None and self._stalled.active():
+            self._stalled.cancel()
+        self._stalled = None
+
+    def timeoutConnection(self) -> None:
+        # Nothing for the log: anyone can cause it at will.
+        self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+        self.loseConnection()
+
+    def forceAbortClient(self) -> None:
+        self._abortingCall = self._stalled = None
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+
+class LimitedRequest(Request):
+    """A request whose body passes by unread."""
+
+    _passed = 0
+    _refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        if length is not None and length > MAX_BODY:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._passed += len(data)
+        if self._passed > MAX_BODY:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        channel: Any = self.channel
+        if not self._refused and channel is not None and channel.transport is not None:
+            self._refused = True
+            channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            channel.loseConnection()
+
+
+class LimitedSite(_Site):  # type: ignore[misc]
+    """A site for a resource tree, on the clock given and without an access log."""
+
+    requestFactory = LimitedRequest
+
+    def __init__(self, resource: IResource, clock: IReactorTime, limits: Http1Limits) -> None:
+        super().__init__(resource, timeout=limits.idle, reactor=clock, parsePOSTFormSubmission=False)
+        self.limits = limits
+        self.displayTracebacks = False
+
+    def startFactory(self) -> None:
+        """No access log, hence no clock of its own for it."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def buildProtocol(self, addr: IAddress | None) -> LimitedChannel:
+        channel = LimitedChannel()
+        channel.factory = self
+        channel.site = self
+        channel.requestFactory = self.requestFactory
+        channel.limits = self.limits
+        channel.clock = self.reactor
+        channel.callLater = self.reactor.callLater
+        channel.timeOut = self.limits.idle
+        return channel
+
+
+@implementer(IResource)
+class RestResource:
+    """A leaf of a resource tree that hands every request to a ``RestRouter``."""
+
+    isLeaf = True
+    server = None
+
+    def __init__(self, router: RestRouter) -> None:
+        self._router = router
+
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
+        return self
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        raise NotImplementedError("a REST resource has no children")
+
+    def render(self, request: Any) -> int:
+        fields = {
+            name.decode("latin-1").lower(): values[0].decode("latin-1")
+            for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        address = request.client
+        peer = f"{getattr(address, 'host', '')}:{getattr(address, 'port', '')}"
+        verb = request.method.decode("latin-1")
+        self._router.serve(RestRequest(verb, request.uri, fields, peer), Http1Exchange(request))
+        return NOT_DONE_YET
+
+
+@implementer(IPushProducer)
+class Http1Exchange:
+    """The answer to one HTTP/1.1 request, see ``rest.Exchange``."""
+
+    def __init__(self, request: Any) -> None:
+        self.on_gone: Callable[[], None] | None = None
+        self._request = request
+        self._paused: Deferred[None] | None = None
+        self._gone = False
+        request.notifyFinish().addErrback(self._lost)
+
+    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
+        self._head(status, [*headers, ("Content-Length", str(len(body)))])
+        if not self._gone:
+            # Also an empty body is written: that is what sends the headers.
+            self._request.write(body)
+            self._request.finish()
+
+    def start(self, status: int, headers: HttpHeaders) -> None:
+        self._head(status, headers)
+        if not self._gone:
+            self._request.registerProducer(self, True)
+            self._request.write(b"")
+
+    def write(self, data: bytes) -> Deferred[None]:
+        if not self._gone:
+            self._request.write(data)
+        if self._paused is None:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._paused.addBoth(lambda _: waiter.callback(None))
+        return waiter
+
+    def finish(self) -> None:
+        if not self._gone:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def pauseProducing(self) -> None:
+        if self._paused is None:
+            self._paused = Deferred()
+
+    def resumeProducing(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.callback(None)
+
+    def stopProducing(self) -> None:
+        self.resumeProducing()
+
+    def _head(self, status: int, headers: HttpHeaders) -> None:
+        if self._gone:
+            return
+        self._request.setResponseCode(status)
+        self._request.responseHeaders.removeHeader(b"server")
+        self._request.responseHeaders.removeHeader(b"content-type")
+        self._request.defaultContentType = None
+        for name, value in headers:
+            self._request.responseHeaders.addRawHeader(name.encode("latin-1"), value.encode("latin-1", "replace"))
+
+    def _lost(self, _: Failure) -> None:
+        self._gone = True
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None:
+            on_gone()
+        self.resumeProducing()
+
+
+def not_found(request: Any) -> bytes:
+    """Make an answer the usual 404 page; gives its body."""
+    request.setResponseCode(404)
+    for name, value in PLAIN_404:
+        request.setHeader(name.encode(), value.encode())
+    return b"404 page not found\n"
