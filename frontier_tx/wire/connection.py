@@ -437,6 +437,8 @@ class Connection:
             return told + self._fail(overdue)
         if self.state is State.CONNECTED:
             told += self._liveness(now)
+            if self.state is State.CLOSED:
+                return told
         if self._dismissing and not self.farewell.said and self._give_up_at <= now:
             told += self._say_goodbye(now)
         elif self._give_up_at <= now:
