@@ -159,6 +159,11 @@ class Connection:
         """Whether application frames may travel."""
         return self.state is State.CONNECTED
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state is State.CLOSED
+
     def fits(self, body_bytes: int) -> bool:
         """Whether the peer takes a body of this size (session id included)."""
         return body_bytes <= self.peer_frame_bytes
@@ -437,7 +442,7 @@ class Connection:
             return told + self._fail(overdue)
         if self.state is State.CONNECTED:
             told += self._liveness(now)
-            if self.state is State.CLOSED:
+            if self.closed:
                 return told
         if self._dismissing and not self.farewell.said and self._give_up_at <= now:
             told += self._say_goodbye(now)
