@@ -76,7 +76,7 @@ class Http2Stream:
         self.connection = connection
         self.stream_id = stream_id
         self.out = bytearray()
-        self.end: Headers | None = None
+        self.last_headers: Headers | None = None
         self.finishing = False
         self.closed = False
         self.stall_timer: IDelayedCall | None = None
@@ -85,7 +85,7 @@ class Http2Stream:
 
     def send_headers(self, headers: Headers, end_stream: bool = False) -> None:
         """Send headers at once; not allowed after ``finish``."""
-        if self.connection.usable(self):
+        if self.connection.sendable(self):
             self.connection.h2.send_headers(self.stream_id, headers, end_stream=end_stream)
             if end_stream:
                 self.connection.ended_here(self)
@@ -107,7 +107,7 @@ class Http2Stream:
         """End this side after what is queued, with trailers or without."""
         if not self.closed and not self.finishing:
             self.finishing = True
-            self.end = trailers
+            self.last_headers = trailers
             self.connection.pump(self)
 
     def reset(self, code: int = ErrorCodes.CANCEL) -> None:
@@ -118,7 +118,7 @@ class Http2Stream:
     def consumed(self, size: int) -> None:
         """``size`` received bytes need no memory any longer: the peer may send as many more."""
         self._unreturned += size
-        if self._unreturned >= self.connection.limits.stream_window // 2 and self.connection.usable(self):
+        if self._unreturned >= self.connection.limits.stream_window // 2 and self.connection.sendable(self):
             self.connection.h2.increment_flow_control_window(self._unreturned, self.stream_id)
             self._unreturned = 0
             self.connection.flush()
@@ -144,7 +144,13 @@ class Http2Connection(Protocol):
     def __init__(self, clock: IReactorTime, limits: Http2Limits) -> None:
         self.clock = clock
         self.limits = limits
-        config = H2Configuration(client_side=self.client_side, header_encoding=None)
+        # Headers that go out are made here, in lower case and valid; checking each again costs a tenth of a call.
+        config = H2Configuration(
+            client_side=self.client_side,
+            header_encoding=None,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
         self.h2 = H2Connection(config=config)
         self.h2.local_settings = Settings(
             client=self.client_side,
@@ -171,6 +177,9 @@ class Http2Connection(Protocol):
         self._timers: dict[str, IDelayedCall] = {}
 
     # What subclasses fill in.
+
+    def handshaken(self) -> None:
+        """The peer sent its settings."""
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
         """Headers came: of a new request for a server, of a response for a client."""
@@ -305,6 +314,7 @@ class Http2Connection(Protocol):
             self._forget(event.stream_id, int(event.error_code or 0))
         elif isinstance(event, RemoteSettingsChanged):
             self._drop("handshake")
+            self.handshaken()
             self._pump_all()
         elif isinstance(event, PingAckReceived) and event.ping_data == DRAIN_PING:
             self._last_goaway()
@@ -346,7 +356,7 @@ class Http2Connection(Protocol):
         for stream in list(self._pending.values()):
             self._settle(stream)
 
-    def usable(self, stream: Http2Stream) -> bool:
+    def sendable(self, stream: Http2Stream) -> bool:
         """Whether frames may still be sent on a stream.
 
         h2 may know of its end before its user does: it takes in all that was received at once, and tells afterwards.
@@ -357,7 +367,7 @@ class Http2Connection(Protocol):
         return known is not None and not known.closed
 
     def _send_frame(self, stream: Http2Stream) -> bool:
-        if self._paused or not self.usable(stream):
+        if self._paused or not self.sendable(stream):
             return False
         window = self.h2.local_flow_control_window(stream.stream_id)
         size = min(window, self.h2.max_outbound_frame_size, len(stream.out))
@@ -372,7 +382,7 @@ class Http2Connection(Protocol):
         return True
 
     def _settle(self, stream: Http2Stream) -> None:
-        if not self.usable(stream):
+        if not self.sendable(stream):
             return
         if stream.out:
             self._pending[stream.stream_id] = stream
@@ -381,8 +391,8 @@ class Http2Connection(Protocol):
             return
         self._pending.pop(stream.stream_id, None)
         if stream.finishing:
-            if stream.end is not None:
-                self.h2.send_headers(stream.stream_id, stream.end, end_stream=True)
+            if stream.last_headers is not None:
+                self.h2.send_headers(stream.stream_id, stream.last_headers, end_stream=True)
             else:
                 self.h2.end_stream(stream.stream_id)
             self.ended_here(stream)
@@ -392,7 +402,7 @@ class Http2Connection(Protocol):
         if self.client_side:
             return
         self._earn(_CREDIT_PER_CALL)
-        if self.usable(stream):
+        if self.sendable(stream):
             # The answer is complete but the request is not: nobody will read the rest of it.
             self.h2.reset_stream(stream.stream_id, ErrorCodes.NO_ERROR)
         self.remove(stream)
@@ -404,7 +414,7 @@ class Http2Connection(Protocol):
 
     def reset_stream(self, stream: Http2Stream, code: int) -> None:
         """Reset a stream and forget it, without telling its user."""
-        if self.usable(stream):
+        if self.sendable(stream):
             self.h2.reset_stream(stream.stream_id, code)
         self.remove(stream)
         self.flush()

@@ -240,8 +240,9 @@ class Http2Exchange:
         self._stream.on_gone = callback
 
     def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
-        self._head(status, [*headers, ("content-length", str(len(body)))], not body)
-        if body:
+        bodiless = not body or self._stream.headers.get(":method") == "HEAD"
+        self._head(status, [*headers, ("content-length", str(len(body)))], bodiless)
+        if not bodiless:
             self._stream.out += body
             self._stream.finish()
 

@@ -1,83 +1,122 @@
-"""Health and metrics over plain HTTP: ``/healthz``, ``/readyz``, ``/metrics``, on a listener of their own.
+"""``/healthz``, ``/readyz`` and ``/metrics``: the same three pages for both servers, on a listener of their own."""
 
-Any verb is answered alike; every other path is a 404.
-"""
+from __future__ import annotations
 
-from collections.abc import Callable
+import gzip
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
-from twisted.web.resource import Resource
-from twisted.web.server import Request, Site
+from prometheus_client import CollectorRegistry, generate_latest
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
 
-TEXT = b"text/plain; charset=utf-8"
-METRICS_TEXT = b"text/plain; version=0.0.4; charset=utf-8"
-#: A connection on which nothing happens for so long is closed, in seconds.
-IDLE_SECONDS = 5
+from frontier_tx.planes.http1 import Http1Limits, LimitedSite, not_found
 
-Answer = tuple[int, bytes, bytes]
+Ready = Callable[[], "str | Awaitable[str | None] | None"]
+"""Why the server cannot do its job, in a few words, or None when it can."""
+
+CHECK_TIMEOUT = 2.0
+"""Seconds that one look at readiness may take."""
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+TEXT_TYPE = "text/plain; charset=utf-8"
 
 
-class _Page(Resource):
-    """One path: a function that says status, content type and body."""
+@implementer(IResource)
+class ObservabilityResource:
+    """The three pages; anything else is 404. Verbs are not looked at.
+
+    A check that raises counts as not ready, with the text of the error. Requests that come while a check runs share
+    its outcome.
+    """
 
     isLeaf = True
+    server = None
 
-    def __init__(self, answer: Callable[[], Answer]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._answer = answer
+    def __init__(
+        self, clock: IReactorTime, ready: Ready, registry: CollectorRegistry, check_timeout: float = CHECK_TIMEOUT
+    ) -> None:
+        self._clock = clock
+        self._ready = ready
+        self._registry = registry
+        self._check_timeout = check_timeout
+        self._waiting: list[Any] = []
 
-    def render(self, request: Request) -> bytes:
-        # A path below this one, /healthz/ included, is another path.
-        status, kind, body = _missing() if request.postpath else self._answer()
-        request.setResponseCode(status)
-        request.setHeader(b"content-type", kind)  # type: ignore[no-untyped-call]
-        request.setHeader(b"content-length", b"%d" % len(body))  # type: ignore[no-untyped-call]
-        return b"" if request.method == b"HEAD" else body
+    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
+        return self
+
+    def putChild(self, path: bytes, child: Any) -> None:
+        raise NotImplementedError("the pages of observability are fixed")
+
+    def render(self, request: Any) -> int:
+        request.responseHeaders.removeHeader(b"server")
+        if request.path == b"/healthz":
+            _text(request, 200, "ok")
+        elif request.path == b"/readyz":
+            self._readiness(request)
+        elif request.path == b"/metrics":
+            self._metrics(request)
+        else:
+            _send(request, not_found(request))
+        return NOT_DONE_YET
+
+    def _readiness(self, request: Any) -> None:
+        gone = request.notifyFinish()
+        gone.addErrback(lambda _: self._waiting.remove(request) if request in self._waiting else None)
+        self._waiting.append(request)
+        if len(self._waiting) == 1:
+            check: Deferred[str | None] = Deferred.fromCoroutine(self._check())
+            check.addTimeout(self._check_timeout, self._clock, self._too_slow)
+            check.addCallbacks(self._checked, self._failed)
+
+    async def _check(self) -> str | None:
+        reason = self._ready()
+        return reason if reason is None or isinstance(reason, str) else await reason
+
+    def _too_slow(self, result: Any, seconds: float) -> Any:
+        if isinstance(result, Failure):
+            return f"the check did not end within {seconds:g} s"
+        return result
+
+    def _failed(self, failure: Failure) -> None:
+        self._checked(failure.getErrorMessage())
+
+    def _checked(self, reason: str | None) -> None:
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            if reason is None:
+                _text(request, 200, "ready")
+            else:
+                _text(request, 503, f"not ready: {reason}")
+
+    def _metrics(self, request: Any) -> None:
+        page = generate_latest(self._registry)
+        request.setHeader("Content-Type", METRICS_TYPE)
+        accepted = request.requestHeaders.getRawHeaders("accept-encoding", [""])[0]
+        if "gzip" in accepted:
+            page = gzip.compress(page, 1)
+            request.setHeader("Content-Encoding", "gzip")
+        _send(request, page)
 
 
-class _QuietSite(Site):
-    """A line of access log per probe and scrape would drown the log of the server."""
-
-    noisy = False
-    displayTracebacks = False
-
-    def log(self, request: Any) -> None:
-        pass
+def observability_site(
+    clock: IReactorTime, ready: Ready, registry: CollectorRegistry, limits: Http1Limits | None = None
+) -> LimitedSite:
+    """A factory to listen with. Requests have 5 s to arrive, whole connections rest for at most 60 s."""
+    limits = Http1Limits(request=5.0) if limits is None else limits
+    return LimitedSite(ObservabilityResource(clock, ready, registry), clock, limits)
 
 
-def _missing() -> Answer:
-    return 404, TEXT, b"404 page not found\n"
+def _text(request: Any, status: int, text: str) -> None:
+    request.setResponseCode(status)
+    request.setHeader("Content-Type", TEXT_TYPE)
+    _send(request, text.encode("utf-8", "replace"))
 
 
-class _Root(Resource):
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        return _Page(_missing)
-
-
-def observability_site(not_ready: Callable[[], str], collectors: list[Collector], reactor: Any) -> Site:
-    """The site of the observability listener.
-
-    :param not_ready: returns why the server cannot do its work, or an empty text.
-    :param collectors: what ``/metrics`` shows beside the figures of the process.
-    """
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    for collector in collectors:
-        registry.register(collector)
-
-    def ready() -> Answer:
-        reason = not_ready()
-        return (503, TEXT, f"not ready: {reason}".encode()) if reason else (200, TEXT, b"ready")
-
-    root = _Root()  # type: ignore[no-untyped-call]
-    pages: dict[bytes, Callable[[], Answer]] = {
-        b"healthz": lambda: (200, TEXT, b"ok"),
-        b"readyz": ready,
-        b"metrics": lambda: (200, METRICS_TEXT, generate_latest(registry)),
-    }
-    for path, answer in pages.items():
-        root.putChild(path, _Page(answer))
-    return _QuietSite(root, timeout=IDLE_SECONDS, reactor=reactor)  # type: ignore[no-untyped-call]
+def _send(request: Any, body: bytes) -> None:
+    request.setHeader("Content-Length", str(len(body)))
+    request.write(body)
+    request.finish()

@@ -56,7 +56,7 @@ class Exchange(Protocol):
     """Called when the client is gone before the answer is complete."""
 
     def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
-        """Send a complete answer; its length is added to the headers."""
+        """Send a complete answer; its length is added to the headers, and to HEAD the body is not sent."""
 
     def start(self, status: int, headers: HttpHeaders) -> None:
         """Begin an answer whose length is not known."""
@@ -135,7 +135,7 @@ class RestRouter:
             if path.endswith("/") and self.find(request.verb, path[:-1]) is not None:
                 _redirect(request.verb, quote_path(path[:-1]) + suffix, exchange)
             else:
-                exchange.answer(404, list(PLAIN_404), b"" if request.verb == "HEAD" else b"404 page not found\n")
+                exchange.answer(404, list(PLAIN_404), b"404 page not found\n")
             return
         self._call(request, found[0], found[1], query, exchange)
 
