@@ -1,5 +1,6 @@
 """Recorded frames: every good one is read and written again byte for byte; cutting does not depend on the chunks."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -137,7 +138,7 @@ def test_any_chunks_give_the_same_frames(cuts: list[int]) -> None:
     reader = FrameReader()
     frames: list[Frame] = []
     edges = [0, *sorted(cuts), len(ALL_SMALL)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         frames += reader.feed(ALL_SMALL[start:end])
     assert joined(frames) == WANTED and reader.held == 0
 
