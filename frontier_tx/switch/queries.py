@@ -1,7 +1,7 @@
 """What the control plane lists: who is online, and the methods and topics they brought, filtered, ordered and in pages.
 
 Pure functions over a ``Repository``; nothing is kept between two of them. A list costs one pass over the peers that its
-index cannot rule out (about half a second for a million edges) and memory for the page alone: a query for one id, for a
+index cannot rule out (about a second for a million edges) and memory for the page alone: a query for one id, for a
 service's method or for a topic looks only at those that have it.
 
 Rules that all lists share (docs/gateway.md, "Listing"):

@@ -282,6 +282,8 @@ def is_kind(packet: Any, kind: type | f.FrameType) -> bool:
 class World:
     """A GatewayCore with its clock, and ends connected to it."""
 
+    peer_class: type[Peer] = Peer
+
     def __init__(self, wall: float = WALL, **options: Any) -> None:
         self.clock = Clock()
         self.wall = wall
@@ -313,7 +315,7 @@ class World:
         assert protocol is not None, "turned away"
         peer: Peer
         transport = FakeTransport(self.clock, address, lambda data: peer.got(data))
-        peer = Peer(self, protocol, transport)
+        peer = self.peer_class(self, protocol, transport)
         transport.protocol = protocol
         protocol.makeConnection(transport)
         self.peers.append(peer)
