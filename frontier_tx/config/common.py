@@ -34,7 +34,7 @@ class CertKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLS:
-    """TLS of a listener or of a connection that the server makes: 1.2 or 1.3 (gateway.md 12)."""
+    """TLS 1.2 or 1.3, of a listener or of a connection that the server makes."""
 
     enable: bool = setting(False, Flag(), "speak TLS")
     mtls: bool = setting(
@@ -61,7 +61,7 @@ class Listen:
     advertised_addr: str = setting(
         "", PeerAddress(), "address told to others instead of `addr`, for ports behind a translation or a name"
     )
-    tls: TLS = section(TLS(), "TLS")
+    tls: TLS = section(TLS())
 
     @property
     def host(self) -> str:
@@ -81,7 +81,7 @@ class Dial:
     network: str = setting("tcp", _NETWORK, "kind of network")
     addrs: tuple[str, ...] = setting((), PeerAddresses(), "addresses to connect to", "addr")
     advertised_addr: str = setting("", Text(), "accepted for existing files, no effect")
-    tls: TLS = section(TLS(), "TLS")
+    tls: TLS = section(TLS())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ class Frontlas:
 
     enable: bool = setting(False, Flag(), "report to Frontlas")
     dial: Dial = section(Dial(), "where Frontlas listens for Frontiers (its `frontier_plane`)")
-    metrics: Metrics = section(Metrics(), "counts")
+    metrics: Metrics = section(Metrics())
     exit_when_id_taken: bool = setting(
         False, Flag(), "end the process when another Frontier has the same ID; off: log it and keep trying"
     )
@@ -92,8 +92,8 @@ class Daemon:
         "", Text("text of up to 256 characters, no control characters", pattern=r"[^\x00-\x1f\x7f]{0,256}"),
         "name of this Frontier, unique in its cluster; empty: made from host name and service port",
     )  # fmt: skip
-    rlimit: RLimit = section(RLimit(), "open files")
-    pprof: PProf = section(PProf(addr="127.0.0.1:6060"), "diagnostics")
+    rlimit: RLimit = section(RLimit())
+    pprof: PProf = section(PProf(addr="127.0.0.1:6060"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +115,17 @@ class Limits(WireLimits):
 class FrontierConfig:
     """The configuration of a Frontier. `FrontierConfig()` is what runs when there is no file."""
 
-    edgebound: Edgebound = section(Edgebound(), "edges")
-    servicebound: Servicebound = section(Servicebound(), "services")
-    controlplane: ControlPlane = section(ControlPlane(), "control plane", "control_plane")
-    observability: Observability = section(Observability(addr="127.0.0.1:9091"), "health and metrics")
-    exchange: Exchange = section(Exchange(), "exchange")
-    frontlas: Frontlas = section(Frontlas(), "cluster")
-    mqm: MQM = section(MQM(), "message queues")
-    limits: Limits = section(Limits(), "bounds")
-    log: Log = section(Log(file=LogFile(path="/var/log/frontier/frontier.log")), "log")
-    daemon: Daemon = section(Daemon(), "process")
-    dao: Dao = section(Dao(), "accepted for existing files")
+    edgebound: Edgebound = section(Edgebound())
+    servicebound: Servicebound = section(Servicebound())
+    controlplane: ControlPlane = section(ControlPlane(), "", "control_plane")
+    observability: Observability = section(Observability(addr="127.0.0.1:9091"))
+    exchange: Exchange = section(Exchange())
+    frontlas: Frontlas = section(Frontlas())
+    mqm: MQM = section(MQM())
+    limits: Limits = section(Limits())
+    log: Log = section(Log(file=LogFile(path="/var/log/frontier/frontier.log")))
+    daemon: Daemon = section(Daemon())
+    dao: Dao = section(Dao())
 
 
 #: What a file starts from: there, IDs are given out only where the file says so, as existing files expect.

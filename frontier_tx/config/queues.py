@@ -45,8 +45,8 @@ class KafkaProducer:
     compression: str = setting("none", Choice("none", "gzip", "snappy", "lz4", "zstd"), "compression of batches")
     compression_level: int = setting(0, Whole(-1000, 22), "level of the compression; 0: its own default")
     idempotent: bool = setting(False, Flag(), "let the broker drop repetitions", "idepotent")
-    flush: KafkaFlush = section(KafkaFlush(), "batches")
-    retry: KafkaRetry = section(KafkaRetry(), "retries")
+    flush: KafkaFlush = section(KafkaFlush())
+    retry: KafkaRetry = section(KafkaRetry())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Kafka:
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting((), _ADDRS, "brokers, `host:port`", "addr")
-    producer: KafkaProducer = section(KafkaProducer(), "producer")
+    producer: KafkaProducer = section(KafkaProducer())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ class AMQP:
     queuebindings: tuple[AMQPBinding, ...] = sections(
         AMQPBinding, "bindings to make", "queueBindings", "queue_bindings"
     )
-    producer: AMQPProducer = section(AMQPProducer(), "producer")
+    producer: AMQPProducer = section(AMQPProducer())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ class JetStream:
 
     enable: bool = setting(False, Flag(), "publish to a stream, and acknowledge when it has stored the message")
     name: str = setting("", Text(), "name of the stream, made if it is not there")
-    producer: NatsProducer = section(NatsProducer(), "producer")
+    producer: NatsProducer = section(NatsProducer())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,8 +156,8 @@ class Nats:
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting((), _ADDRS, "servers, `host:port`", "addr", secret=True)
-    producer: NatsProducer = section(NatsProducer(), "producer")
-    jetstream: JetStream = section(JetStream(), "JetStream")
+    producer: NatsProducer = section(NatsProducer())
+    jetstream: JetStream = section(JetStream())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +173,7 @@ class NSQ:
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting((), _ADDRS, "nsqd, `host:port`; the first one counts", "addr")
-    producer: NSQProducer = section(NSQProducer(), "producer")
+    producer: NSQProducer = section(NSQProducer())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,15 +191,15 @@ class RedisQueue:
     addrs: tuple[str, ...] = setting((), _ADDRS, "server, `host:port`; the first one counts", "addr")
     db: int = setting(0, Whole(0, 1_000_000), "database")
     password: str = setting("", Text(), "password", secret=True)
-    producer: RedisQueueProducer = section(RedisQueueProducer(), "producer")
+    producer: RedisQueueProducer = section(RedisQueueProducer())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MQM:
     """Message queues; each takes the topics that it lists, beside the services that declared them."""
 
-    kafka: Kafka = section(Kafka(), "Kafka")
-    amqp: AMQP = section(AMQP(), "AMQP 0-9-1")
-    nats: Nats = section(Nats(), "NATS")
-    nsq: NSQ = section(NSQ(), "NSQ")
-    redis: RedisQueue = section(RedisQueue(), "Redis")
+    kafka: Kafka = section(Kafka())
+    amqp: AMQP = section(AMQP())
+    nats: Nats = section(Nats())
+    nsq: NSQ = section(NSQ())
+    redis: RedisQueue = section(RedisQueue())

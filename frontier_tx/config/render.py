@@ -36,8 +36,8 @@ def commented_file(config: Any, heading: str) -> str:
 
 
 def markdown_tables(config: Any) -> str:
-    """A table for each section: key, default, what is allowed, meaning."""
-    return "\n".join(_tables(config, "", ""))
+    """A table for each section: key, default, what is allowed, meaning. Sections that are alike share one."""
+    return "\n".join(_tables(config, "", "", {}))
 
 
 def _commented(section: Any, indent: str) -> Iterator[str]:
@@ -46,7 +46,7 @@ def _commented(section: Any, indent: str) -> Iterator[str]:
         spelt = spelling_of(name)
         if not indent:
             yield ""
-        yield from _comment(_explained(key, value), indent)
+        yield from _comment(_explained(key), indent)
         if dataclasses.is_dataclass(value):
             yield f"{indent}{spelt}:"
             yield from _commented(value, f"{indent}  ")
@@ -56,9 +56,7 @@ def _commented(section: Any, indent: str) -> Iterator[str]:
             yield f"{indent}{_yaml({spelt: _plain(value, False)}).rstrip()}"
 
 
-def _explained(key: Key, value: Any) -> str:
-    if dataclasses.is_dataclass(value):
-        return (type(value).__doc__ or key.doc).strip()
+def _explained(key: Key) -> str:
     return f"{key.doc}; {key.kind.expected}" if key.kind is not None else key.doc
 
 
@@ -75,14 +73,21 @@ def _comment(text: str, indent: str) -> list[str]:
     return lines
 
 
-def _tables(section: Any, path: str, doc: str) -> Iterator[str]:
+def _tables(section: Any, path: str, doc: str, told: dict[str, str]) -> Iterator[str]:
+    # Equal values of equal classes; a mapping among the values has no hash, its text does as well.
+    same = repr(section)
+    if earlier := told.get(same):
+        yield from (f"### `{path}`", "", f"{doc} Keys and defaults are those of `{earlier}`.", "")
+        return
+    if path:
+        told[same] = path
     rows: list[str] = []
     inner: list[tuple[Any, str, str]] = []
     for name, key in keys_of(type(section)):
         value = getattr(section, name)
         spelt = spelling_of(name)
         if dataclasses.is_dataclass(value):
-            inner.append((value, f"{path}.{spelt}" if path else spelt, (type(value).__doc__ or "").strip()))
+            inner.append((value, f"{path}.{spelt}" if path else spelt, _sentence(key.doc)))
             continue
         rows.append(_row(f"{spelt}", key, value))
         if key.items is not None:
@@ -99,7 +104,11 @@ def _tables(section: Any, path: str, doc: str) -> Iterator[str]:
     elif path and "." not in path:
         yield from (f"### `{path}`", "", doc, "")
     for value, inner_path, inner_doc in inner:
-        yield from _tables(value, inner_path, inner_doc)
+        yield from _tables(value, inner_path, inner_doc, told)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def _row(name: str, key: Key, value: Any) -> str:

@@ -43,13 +43,14 @@ def setting(default: T, kind: Kind[Any], doc: str, *aliases: str, secret: bool =
     if isinstance(default, dict):
         made = field(default_factory=lambda: default, metadata={_KEY: known})
     else:
-        made = field(default=default, metadata={_KEY: known})
+        made = field(default=default, repr=not secret, metadata={_KEY: known})
     return made
 
 
-def section(default: T, doc: str, *aliases: str) -> T:
-    """A field that holds a section, an instance of another such dataclass."""
-    made: T = field(default=default, metadata={_KEY: Key(doc, None, None, aliases)})
+def section(default: T, doc: str = "", *aliases: str) -> T:
+    """A field that holds a section, an instance of another such dataclass; its docstring is the default ``doc``."""
+    known = Key(doc or (type(default).__doc__ or "").strip(), None, None, aliases)
+    made: T = field(default=default, metadata={_KEY: known})
     return made
 
 
@@ -165,11 +166,11 @@ def _unique_pairs(node: MappingNode, path: str, report: Report) -> Iterator[tupl
     yield from values.items()
 
 
-def override(base: S, path: str, text: str, report: Report) -> S:
+def override(base: S, path: str, text: str, report: Report, *, within: str = "") -> S:
     """A copy of ``base`` with the key at the dotted ``path`` read from ``text``; ``report.name`` says whence."""
     name, _, rest = path.partition(".")
     if rest:
-        inner = override(getattr(base, name), rest, text, report)
+        inner = override(getattr(base, name), rest, text, report, within=_join(within, name))
         return dataclasses.replace(base, **{name: inner})  # type: ignore[type-var]
     key = dict(keys_of(type(base)))[name]
     assert key.kind is not None
@@ -177,7 +178,7 @@ def override(base: S, path: str, text: str, report: Report) -> S:
     try:
         value = key.kind.read(node)
     except Unfit as error:
-        report.unfit(path, node, error, secret=key.secret)
+        report.unfit(_join(within, path), node, error, secret=key.secret)
         return base
     return dataclasses.replace(base, **{name: value})  # type: ignore[type-var]
 
