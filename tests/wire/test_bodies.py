@@ -201,7 +201,7 @@ def test_both_readers_agree_on_any_json(value: object) -> None:
     try:
         data, _ = b.decode_message(text)
     except IllegalPacket:
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r".+"):
             gojson.read_object(text, b._MESSAGE_SHAPE)
         return
     slow = b._read_message(text)
