@@ -114,7 +114,8 @@ class GrpcClientConnection(Http2Connection):
         if timeout is not None:
             headers.append((b"grpc-timeout", format_timeout(timeout).encode("ascii")))
             call.timer = self.clock.callLater(timeout, call.expire)
-        call.send_headers(headers)
+        # This opens the stream: only from now on it is one to h2.
+        self.h2.send_headers(call.stream_id, headers)
         call.out += frame(request.SerializeToString())
         call.finish()
         return call
