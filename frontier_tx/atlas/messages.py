@@ -1,0 +1,202 @@
+"""Bodies of the atlas plane: the meta of the connection and the events of edges and services."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from frontier_tx.wire import gojson
+
+EDGE_ONLINE = "edge_online"
+EDGE_OFFLINE = "edge_offline"
+EDGE_HEARTBEAT = "edge_heartbeat"
+SERVICE_ONLINE = "service_online"
+SERVICE_OFFLINE = "service_offline"
+SERVICE_HEARTBEAT = "service_heartbeat"
+FRONTIER_STATS = "frontier_stats"
+#: Methods that every Frontlas has, in the order in which it announces them.
+METHODS = (
+    EDGE_ONLINE,
+    EDGE_OFFLINE,
+    EDGE_HEARTBEAT,
+    SERVICE_ONLINE,
+    SERVICE_OFFLINE,
+    SERVICE_HEARTBEAT,
+    FRONTIER_STATS,
+)
+#: Extensions: many events in one call, and both ends of a complete report; used only where they were announced.
+EVENTS = "x_events"
+SYNC_BEGIN = "x_sync_begin"
+SYNC_END = "x_sync_end"
+EXTENSIONS = (EVENTS, SYNC_BEGIN, SYNC_END)
+#: Events in one call of ``x_events`` at most.
+EVENTS_AT_MOST = 1000
+
+MAX_PEER_ID = 2**64 - 1
+
+
+class BadEvent(ValueError):
+    """A body that is not what its method demands; the text goes back to the Frontier."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierMeta:
+    """Who connects: identity, advertised addresses, a random text per process (empty with other implementations)."""
+
+    frontier_id: str
+    service_addr: str
+    edge_addr: str
+    boot_id: str = ""
+
+    def encode(self) -> bytes:
+        """The meta of the Conn."""
+        meta = {
+            "frontier_id": self.frontier_id,
+            "advertised_servicebound_addr": self.service_addr,
+            "advertised_edgebound_addr": self.edge_addr,
+        }
+        if self.boot_id:
+            meta["boot_id"] = self.boot_id
+        return _compact(meta)
+
+    @classmethod
+    def decode(cls, text: bytes) -> "FrontierMeta":
+        """Read the meta of a Conn.
+
+        :raises BadEvent: it is not a JSON object, or a value is not text.
+        """
+        keys = ("frontier_id", "advertised_servicebound_addr", "advertised_edgebound_addr", "boot_id")
+        try:
+            taken = gojson.read_object(text, dict.fromkeys(keys, gojson.read_string))
+        except ValueError as error:
+            raise BadEvent(_go_text(text, "apis.FrontierInstance") or f"illegal meta: {error}") from None
+        return cls(*(taken.get(key, "") for key in keys))
+
+    @property
+    def client_id(self) -> int:
+        """The id that Frontlas gives to this Frontier, every time the same.
+
+        Frontiers of the other implementation drop what waited during a gap of the link when their id changed.
+        """
+        digest = hashlib.sha256(self.frontier_id.encode()).digest()
+        return int.from_bytes(digest[:8]) >> 1 | 1
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEvent:
+    """One event of an edge or a service; ``service`` is the whole meta of the service as text."""
+
+    method: str
+    peer_id: int
+    frontier_id: str = ""
+    addr: str = ""
+    service: str = ""
+
+    def encode(self) -> bytes:
+        """The value of the call."""
+        return _compact(self.fields())
+
+    def fields(self) -> dict[str, Any]:
+        """The object of the call, keys in the order in which they are written."""
+        of_edge = self.method.startswith("edge")
+        fields: dict[str, Any] = {
+            "frontier_id": self.frontier_id,
+            "edge_id" if of_edge else "service_id": self.peer_id,
+        }
+        if self.method == SERVICE_ONLINE:
+            fields["service"] = self.service
+        if self.method in (EDGE_ONLINE, SERVICE_ONLINE):
+            fields["addr"] = self.addr
+        return fields
+
+    @classmethod
+    def decode(cls, method: str, text: bytes) -> "PeerEvent":
+        """Read the value of a call of one of the six methods about peers.
+
+        :raises BadEvent: it is not what the method demands, or names peer 0.
+        """
+        kind = "".join(word.capitalize() for word in method.split("_"))
+        id_key = "edge_id" if method.startswith("edge") else "service_id"
+        shape: dict[str, gojson.Reader] = {
+            "frontier_id": _field(gojson.read_string, kind, "frontier_id", "string"),
+            id_key: _field(gojson.read_integer, kind, id_key, "uint64"),
+            "addr": _field(gojson.read_string, kind, "addr", "string"),
+            "service": _field(gojson.read_string, kind, "service", "string"),
+        }
+        try:
+            taken = gojson.read_object(text, shape)
+        except BadEvent:
+            raise
+        except ValueError as error:
+            raise BadEvent(_go_text(text, f"apis.{kind}") or f"illegal {method}: {error}") from None
+        peer_id = taken.get(id_key, 0)
+        if not 0 < peer_id <= MAX_PEER_ID:
+            raise BadEvent(f"illegal {id_key} {peer_id}: an id is a number from 1 to {MAX_PEER_ID}")
+        return cls(method, peer_id, taken.get("frontier_id", ""), taken.get("addr", ""), taken.get("service", ""))
+
+
+def encode_events(events: list[PeerEvent]) -> bytes:
+    """The value of ``x_events``: a list of ``[method, body]``."""
+    return _compact([[event.method, event.fields()] for event in events])
+
+
+def decode_events(text: bytes) -> list[PeerEvent]:
+    """Read the value of ``x_events``.
+
+    :raises BadEvent: it is no such list, or one of its events is not what its method demands.
+    """
+    try:
+        listed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadEvent(f"illegal {EVENTS}: {error}") from None
+    if not isinstance(listed, list) or len(listed) > EVENTS_AT_MOST:
+        raise BadEvent(f"illegal {EVENTS}: expected a list of at most {EVENTS_AT_MOST} events")
+    events = []
+    for item in listed:
+        match item:
+            case [str(method), dict(body)] if method in METHODS and method != FRONTIER_STATS:
+                events.append(PeerEvent.decode(method, _compact(body)))
+            case _:
+                raise BadEvent(f"illegal {EVENTS}: expected [method, body] for each event")
+    return events
+
+
+def _field(reader: gojson.Reader, kind: str, key: str, wanted: str) -> gojson.Reader:
+    def read(value: Any) -> Any:
+        try:
+            return reader(value)
+        except ValueError:
+            given = _go_kind(value)
+            # The text of the other implementation, which its operators know from their logs.
+            text = f"json: cannot unmarshal {given} into Go struct field {kind}.{key} of type {wanted}"
+            raise BadEvent(text) from None
+
+    return read
+
+
+def _go_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, Mapping):
+        return "object"
+    if isinstance(value, list):
+        # gojson keeps an object as a list of pairs of its own class.
+        return "array" if type(value) is list else "object"
+    return "string" if type(value) is str else f"number {value}" if value != "" else "number"
+
+
+def _go_text(text: bytes, wanted: str) -> str:
+    """What the other implementation says about a body that is JSON but no object; empty if that is not the matter."""
+    kinds = {b"[": "array", b'"': "string", b"t": "bool", b"f": "bool"}
+    first = text.strip()[:1]
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    kind = kinds.get(first, "number" if first in b"-0123456789" else "")
+    return f"json: cannot unmarshal {kind} into Go value of type {wanted}" if kind else ""
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

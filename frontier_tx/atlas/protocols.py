@@ -1,0 +1,286 @@
+"""Both ends of the atlas plane as Twisted protocols. Subclass them, or put them on a transport of your own."""
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
+from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
+from frontier_tx.timers import Alarms
+from frontier_tx.wire import events as e
+from frontier_tx.wire import frame as f
+from frontier_tx.wire.body import EMPTY_OBJECT, decode_message, message_json
+from frontier_tx.wire.connection import Limits, Role, State
+from frontier_tx.wire.errors import ForceClosed, OperationTimeout, RemoteError, TooManyPending
+from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.ids import DEFAULT_SESSION
+from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.protocol import WireProtocol
+
+#: Calls under way on one link at most; a Frontlas that has as many unanswered stops reading from that Frontier.
+CALLS_UNDER_WAY = 10_000
+
+
+class IAtlas(Interface):
+    """Frontlas behind the atlas plane: what the server end of a link tells, and whom it asks."""
+
+    def arrived(link: "AtlasServerProtocol", meta: FrontierMeta) -> "Deferred[None]":
+        """A Frontier introduces itself. A failure refuses it with the text of the exception."""
+
+    def called(link: "AtlasServerProtocol", method: str, value: bytes) -> "Deferred[None]":
+        """It reports something. A failure answers with the text of the exception."""
+
+    def heartbeat(link: "AtlasServerProtocol") -> None:
+        """It is alive."""
+
+    def gone(link: "AtlasServerProtocol", by_peer: bool) -> None:
+        """The link of an accepted Frontier ended; ``by_peer`` tells whether the Frontier's side ended it."""
+
+
+@implementer(IAtlasProtocol)
+class AtlasServerProtocol(WireProtocol):
+    """Frontlas's end of the link to one Frontier."""
+
+    log = Logger(namespace="frontlas.frontier_plane")
+
+    def __init__(self, atlas: Any, alarms: Alarms, outlet: Outlet, limits: Limits | None = None) -> None:
+        super().__init__(Role.SERVER, alarms, outlet, limits)
+        self._atlas = atlas
+        self.meta: FrontierMeta | None = None
+        self.factory: Any = None
+        self._under_way = 0
+        self._accepted = False
+
+    def event_received(self, event: e.Event) -> None:
+        """Let the Frontier in, and note its heartbeats; streams have no place here."""
+        match event:
+            case e.ConnReceived():
+                self._arrived(event)
+            case e.HeartbeatReceived() if self._accepted:
+                self._atlas.heartbeat(self)
+            case e.SessionRequested():
+                self.connection.refuse_session(event, self.alarms.now())
+
+    def _arrived(self, event: e.ConnReceived) -> None:
+        try:
+            self.meta = FrontierMeta.decode(event.meta)
+        except BadEvent as error:
+            self._refuse(str(error))
+            return
+        claiming: Deferred[None] = self._atlas.arrived(self, self.meta)
+        claiming.addCallbacks(lambda _: self._let_in(), lambda failure: self._refuse(failure.getErrorMessage()))
+        claiming.addErrback(self._broken)
+
+    def _refuse(self, text: str) -> None:
+        if self.connection.state is State.CONN_RECEIVED:
+            self._tell(self.connection.refuse(text, self.alarms.now()))
+
+    def _let_in(self) -> None:
+        self._accepted = True
+        if self.connection.state is not State.CONN_RECEIVED:
+            self._atlas.gone(self, True)
+            return
+        assert self.meta is not None
+        connection = self.connection
+        connection.accept(self.meta.client_id, self.alarms.now())
+        # The extensions come first: a Frontier that waits for the first method knows with it what it may use.
+        for method in (*EXTENSIONS, *METHODS):
+            connection.write(f.pack_of_session(f.REGISTER, next(connection.ids), DEFAULT_SESSION, method.encode()))
+
+    def frame_received(self, frame: Frame) -> None:
+        """Answer calls; a Register is acknowledged, everything else is ignored."""
+        connection = self.connection
+        if frame.type == f.REGISTER:
+            connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT))
+        elif frame.type == f.REQUEST and frame.session_id == DEFAULT_SESSION:
+            data, _ = decode_message(frame.body)
+            self._called(frame.packet_id, data.key, data.payload)
+
+    def _called(self, packet_id: int, key: bytes, value: bytes) -> None:
+        method = key.decode("utf-8", "replace")
+        if method not in METHODS and method not in EXTENSIONS:
+            self._answer(packet_id, key, f"no such rpc: {method}")
+            return
+        self._under_way += 1
+        if self._under_way == CALLS_UNDER_WAY:
+            self.pause_reading()
+        doing: Deferred[Any] = self._atlas.called(self, method, value)
+        doing.addCallbacks(lambda _: "", lambda failure: failure.getErrorMessage() or "failed")
+        doing.addCallback(lambda error: self._done(packet_id, key, error))
+        doing.addErrback(self._broken)
+
+    def _done(self, packet_id: int, key: bytes, error: str) -> None:
+        if self._under_way == CALLS_UNDER_WAY:
+            self.resume_reading()
+        self._under_way -= 1
+        self._answer(packet_id, key, error)
+
+    def _answer(self, packet_id: int, key: bytes, error: str) -> None:
+        if self.connection.connected:
+            body = message_json(key=key, error=error)
+            self.connection.write(f.pack_of_session(f.RESPONSE, packet_id, DEFAULT_SESSION, body))
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("a call of a Frontier could not be worked on; its link is closed", failure)
+        self.abort("internal error")
+
+    def connection_gone(self, reason: str) -> None:
+        """Tell Frontlas."""
+        if self.factory is not None:
+            self.factory.connections.discard(self)
+        if self._accepted:
+            self._accepted = False
+            self._atlas.gone(self, not self.close_reason)
+
+
+@implementer(IPlaneFactory)
+class AtlasServerFactory(Factory):
+    """Makes the server ends of the frontier plane.
+
+    :param atlas: provides ``IAtlas``.
+    :param most: links at one time.
+    """
+
+    protocol: type[AtlasServerProtocol] = AtlasServerProtocol
+    noisy = False
+
+    def __init__(
+        self, atlas: Any, alarms: Alarms, outlet: Outlet, limits: Limits | None = None, most: int = 10_000
+    ) -> None:
+        self.connections: set[AtlasServerProtocol] = set()
+        self._atlas = atlas
+        self._alarms = alarms
+        self._outlet = outlet
+        self._limits = limits
+        self._most = most
+
+    def buildProtocol(self, addr: IAddress | None) -> AtlasServerProtocol | None:
+        """Return a protocol, or None when there are too many links."""
+        if len(self.connections) >= self._most:
+            return None
+        made = self.protocol(self._atlas, self._alarms, self._outlet, self._limits)
+        made.factory = self
+        self.connections.add(made)
+        return made
+
+
+class _Call:
+    """A call that waits for its answer; sits in the process's timer."""
+
+    __slots__ = ("tick", "answer", "link", "packet_id")
+
+    def __init__(self, link: "AtlasClientProtocol", packet_id: int) -> None:
+        self.tick = 0
+        self.answer: Deferred[None] = Deferred()
+        self.link = link
+        self.packet_id = packet_id
+
+    def fire(self, now: float) -> None:
+        self.link.finish(self.packet_id, OperationTimeout())
+
+
+@implementer(IAtlasProtocol)
+class AtlasClientProtocol(WireProtocol):
+    """A Frontier's end of its link to Frontlas.
+
+    ``up`` and ``announced`` are hooks for whoever reports; ``call`` is what it reports with.
+    """
+
+    log = Logger(namespace="frontier.atlas")
+
+    def __init__(
+        self,
+        meta: FrontierMeta,
+        alarms: Alarms,
+        outlet: Outlet,
+        limits: Limits | None = None,
+        call_seconds: float = 10.0,
+    ) -> None:
+        super().__init__(Role.CLIENT, alarms, outlet, limits)
+        self._meta = meta
+        self._call_seconds = call_seconds
+        self._calls: dict[int, _Call] = {}
+        #: Methods that Frontlas announced.
+        self.methods: set[str] = set()
+        #: Why Frontlas refused, empty where it did not.
+        self.refusal = ""
+
+    def up(self) -> None:
+        """Frontlas accepted."""
+
+    def announced(self, method: str) -> None:
+        """Frontlas announced a method."""
+
+    def down(self, reason: str) -> None:
+        """The link is over; ``refusal`` tells whether it was turned away."""
+
+    def connection_ready(self) -> None:
+        """Introduce this Frontier."""
+        self.outlet.enter()
+        try:
+            self.connection.connect(self._meta.encode())
+        finally:
+            self.outlet.leave()
+
+    def event_received(self, event: e.Event) -> None:
+        """Note acceptance and refusal."""
+        match event:
+            case e.ConnAccepted():
+                self.up()
+            case e.ConnRefused(error=error):
+                self.refusal = error
+            case e.SessionRequested():
+                self.connection.refuse_session(event, self.alarms.now())
+
+    def frame_received(self, frame: Frame) -> None:
+        """Take announcements and answers."""
+        if frame.type == f.REGISTER:
+            body = f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT)
+            self.connection.write(body)
+            method = frame.body.decode("utf-8", "replace")
+            self.methods.add(method)
+            self.announced(method)
+        elif frame.type == f.RESPONSE:
+            data, _ = decode_message(frame.body)
+            self.finish(frame.packet_id, RemoteError(data.error) if data.error else None)
+
+    def call(self, method: str, value: bytes) -> "Deferred[None]":
+        """Report something; fails with RemoteError, OperationTimeout or ForceClosed."""
+        if not self.connection.connected:
+            return _failed(ForceClosed())
+        if len(self._calls) >= CALLS_UNDER_WAY:
+            return _failed(TooManyPending())
+        packet_id = next(self.connection.ids)
+        call = self._calls[packet_id] = _Call(self, packet_id)
+        self.alarms.schedule(call, self.alarms.now() + self._call_seconds)
+        body = message_json(key=method.encode(), value=value)
+        self.connection.write(f.pack_of_session(f.REQUEST, packet_id, DEFAULT_SESSION, body))
+        return call.answer
+
+    def finish(self, packet_id: int, error: Exception | None) -> None:
+        """End a call, if it is still under way."""
+        call = self._calls.pop(packet_id, None)
+        if call is None:
+            return
+        self.alarms.cancel(call)
+        if error is None:
+            call.answer.callback(None)
+        else:
+            call.answer.errback(error)
+
+    def connection_gone(self, reason: str) -> None:
+        """Fail what is under way."""
+        for packet_id in list(self._calls):
+            self.finish(packet_id, ForceClosed())
+        self.down(self.refusal or reason)
+
+
+def _failed(error: Exception) -> "Deferred[None]":
+    failed: Deferred[None] = Deferred()
+    failed.errback(error)
+    return failed
