@@ -115,7 +115,7 @@ def _report(event: PeerEvent) -> Report:
 
 def _named_elsewhere(failure: Failure) -> None:
     """The registry itself says in the log that it is away, once."""
-    failure.trap(RegistryError)
+    failure.trap(RegistryError)  # type: ignore[no-untyped-call]
 
 
 def _first_error(outcomes: list[RegistryError | None]) -> None:
