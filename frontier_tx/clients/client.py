@@ -1,0 +1,369 @@
+"""Edge and Service for Twisted."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from frontier_tx.clients.channel import TAIL, Channel, Message, Request
+from frontier_tx.clients.deferring import Handler, deferred, run
+from frontier_tx.clients.intake import Bounds, Done, Intake
+from frontier_tx.clients.keeper import Backoff, Keeper
+from frontier_tx.clients.link import ClientProtocol
+from frontier_tx.clients.presence import EdgeEvent, control_handler
+from frontier_tx.clients.stream import Messages, Speaker, Stream
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.outlet import Outlet
+
+EDGE_PORT = 30012
+SERVICE_PORT = 30011
+
+
+class Client(Messages):
+    """What edges and services have in common. Use it with ``async with``, or call ``connect`` and ``close``.
+
+    :param endpoint: a Twisted client endpoint, its string form (``tls:host:port``), or a host name.
+    :param port: with a host name.
+    :param tls: with a host name: options as of ``twisted.internet.ssl.optionsForClientTLS``.
+    :param reactor: the reactor; Twisted's installed one when None.
+    :param reconnect: the waits between attempts when a connection is lost; None: no second one. The first
+        connection is one attempt in either case.
+    :param intake: handlers, messages and accepted streams, to be shared by several clients; its own when None.
+    :param bounds: what may be held; given with ``intake`` it is the intake's that count.
+    :param limits: of the wire.
+    :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended.
+    """
+
+    default_port: int
+    tailed = False
+    log = Logger(namespace="frontier.client")
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint | str = "127.0.0.1",
+        port: int | None = None,
+        *,
+        tls: IOpenSSLClientConnectionCreator | None = None,
+        reactor: Any = None,
+        wanted_id: int = 0,
+        meta: bytes = b"",
+        reconnect: Backoff | None = Backoff(),  # noqa: B008 - frozen
+        intake: Intake | None = None,
+        bounds: Bounds | None = None,
+        limits: Limits | None = None,
+        write_stall_seconds: float = 30.0,
+        wall_clock: Callable[[], float] = time.time,
+        on_online: Callable[[], None] | None = None,
+        on_offline: Callable[[str], None] | None = None,
+    ) -> None:
+        if reactor is None:
+            from twisted.internet import reactor
+        self.reactor = reactor
+        self._endpoint = self._as_endpoint(endpoint, port, tls)
+        self._alarms = Alarms(reactor)
+        self._outlet = Outlet(reactor)
+        self._limits = limits
+        self._write_stall_seconds = write_stall_seconds
+        self._owns_intake = intake is None
+        self.intake = intake or Intake(run, bounds)
+        self._on_online = on_online
+        self._on_offline = on_offline
+        self.keeper = Keeper(
+            self._dial,
+            self.intake,
+            self._alarms,
+            wall_clock,
+            meta=meta,
+            wanted_id=wanted_id,
+            tailed=self.tailed,
+            reconnect=reconnect,
+            connected=self._came_online,
+            lost=self._went_offline,
+            finished=self._finished,
+        )
+
+    def _as_endpoint(
+        self, endpoint: IStreamClientEndpoint | str, port: int | None, tls: IOpenSSLClientConnectionCreator | None
+    ) -> IStreamClientEndpoint:
+        if not isinstance(endpoint, str):
+            return endpoint
+        if port is None and ":" in endpoint and not endpoint.startswith("["):
+            parsed: IStreamClientEndpoint = clientFromString(self.reactor, endpoint)  # type: ignore[no-untyped-call]
+            return parsed
+        made: IStreamClientEndpoint = HostnameEndpoint(
+            self.reactor, endpoint.strip("[]"), self.default_port if port is None else port
+        )
+        return made if tls is None else wrapClientTLS(tls, made)
+
+    def _dial(self, keeper: Keeper) -> Callable[[], None]:
+        factory = Factory.forProtocol(
+            lambda: ClientProtocol(
+                keeper, self._alarms, self._outlet, self._limits, self._write_stall_seconds
+            )
+        )
+        factory.noisy = False
+        dialing = self._endpoint.connect(factory)
+        dialing.addErrback(_dial_failed, keeper)
+        return dialing.cancel
+
+    def _came_online(self) -> None:
+        self.log.debug("{who} online", who=self)
+        if self._on_online is not None:
+            self._on_online()
+
+    def _went_offline(self, reason: str) -> None:
+        self.log.debug("{who} offline: {reason}", who=self, reason=reason)
+        if self._on_offline is not None:
+            self._on_offline(reason)
+
+    def _finished(self) -> None:
+        self._alarms.stop()
+        if self._owns_intake:
+            self.intake.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.keeper.client_id}>"
+
+    # -- connecting ---------------------------------------------------------------------------------------
+
+    def connect(self) -> "Deferred[None]":
+        """Connect: one attempt.
+
+        :return: fires when the gateway accepted; fails with ConnectionRefused (the gateway's reason), with what the
+            endpoint failed with, or with ConnectFailed.
+        """
+
+        def start(done: Done) -> Callable[[], None]:
+            self.keeper.start(done)
+            return lambda: self.keeper.close(_ignore)
+
+        return deferred(start)
+
+    def when_online(self) -> "Deferred[None]":
+        """Fires when a connection is up; EndClosed when there will be none."""
+
+        def start(done: Done) -> None:
+            self.keeper.when_online(done)
+
+        return deferred(start)
+
+    def close(self) -> "Deferred[None]":
+        """Say goodbye and stop; fires when the connection is gone, in bounded time."""
+
+        def start(done: Done) -> None:
+            self.keeper.close(done)
+
+        return deferred(start)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def online(self) -> bool:
+        """Whether a connection is up."""
+        return self.keeper.online
+
+    # -- speaking -----------------------------------------------------------------------------------------
+
+    def _channel(self) -> Channel:
+        return self.keeper.channel()
+
+    def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
+        """Answer calls of this method, now and after each reconnect.
+
+        :return: fires when the gateway knows; at once when no connection is up.
+        """
+
+        def start(done: Done) -> None:
+            self.keeper.register(method, handler, done, timeout)
+
+        return deferred(start)
+
+    def receive(self) -> "Deferred[Message]":
+        """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
+
+        It waits across reconnects, and fails with EndClosed when the client is closed for good. A client that leaves
+        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
+        """
+        return deferred(self.intake.messages.take)
+
+    # -- streams ------------------------------------------------------------------------------------------
+
+    def open_stream(self, target: str, meta: bytes = b"") -> "Deferred[Stream]":
+        """Open a stream; ``target`` is a service's name (from an edge) or an edge's id (from a service).
+
+        To nobody it opens and ends at once: that is this protocol's way to say so.
+        """
+        return deferred(lambda done: self._channel().end.open(target, meta, self._streaming(done)))
+
+    def accept_stream(self) -> "Deferred[Stream]":
+        """Return the next stream that the other side opened."""
+        return deferred(lambda done: self.intake.streams.take(self._streaming(done)))
+
+    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
+        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
+        if callback is None:
+            self.intake.on_stream = None
+            return
+        taken = callback
+        self.intake.on_stream = lambda channel: taken(self._stream(channel))
+
+    def list_streams(self) -> list[Stream]:
+        """All open streams, however opened."""
+        end = self.keeper.end
+        return [self._stream(channel) for channel in end.streams()] if end is not None else []
+
+    def _stream(self, channel: Channel) -> Stream:
+        return channel.owner if channel.owner is not None else Stream(channel, self.reactor)
+
+    def _streaming(self, done: Done) -> Done:
+        def opened(channel: Any, error: Exception | None) -> None:
+            done(None if channel is None else self._stream(channel), error)
+
+        return opened
+
+
+class Edge(Client, Speaker):
+    """A client of edgebound.
+
+    :param meta: anything that services shall know of this edge.
+    :param wanted_id: sent with each connect; a gateway that allocates ids ignores it.
+    """
+
+    default_port = EDGE_PORT
+
+    @property
+    def edge_id(self) -> int:
+        """The id that the gateway gave; may change with a reconnect. 0 before the first."""
+        return self.keeper.client_id
+
+
+class Service(Client):
+    """A client of servicebound. Parameters as of ``Client``, and:
+
+    :param name: edges open streams to it, and logs show it.
+    :param topics: messages of these topics come here.
+    :param service_id: the id that it wants to have; 0: any.
+    """
+
+    default_port = SERVICE_PORT
+    tailed = True
+
+    def __init__(
+        self,
+        endpoint: IStreamClientEndpoint | str = "127.0.0.1",
+        port: int | None = None,
+        *,
+        name: str = "",
+        topics: Sequence[str] = (),
+        service_id: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            endpoint, port, meta=service_meta(name, topics), wanted_id=service_id, **options
+        )
+        self.name = name
+        self.topics = tuple(topics)
+
+    @property
+    def service_id(self) -> int:
+        """The id that the gateway confirmed; 0 before."""
+        return self.keeper.client_id
+
+    def call(
+        self,
+        edge_id: int,
+        method: str,
+        data: bytes = b"",
+        custom: bytes = b"",
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> "Deferred[bytes]":
+        """Call a method of an edge; see ``Speaker.call``. EdgeNotOnline when it is not there."""
+        return deferred(
+            lambda done: self._channel().call(
+                method, data, done, custom=custom + edge_id.to_bytes(TAIL), timeout=timeout, deadline=deadline
+            )
+        )
+
+    def publish(
+        self,
+        edge_id: int,
+        data: bytes = b"",
+        custom: bytes = b"",
+        *,
+        topic: str = "",
+        timeout: float | None = None,
+        deadline: float | None = None,
+        at_most_once: bool = False,
+    ) -> "Deferred[None]":
+        """Send a message to an edge; see ``Speaker.publish``."""
+        return deferred(
+            lambda done: self._channel().publish(
+                topic,
+                data,
+                done,
+                custom=custom + edge_id.to_bytes(TAIL),
+                timeout=timeout,
+                deadline=deadline,
+                at_most_once=at_most_once,
+            )
+        )
+
+    def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
+        """Open a stream to an edge."""
+        return super().open_stream(str(target), meta)
+
+    def register_get_edge_id(self, function: Callable[[bytes], Any]) -> "Deferred[None]":
+        """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
+
+        What it raises refuses the edge. Like every handler it may return a Deferred or a coroutine.
+        """
+        return self.register("get_edge_id", control_handler(lambda request: function(request.data), _id_bytes))
+
+    def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
+        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
+        return self.register("edge_online", control_handler(_of_event(function), _nothing))
+
+    def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
+        """Let ``function(event)`` know of each edge that left."""
+        return self.register("edge_offline", control_handler(_of_event(function), _nothing))
+
+
+def service_meta(name: str, topics: Sequence[str]) -> bytes:
+    """Return what a service introduces itself with."""
+    return json.dumps({"service": name, "topics": list(topics) or None}, separators=(",", ":")).encode()
+
+
+def _of_event(function: Callable[[EdgeEvent], Any]) -> Callable[[Request], Any]:
+    return lambda request: function(EdgeEvent.read(request.data))
+
+
+def _id_bytes(edge_id: Any) -> bytes:
+    return int(edge_id or 0).to_bytes(TAIL)
+
+
+def _nothing(result: Any) -> bytes:
+    return b""
+
+
+def _dial_failed(failure: Failure, keeper: Keeper) -> None:
+    error = failure.value
+    keeper.dial_failed(error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+
+def _ignore(result: Any, error: Exception | None) -> None:
+    pass

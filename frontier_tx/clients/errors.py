@@ -1,0 +1,56 @@
+"""Errors of the clients.
+
+What a peer or the gateway answered is a ``RemoteError`` whose text is the answer's, byte for byte. Where the text is
+one of the gateway's own, the error is also an instance of the class of ``frontier_tx.switch.errors`` that has this
+text, so ``except EdgeNotOnline`` catches it.
+"""
+
+from frontier_tx.errors import FrontierError
+from frontier_tx.switch import errors as gateway
+from frontier_tx.wire.errors import LocalError, RemoteError
+
+NO_SUCH_RPC = "no such rpc: "
+
+
+class HandlerError(FrontierError):
+    """Raise it in a handler: its text reaches the caller as it is."""
+
+
+class SendBufferFull(LocalError):
+    """The peer does not take what waits for it, and the bound on that is reached."""
+
+    def __init__(self) -> None:
+        super().__init__("send buffer full: the peer does not take what is sent to it")
+
+
+class NoSuchRPC(RemoteError):
+    """The other end has no handler for the method."""
+
+
+def remote_error(text: str) -> RemoteError:
+    """Return the error for an answer with this text."""
+    made = _CLASSES.get(text)
+    if made is not None:
+        return made(text)
+    return NoSuchRPC(text) if text.startswith(NO_SUCH_RPC) else RemoteError(text)
+
+
+def handler_text(error: BaseException) -> str:
+    """Return what the caller gets to read when a handler raised ``error``; never empty.
+
+    Errors of this distribution speak for themselves, one that a handler got from a call of its own included. Of any
+    other the caller learns class and text.
+    """
+    if isinstance(error, FrontierError):
+        return str(error) or type(error).__name__
+    return f"rpc handler failed: {type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _combined(found: type[gateway.ForwardError]) -> type[RemoteError]:
+    # The gateway's classes take no argument; here the text is given, as to any remote error.
+    return type(
+        found.__name__, (RemoteError, found), {"__init__": Exception.__init__, "__doc__": found.__doc__}
+    )
+
+
+_CLASSES = {found.text: _combined(found) for found in gateway.ForwardError.__subclasses__()}

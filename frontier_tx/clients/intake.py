@@ -1,0 +1,125 @@
+"""What comes in: queues that stop their feeders when they are full, and the table of handlers.
+
+One ``Intake`` belongs to a client, not to a connection: it outlives reconnects, and several connections may share one.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from frontier_tx.wire.errors import EndClosed
+
+T = TypeVar("T")
+
+#: Told how an operation ended: its result, or the error.
+Done = Callable[[Any, Exception | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a client may hold. Sizes are bytes, the rest are counts."""
+
+    #: Messages that wait for ``receive``, per client and per stream; at that many the end stops reading.
+    messages: int = 1024
+    #: Raw bytes that wait to be read, per stream; at that many the end stops reading.
+    stream_bytes: int = 1_048_576
+    #: Streams that wait for ``accept_stream``; further ones are refused.
+    accept: int = 128
+    #: Calls, publishes and registrations under way per connection; further ones fail.
+    pending: int = 65_536
+    #: Handlers that run at a time per connection; further requests are answered with an error.
+    requests: int = 10_000
+    #: Bytes that wait to be sent per connection; further operations fail.
+    unsent_bytes: int = 67_108_864
+    #: Where a writer to a stream is asked to wait, and where it may go on.
+    high_water: int = 262_144
+    low_water: int = 65_536
+
+
+class Inbox(Generic[T]):
+    """A queue with waiters.
+
+    :param bound: at so many items ``full`` turns true and the listeners are told; what still comes is taken.
+    """
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.items: deque[T] = deque()
+        self.full = False
+        self.closed = False
+        #: Called with the new value of ``full``.
+        self.listeners: set[Callable[[bool], None]] = set()
+        self._waiters: deque[Waiter] = deque()
+
+    def put(self, item: T) -> None:
+        """Give the item to the first who waits, or keep it."""
+        if self._waiters:
+            self._waiters.popleft().done(item, None)
+            return
+        self.items.append(item)
+        if not self.full and len(self.items) >= self.bound:
+            self._turn(True)
+
+    def take(self, done: Done) -> "Waiter":
+        """Give the next item to ``done``, now or later; ``EndClosed`` when there will be none."""
+        waiter = Waiter(self._waiters, done)
+        if self.items:
+            item = self.items.popleft()
+            if self.full and len(self.items) <= self.bound // 2:
+                self._turn(False)
+            done(item, None)
+        elif self.closed:
+            done(None, EndClosed())
+        else:
+            self._waiters.append(waiter)
+        return waiter
+
+    def close(self) -> None:
+        """Nothing more will come; what is here may still be taken."""
+        self.closed = True
+        if self.full:
+            self._turn(False)
+        while self._waiters:
+            self._waiters.popleft().done(None, EndClosed())
+
+    def _turn(self, full: bool) -> None:
+        self.full = full
+        for listener in list(self.listeners):
+            listener(full)
+
+
+class Waiter:
+    """Somebody who waits for an item."""
+
+    __slots__ = ("done", "_queue")
+
+    def __init__(self, queue: "deque[Waiter]", done: Done) -> None:
+        self._queue = queue
+        self.done = done
+
+    def cancel(self) -> None:
+        """Stop waiting; harmless when it is over."""
+        if self in self._queue:
+            self._queue.remove(self)
+
+
+class Intake:
+    """Handlers, messages and accepted streams of one client, whatever number of connections feeds it.
+
+    :param run: starts a user's handler for a request, see ``channel.Run``.
+    """
+
+    def __init__(self, run: Callable[[Any, Any], Callable[[], None] | None], bounds: Bounds | None = None) -> None:
+        self.run = run
+        self.bounds = bounds or Bounds()
+        self.methods: dict[str, Any] = {}
+        self.messages: Inbox[Any] = Inbox(self.bounds.messages)
+        self.streams: Inbox[Any] = Inbox(self.bounds.accept)
+        #: Takes accepted streams in place of the queue.
+        self.on_stream: Callable[[Any], None] | None = None
+
+    def close(self) -> None:
+        """The client is closed for good."""
+        self.messages.close()
+        self.streams.close()

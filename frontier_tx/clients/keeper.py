@@ -1,0 +1,232 @@
+"""Keeps one client connected: dials, tries again with backoff and jitter, registers again what was registered."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.end import FRAME_LIMIT, End, Link
+from frontier_tx.clients.intake import Done, Intake
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.errors import EndClosed, LocalError
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Seconds to wait before attempt n (from 0): a random part of ``first * factor**n``, at most ``most``.
+
+    At least half of it is waited; the other half is chance, so that clients which lost one server come back spread.
+    """
+
+    first: float = 0.1
+    most: float = 30.0
+    factor: float = 2.0
+
+    def seconds(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
+        """How long to wait before this attempt."""
+        full = min(self.most, self.first * self.factor ** min(attempt, 64))
+        return full * (0.5 + chance() / 2)
+
+
+class ConnectFailed(LocalError):
+    """The connection did not come about."""
+
+
+class Dial(Protocol):
+    """Starts one attempt; it ends in ``keeper.attach`` or ``keeper.dial_failed``. Returns what gives it up."""
+
+    def __call__(self, keeper: "Keeper") -> Callable[[], None]: ...
+
+
+class Keeper:
+    """One client's connection, over and over.
+
+    :param reconnect: None: when the connection ends, all is over.
+    :param connected: told each time that a connection is up; ``lost`` each time that one ends, with the reason;
+        ``finished`` when there will be no further one.
+    """
+
+    #: The slot of the timer (``timers.Timed``).
+    tick = 0
+
+    def __init__(
+        self,
+        dial: Dial,
+        intake: Intake,
+        alarms: Alarms,
+        wall_clock: Callable[[], float],
+        *,
+        meta: bytes = b"",
+        wanted_id: int = 0,
+        tailed: bool = False,
+        reconnect: Backoff | None = None,
+        connected: Callable[[], None] = lambda: None,
+        lost: Callable[[str], None] = lambda reason: None,
+        finished: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.intake = intake
+        self.alarms = alarms
+        self.wall_clock = wall_clock
+        self.meta = meta
+        self.wanted_id = wanted_id
+        self.tailed = tailed
+        self.reconnect = reconnect
+        self.end: End | None = None
+        self.client_id = 0
+        self.attempts = 0
+        self.reconnects = 0
+        self.closed = False
+        self._dial = dial
+        self._connected = connected
+        self._lost = lost
+        self._finished = finished
+        self._dialing: Callable[[], None] | None = None
+        self._link: Link | None = None
+        self._first: Done | None = None
+        self._waiters: list[Done] = []
+        self._closers: list[Done] = []
+
+    @property
+    def online(self) -> bool:
+        """Whether a connection is up."""
+        return self.end is not None
+
+    def channel(self) -> Channel:
+        """Return session 1 of the connection that is up.
+
+        :raises EndClosed: there is none now.
+        """
+        if self.end is None or self.end.main is None:
+            raise EndClosed
+        return self.end.main
+
+    def start(self, done: Done) -> None:
+        """Connect for the first time: one attempt, whose failure is told."""
+        self._first = done
+        self._attempt()
+
+    def when_online(self, done: Done) -> None:
+        """Tell ``done`` when a connection is up; ``EndClosed`` when there will be none."""
+        if self.online:
+            done(None, None)
+        elif self.closed:
+            done(None, EndClosed())
+        else:
+            self._waiters.append(done)
+
+    def register(self, method: str, handler: Any, done: Done, timeout: float | None = None) -> None:
+        """Keep a handler, and announce it on the connection that is up and on every later one."""
+        self.intake.methods[method] = handler
+        if self.online:
+            self.channel().register(method, done, timeout)
+        else:
+            done(None, None)
+
+    def close(self, done: Done) -> None:
+        """Say goodbye and stop trying; ``done`` is told when the connection is gone."""
+        self.closed = True
+        self.alarms.cancel(self)
+        if self._dialing is not None:
+            dialing, self._dialing = self._dialing, None
+            dialing()
+        if self._link is None:
+            self._over(EndClosed())
+            done(None, None)
+            return
+        self._closers.append(done)
+        self._link.close()
+
+    # -- what the dialler and the end tell ----------------------------------------------------------------
+
+    def attach(self, link: Link) -> End:
+        """A transport is there: introduce this client on it."""
+        self._dialing = None
+        self._link = link
+        end = End(link, self, self.intake, self.alarms, self.wall_clock, tailed=self.tailed)
+        if self.closed:
+            link.abort("closed")
+        else:
+            link.connection.connect(self.meta, self.wanted_id, FRAME_LIMIT)
+        return end
+
+    def dial_failed(self, error: Exception) -> None:
+        """No transport came about."""
+        self._dialing = None
+        self._failed(error)
+
+    def _announce(self, end: End) -> None:
+        assert end.main is not None
+        for method in self.intake.methods:
+            end.main.register(method, _ignore)
+
+    def _failed(self, error: Exception) -> None:
+        if self._first is not None:
+            self.closed = True
+            first, self._first = self._first, None
+            self._over(EndClosed())
+            first(None, error)
+        elif self.closed or self.reconnect is None:
+            self.closed = True
+            self._over(EndClosed())
+        else:
+            self.alarms.schedule(self, self.alarms.now() + self.reconnect.seconds(self.attempts))
+            self.attempts += 1
+
+    def _over(self, error: Exception) -> None:
+        first, self._first = self._first, None
+        waiters, self._waiters = self._waiters, []
+        closers, self._closers = self._closers, []
+        if first is not None:
+            first(None, error)
+        for done in waiters:
+            done(None, error)
+        self._finished()
+        for done in closers:
+            done(None, None)
+
+    def _attempt(self) -> None:
+        self._dialing = _nothing
+        cancel = self._dial(self)
+        if self._dialing is _nothing:
+            self._dialing = cancel
+
+    def fire(self, now: float) -> None:
+        """The wait before an attempt is over."""
+        if not self.closed:
+            self._attempt()
+
+    # -- Owner --------------------------------------------------------------------------------------------
+
+    def came_online(self, end: End) -> None:
+        """See ``end.Owner``."""
+        self.end = end
+        self.client_id = end.connection.client_id
+        self.attempts = 0
+        self._announce(end)
+        first, self._first = self._first, None
+        if first is None:
+            self.reconnects += 1
+        else:
+            first(None, None)
+        waiters, self._waiters = self._waiters, []
+        for done in waiters:
+            done(None, None)
+        self._connected()
+
+    def went_offline(self, end: End, reason: str) -> None:
+        """See ``end.Owner``."""
+        was_up = self.end is end
+        self.end = None
+        self._link = None
+        if was_up:
+            self._lost(reason)
+        self._failed(end.refusal or ConnectFailed(reason or "connection closed"))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _ignore(result: Any, error: Exception | None) -> None:
+    pass

@@ -1,0 +1,164 @@
+"""A stream for Twisted: calls, messages and raw bytes of one session, which can also carry any Twisted protocol."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+
+from frontier_tx.clients.channel import Channel, Message
+from frontier_tx.clients.deferring import Handler, deferred
+from frontier_tx.clients.intake import Done
+from frontier_tx.wire.errors import EndClosed
+
+if TYPE_CHECKING:
+    from frontier_tx.clients.transport import StreamTransport
+
+
+class Speaker:
+    """What an edge and a stream have in common: they speak on one session."""
+
+    def _channel(self) -> Channel:
+        raise NotImplementedError
+
+    def call(
+        self,
+        method: str,
+        data: bytes = b"",
+        custom: bytes = b"",
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+    ) -> "Deferred[bytes]":
+        """Call a method of the other side.
+
+        Cancelling the Deferred withdraws the call. There is no default timeout.
+
+        :param timeout: seconds; then it fails with ``OperationTimeout``.
+        :param deadline: Unix seconds; then it fails with ``DeadlineExceeded``.
+        :return: the answer; or RemoteError with the text that the other side gave, ForceClosed when the connection
+            ended meanwhile, EndClosed when there is none, PayloadTooLarge, TooManyPending, SendBufferFull.
+        """
+        return deferred(
+            lambda done: self._channel().call(
+                method, data, done, custom=custom, timeout=timeout, deadline=deadline
+            )
+        )
+
+    def publish(
+        self,
+        topic: str,
+        data: bytes = b"",
+        custom: bytes = b"",
+        *,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        at_most_once: bool = False,
+    ) -> "Deferred[None]":
+        """Send a message; the Deferred fires when the receiver acknowledged it, with its error if it refused.
+
+        With ``at_most_once`` it fires at once. The other parameters and errors are those of ``call``.
+        """
+        return deferred(
+            lambda done: self._channel().publish(
+                topic,
+                data,
+                done,
+                custom=custom,
+                timeout=timeout,
+                deadline=deadline,
+                at_most_once=at_most_once,
+            )
+        )
+
+
+class Messages:
+    """What yields messages: ``receive``, and ``async for``."""
+
+    def receive(self) -> "Deferred[Message]":
+        """Return the next message, to be answered with ``ack()`` or ``fail(text)``; EndClosed when there is none."""
+        raise NotImplementedError
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        while True:
+            try:
+                message = await self.receive()
+            except EndClosed:
+                return
+            yield message
+
+
+class Stream(Speaker, Messages):
+    """One stream. ``meta`` and ``peer`` are the opener's."""
+
+    def __init__(self, channel: Channel, reactor: Any) -> None:
+        self.channel = channel
+        self.reactor = reactor
+        channel.owner = self
+
+    @property
+    def meta(self) -> bytes:
+        """What the opener said of it."""
+        return self.channel.session.meta
+
+    @property
+    def peer(self) -> str:
+        """Whom the opener opened it to: a service's name or an edge's id in decimal; may be empty at the acceptor."""
+        return self.channel.session.peer
+
+    @property
+    def id(self) -> int:
+        """Session id, on this connection."""
+        return self.channel.session.id
+
+    @property
+    def open(self) -> bool:
+        """Whether something can be sent."""
+        return self.channel.open
+
+    def _channel(self) -> Channel:
+        return self.channel
+
+    def receive(self) -> "Deferred[Message]":
+        return deferred(self.channel.messages.take)
+
+    def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
+        """Answer calls of this method on this stream."""
+        self.channel.methods[method] = handler
+        return deferred(lambda done: self.channel.register(method, done, timeout))
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; wait for ``drain`` now and then.
+
+        :raises EndClosed: the stream is over.
+        :raises SendBufferFull: more waits than the bound allows.
+        """
+        self.channel.write(data)
+
+    def drain(self) -> "Deferred[None]":
+        """Fires when little enough waits to be sent."""
+        return deferred(lambda done: self.channel.drain(done))
+
+    def read(self, most: int = -1) -> "Deferred[bytes]":
+        """Return some bytes, at most ``most``; ``b""`` at the end. One read at a time."""
+        return deferred(lambda done: self.channel.read(most, done))
+
+    def close(self) -> "Deferred[None]":
+        """Flush, then close both directions; fires when the other side knows, or after 30 s."""
+
+        def start(done: Done) -> None:
+            self.channel.close(done)
+
+        return deferred(start)
+
+    def attach(self, protocol: IProtocol) -> "StreamTransport":
+        """Run a protocol over this stream; from now on its transport has all the raw bytes."""
+        from frontier_tx.clients.transport import StreamTransport
+
+        return StreamTransport(self, protocol)
+
+    async def __aenter__(self) -> "Stream":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()

@@ -1,0 +1,260 @@
+"""A stream as a Twisted transport, and streams as endpoints: any protocol runs over them unchanged."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IPushProducer,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+    ITransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from frontier_tx.wire.errors import LocalError
+
+if TYPE_CHECKING:
+    from frontier_tx.clients.client import Client
+    from frontier_tx.clients.stream import Stream
+
+
+@implementer(IAddress)
+class StreamAddress:
+    """Names a stream: the session id, and whom it was opened to."""
+
+    def __init__(self, peer: str, session_id: int) -> None:
+        self.peer = peer
+        self.session_id = session_id
+
+    def __repr__(self) -> str:
+        return f"StreamAddress({self.peer!r}, {self.session_id})"
+
+
+@implementer(ITransport, IConsumer, IPushProducer)
+class StreamTransport:
+    """Carries a protocol over a stream.
+
+    ``loseConnection`` sends what was written and closes the stream; there is no half-close. A registered producer is
+    paused while the connection has much to send. While this transport is paused what comes is kept, and at the
+    stream's bound the whole connection stops reading.
+    """
+
+    disconnecting = False
+    disconnected = False
+
+    def __init__(self, stream: "Stream", protocol: IProtocol) -> None:
+        self.stream = stream
+        self.protocol = protocol
+        self._producer: Any = None
+        self._streaming = False
+        self._producer_paused = False
+        stream.channel.on_drained = self._drained
+        protocol.makeConnection(self)
+        stream.channel.flow_to(self._took)
+
+    # -- ITransport ---------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send; after the end it does nothing, as on any transport."""
+        if self.disconnecting or self.disconnected or not self.stream.open:
+            return
+        try:
+            self.stream.channel.write(data)
+        except LocalError:
+            self.abortConnection()
+            return
+        self._hold_producer()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        """Send all of it."""
+        self.write(b"".join(data))
+
+    def loseConnection(self) -> None:
+        """Close when a registered producer is done and everything is sent."""
+        if not self.disconnecting:
+            self.disconnecting = True
+            if self._producer is None:
+                self.stream.channel.close(_ignore)
+
+    def abortConnection(self) -> None:
+        """Close without waiting for a producer."""
+        self.disconnecting = True
+        self.stream.channel.close(_ignore)
+
+    def getPeer(self) -> StreamAddress:
+        """The stream's address."""
+        return StreamAddress(self.stream.peer, self.stream.id)
+
+    def getHost(self) -> StreamAddress:
+        """The stream's address."""
+        return StreamAddress(self.stream.peer, self.stream.id)
+
+    # -- IConsumer ----------------------------------------------------------------------------------------
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Let ``producer`` write as fast as the connection sends."""
+        if self._producer is not None:
+            raise RuntimeError(f"a producer is registered already: {self._producer!r}")
+        if self.disconnected or not self.stream.open:
+            producer.stopProducing()
+            return
+        self._producer = producer
+        self._streaming = streaming
+        if not streaming:
+            self._pull()
+
+    def unregisterProducer(self) -> None:
+        """The producer has written all it had."""
+        self._producer = None
+        self._producer_paused = False
+        if self.disconnecting:
+            self.stream.channel.close(_ignore)
+
+    def _hold_producer(self) -> None:
+        if self._producer is not None and self._streaming and not self._producer_paused:
+            end = self.stream.channel.end
+            if end.link.unsent + _held(self) > end.bounds.high_water:
+                self._producer_paused = True
+                self._producer.pauseProducing()
+
+    def _drained(self) -> None:
+        if self._producer is None:
+            return
+        if not self._streaming:
+            self._pull()
+        elif self._producer_paused:
+            self._producer_paused = False
+            self._producer.resumeProducing()
+
+    def _pull(self) -> None:
+        # In a turn of its own: a producer that answers with a write at once must not come back here first.
+        self.stream.reactor.callLater(0, self._pull_now)
+
+    def _pull_now(self) -> None:
+        end = self.stream.channel.end
+        if self._producer is not None and not self.disconnected and end.link.unsent <= end.bounds.high_water:
+            self._producer.resumeProducing()
+
+    # -- IPushProducer ------------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Give the protocol nothing until ``resumeProducing``."""
+        if not self.disconnected:
+            self.stream.channel.flow_to(None)
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        if not self.disconnected:
+            self.stream.channel.flow_to(self._took)
+
+    def stopProducing(self) -> None:
+        """The protocol wants nothing more."""
+        self.loseConnection()
+
+    # -- what comes ---------------------------------------------------------------------------------------
+
+    def _took(self, data: bytes | None) -> None:
+        if self.disconnected:
+            return
+        if data is not None:
+            self.protocol.dataReceived(data)
+            return
+        self.disconnected = True
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        reason = Failure(ConnectionDone())  # type: ignore[no-untyped-call]
+        self.protocol.connectionLost(reason)
+
+
+def _held(transport: StreamTransport) -> int:
+    session = transport.stream.channel.session
+    return session.held_bytes if session.held is not None else 0
+
+
+@implementer(IStreamClientEndpoint)
+class StreamClientEndpoint:
+    """Connects a protocol by opening a stream.
+
+    :param target: a service's name (from an edge), an edge's id (from a service).
+    """
+
+    def __init__(self, client: "Client", target: str | int, meta: bytes = b"") -> None:
+        self._client = client
+        self._target = target
+        self._meta = meta
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
+        """Open a stream and run the factory's protocol over it."""
+
+        def attach(stream: "Stream") -> IProtocol:
+            protocol = _build(protocolFactory, stream)
+            if protocol is None:
+                stream.close()
+                raise RuntimeError("the factory made no protocol")
+            return protocol
+
+        protocolFactory.doStart()
+        return self._client.open_stream(str(self._target), self._meta).addCallback(attach)
+
+
+@implementer(IStreamServerEndpoint)
+class StreamServerEndpoint:
+    """Serves a factory on every stream that the other side opens."""
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+
+    def listen(self, protocolFactory: IProtocolFactory) -> "Deferred[IListeningPort]":
+        """From now on each accepted stream gets a protocol of the factory."""
+        port = StreamPort(self._client, protocolFactory)
+        port.startListening()
+        return succeed(port)
+
+
+@implementer(IListeningPort)
+class StreamPort:
+    """Hands accepted streams to a factory."""
+
+    def __init__(self, client: "Client", factory: IProtocolFactory) -> None:
+        self._client = client
+        self._factory = factory
+
+    def startListening(self) -> None:
+        """Begin."""
+        self._factory.doStart()
+        self._client.on_stream(self._accepted)
+
+    def stopListening(self) -> "Deferred[None]":
+        """Further streams wait for ``accept_stream`` again; open ones go on."""
+        self._client.on_stream(None)
+        self._factory.doStop()
+        return succeed(None)
+
+    def getHost(self) -> StreamAddress:
+        """An address that names no stream in particular."""
+        return StreamAddress("", 0)
+
+    def _accepted(self, stream: "Stream") -> None:
+        if _build(self._factory, stream) is None:
+            stream.close()
+
+
+def _build(factory: IProtocolFactory, stream: "Stream") -> IProtocol | None:
+    build: Callable[[IAddress], IProtocol | None] = factory.buildProtocol
+    protocol = build(StreamAddress(stream.peer, stream.id))
+    if protocol is not None:
+        stream.attach(protocol)
+    return protocol
+
+
+def _ignore(result: Any, error: Exception | None) -> None:
+    pass
