@@ -14,6 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +26,8 @@ log = Logger()
 Send = Callable[[Any], "Deferred[None]"]
 """Hands one response message to a transport; fires when the next one may follow."""
 
+TURN = 100
+"""Responses that one stream sends at most before the reactor gets its turn."""
 LOG_EVERY = 60.0
 """Seconds between two tracebacks of one kind of failure in one method."""
 
@@ -177,9 +180,14 @@ class Plane:
     async def _stream(self, context: CallContext, requests: Any, send: Send) -> None:
         await self._check(context)
         responses: AsyncIterator[Any] = self._methods[context.method.path][1](requests, context)
+        sent = 0
         try:
             async for response in responses:
                 await send(response)
+                sent += 1
+                if sent % TURN == 0:
+                    # A handler that always has more must let the reactor see to the others.
+                    await deferLater(self.clock, 0)
         finally:
             close = getattr(responses, "aclose", None)
             if close is not None:
