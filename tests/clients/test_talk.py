@@ -55,11 +55,11 @@ async def test_errors_have_the_text_and_the_class(world: World) -> None:
 
     await edge.register("refuse", refuse)
     await edge.register("crash", crash)
-    with pytest.raises(RemoteError, match="^näh <&>$"):
+    with pytest.raises(RemoteError, match=r"^näh <&>$"):
         await service.call(edge.edge_id, "refuse")
-    with pytest.raises(RemoteError, match="^rpc handler failed: ZeroDivisionError: by hand$"):
+    with pytest.raises(RemoteError, match=r"^rpc handler failed: ZeroDivisionError: by hand$"):
         await service.call(edge.edge_id, "crash")
-    with pytest.raises(NoSuchRPC, match="^no such rpc: none$"):
+    with pytest.raises(NoSuchRPC, match=r"^no such rpc: none$"):
         await service.call(edge.edge_id, "none")
     with pytest.raises(EdgeNotOnline) as caught:
         await service.call(4711, "refuse")
@@ -82,7 +82,7 @@ async def test_messages_wait_for_their_ack(world: World) -> None:
     assert await sent is None
     back = service.publish(edge.edge_id, b"two", topic="any")
     (await edge.receive()).fail("not today")
-    with pytest.raises(RemoteError, match="^not today$"):
+    with pytest.raises(RemoteError, match=r"^not today$"):
         await back
     await service.publish(edge.edge_id, b"three", at_most_once=True)
     assert (await edge.receive()).data == b"three"
@@ -120,7 +120,7 @@ async def test_a_cancelled_call_cancels_its_handler(world: World) -> None:
     call = service.call(edge.edge_id, "slow")
     await started
     call.cancel()
-    with pytest.raises(Canceled, match="^context canceled$"):
+    with pytest.raises(Canceled, match=r"^context canceled$"):
         await call
     await ended
 
@@ -136,7 +136,7 @@ async def test_a_timeout_ends_here_and_there(world: World) -> None:
         return Deferred(lambda _: ended.callback(None))
 
     await edge.register("slow", slow)
-    with pytest.raises(OperationTimeout, match="^timeout$"):
+    with pytest.raises(OperationTimeout, match=r"^timeout$"):
         await service.call(edge.edge_id, "slow", timeout=0.05)
     await ended
     assert deadlines[0] is not None
@@ -179,7 +179,7 @@ async def test_a_service_gives_ids_and_sees_edges_come_and_go(world: World) -> N
     await edge.close()
     await gone
     assert events == [("online", 2**60 + 1, b"me"), ("offline", 2**60 + 1, b"me")]
-    with pytest.raises(RemoteError, match="^who are you$"):
+    with pytest.raises(RemoteError, match=r"^who are you$"):
         await world.edge(meta=b"bad")
 
 
@@ -187,7 +187,7 @@ async def test_a_service_gives_ids_and_sees_edges_come_and_go(world: World) -> N
 async def test_operations_after_the_end(world: World) -> None:
     edge = await world.edge()
     await edge.close()
-    with pytest.raises(EndClosed, match="^EOF$"):
+    with pytest.raises(EndClosed, match=r"^EOF$"):
         await edge.call("any")
     with pytest.raises(EndClosed):
         await edge.open_stream("any")

@@ -1,0 +1,260 @@
+"""Streams of Twisted clients: bytes, calls and messages on them, and protocols that run over them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.basic import FileSender, LineReceiver
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from frontier_tx.clients import Bounds, Request, Stream
+from frontier_tx.clients.transport import StreamClientEndpoint, StreamServerEndpoint, StreamTransport
+from frontier_tx.wire.errors import EndClosed, ForceClosed, RemoteError
+from tests.clients.conftest import World
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_both_ways_and_the_end(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="files")
+    mine = await edge.open_stream("files", b"about")
+    theirs = await service.accept_stream()
+    assert isinstance(theirs, Stream) and theirs.meta == b"about" and mine.peer == "files"
+    assert edge.list_streams() == [mine] and service.list_streams() == [theirs]
+    mine.write(b"there")
+    assert await theirs.read(3) == b"the"
+    assert await theirs.read() == b"re"
+    theirs.write(b"back")
+    assert await mine.read() == b"back"
+    theirs.write(b"last words")
+    await theirs.close()
+    assert await mine.read() == b"last words"
+    assert await mine.read() == b""
+    with pytest.raises(EndClosed):
+        mine.write(b"too late")
+    assert edge.list_streams() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_and_messages_on_a_stream(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    theirs = await service.open_stream(edge.edge_id)
+    mine = await edge.accept_stream()
+    seen: list[Request] = []
+
+    def up(request: Request) -> bytes:
+        seen.append(request)
+        return request.data.upper()
+
+    await mine.register("up", up)
+    assert await theirs.call("up", b"abc", b"twelve bytes") == b"ABC"
+    assert seen[0].custom == b"twelve bytes" and seen[0].edge_id == 0
+    with pytest.raises(RemoteError, match=r"^no such rpc: up$"):
+        await service.call(edge.edge_id, "up")
+    sent = mine.publish("t", b"m", b"twelve bytes")
+    message = await theirs.receive()
+    assert (message.data, message.custom, message.edge_id) == (b"m", b"twelve bytes", 0)
+    message.ack()
+    await sent
+    pending = mine.publish("t", b"never acked")
+    await theirs.receive()
+    await theirs.close()
+    with pytest.raises((ForceClosed, RemoteError), match=r"^force closed$"):
+        await pending
+    with pytest.raises(EndClosed):
+        await mine.receive()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stream_to_nobody_ends_at_once(world: World) -> None:
+    edge = await world.edge()
+    stream = await edge.open_stream("nobody")
+    assert await stream.read() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_reader_holds_the_writer_and_loses_nothing(world: World) -> None:
+    bounds = Bounds(stream_bytes=65_536, high_water=65_536, low_water=16_384)
+    edge = await world.edge(bounds=bounds)
+    service = await world.service(name="s", bounds=bounds)
+    mine = await edge.open_stream("s")
+    theirs = await service.accept_stream()
+    digest = hashlib.sha256()
+    total = 24 * 1024 * 1024
+    read = 0
+
+    async def write() -> None:
+        block = bytes(range(256)) * 1024
+        for _ in range(total // len(block)):
+            digest.update(block)
+            mine.write(block)
+            await mine.drain()
+        await mine.close()
+
+    writing = ensureDeferred(write())
+    got = hashlib.sha256()
+    while data := await theirs.read():
+        assert len(data) < 1_000_000
+        got.update(data)
+        read += len(data)
+    await writing
+    assert read == total and got.digest() == digest.digest()
+
+
+class Lines(LineReceiver):
+    """Answers each line in upper case; ``bye`` ends it."""
+
+    delimiter = b"\n"
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.made: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.made.callback(None)
+
+    def lineReceived(self, line: bytes) -> None:
+        self.lines.append(line)
+        if line == b"bye":
+            self.sendLine(b"BYE")
+            assert self.transport is not None
+            self.transport.loseConnection()
+        elif line != line.upper():
+            self.sendLine(line.upper())
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_any_protocol_runs_over_a_stream(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="lines")
+    served: list[Lines] = []
+
+    def build() -> Lines:
+        served.append(Lines())
+        return served[-1]
+
+    port = await StreamServerEndpoint(service).listen(Factory.forProtocol(build))
+    client = await StreamClientEndpoint(edge, "lines").connect(Factory.forProtocol(Lines))
+    assert isinstance(client, Lines)
+    transport = client.transport
+    assert isinstance(transport, StreamTransport)
+    for interface in (ITransport, IConsumer, IPushProducer):
+        assert verifyObject(interface, transport)
+    client.sendLine(b"hello")
+    client.sendLine(b"bye")
+    await client.lost
+    await served[0].lost
+    assert served[0].lines == [b"hello", b"bye"] and client.lines == [b"HELLO", b"BYE"]
+    assert transport.disconnected
+    await port.stopListening()
+
+
+class Sink(Protocol):
+    """Counts and digests."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.digest = hashlib.sha256()
+        self.lost: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.count += len(data)
+        self.digest.update(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost.callback(None)
+
+
+class Pusher:
+    """Writes blocks until it is paused."""
+
+    def __init__(self, transport: StreamTransport, blocks: int) -> None:
+        self.transport = transport
+        self.left = blocks
+        self.paused = False
+        self.pauses = 0
+        self.stopped = False
+
+    def run(self) -> None:
+        while self.left and not self.paused:
+            self.left -= 1
+            self.transport.write(b"x" * 65_536)
+        if not self.left:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        self.pauses += 1
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        self.run()
+
+    def stopProducing(self) -> None:
+        self.stopped = True
+
+
+@pytest_twisted.ensureDeferred
+async def test_producers_of_both_kinds(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    mine = await edge.open_stream("s")
+    sink = Sink()
+    (await service.accept_stream()).attach(sink)
+    pusher = Pusher(mine.attach(Protocol()), 256)
+    mine_transport = pusher.transport
+    mine_transport.registerProducer(pusher, True)
+    pusher.run()
+    await sink.lost
+    assert sink.count == 256 * 65_536 and pusher.pauses > 0 and not pusher.stopped
+
+    again = await edge.open_stream("s")
+    second = Sink()
+    (await service.accept_stream()).attach(second)
+    transport = again.attach(Protocol())
+    content = bytes(range(256)) * 20_000
+    await FileSender().beginFileTransfer(io.BytesIO(content), transport)
+    transport.loseConnection()
+    await second.lost
+    assert second.digest.digest() == hashlib.sha256(content).digest()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_paused_protocol_gets_nothing_until_it_resumes(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    mine = await edge.open_stream("s")
+    theirs = await service.accept_stream()
+    sink = Sink()
+    transport = theirs.attach(sink)
+    transport.pauseProducing()
+    mine.write(b"abc")
+    await mine.close()
+    assert sink.count == 0 and not sink.lost.called
+    transport.resumeProducing()
+    await sink.lost
+    assert sink.count == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_losing_the_connection_ends_streams(world: World) -> None:
+    edge, service = await world.edge(reconnect=None), await world.service(name="s")
+    stream = await edge.open_stream("s")
+    theirs = await service.accept_stream()
+    sink = Sink()
+    theirs.attach(sink)
+    call = stream.call("x")
+    assert edge.keeper.end is not None
+    edge.keeper.end.link.abort("cut")
+    with pytest.raises(ForceClosed, match=r"^force closed$"):
+        await call
+    assert await stream.read() == b""
+    await sink.lost
