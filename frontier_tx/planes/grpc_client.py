@@ -184,6 +184,7 @@ class ClientCall(Http2Stream):
         self.timer: IDelayedCall | None = None
         self.error: RpcError | None = None
         self.done = False
+        self.started = False
         self.owed = 0
         self.queue: deque[Any] = deque()
         self._method = method
@@ -208,6 +209,12 @@ class ClientCall(Http2Stream):
 
         return Deferred.fromCoroutine(wait())
 
+    async def wait_head(self) -> None:
+        """Wait for the headers of the response or the end."""
+        while not (self.done or self.started):
+            self._waiting = Deferred()
+            await self._waiting
+
     async def wait(self, until_end: bool = False) -> None:
         """Wait for a response or the end."""
         while not self.done and (until_end or not self.queue):
@@ -223,6 +230,9 @@ class ClientCall(Http2Stream):
         elif http_status != 200 or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
             status = status_of_http(http_status) if http_status != 200 else Status.UNKNOWN
             self._http_error = RpcError(status, f"the server answered HTTP {http_status} without a gRPC status")
+        else:
+            self.started = True
+            self._wake()
 
     def data(self, data: bytes, size: int) -> None:
         """Bytes of responses."""
@@ -314,6 +324,12 @@ class ResponseStream(AsyncIterator[Any]):
             owed, call.owed = call.owed, 0
             call.consumed(owed)
         return response
+
+    async def started(self) -> None:
+        """Wait until the server serves the stream; raises ``RpcError`` when it does not. Not while iterating."""
+        await self._call.wait_head()
+        if self._call.error is not None:
+            raise self._call.error
 
     def cancel(self) -> None:
         """End the call; whoever iterates gets CANCELLED after what has come already."""

@@ -201,6 +201,9 @@ class GrpcCall(Http2Stream):
         assert self._context is not None
         self._running = self.connection.plane.stream(self._context, requests, self._send)
         self._running.addCallbacks(lambda _: self._end(Status.OK, ""), self._failed)
+        if not self._answered:
+            # Tells the client that its stream is served, though there may be nothing to send for long.
+            self._head()
 
     def _hold(self, size: int) -> None:
         budget = self.connection.budget

@@ -1,8 +1,8 @@
 """``controlplane.ClusterWatch``: what happens in the cluster, as it happens.
 
 A stream has no position to resume at. A client that lost one asks again with ``snapshot``, and the server does the same
-by itself for a client that was too slow: between SNAPSHOT_BEGIN and SNAPSHOT_END everything live is named at least once,
-so what was not named is gone.
+by itself for a client that was too slow: between SNAPSHOT_BEGIN and SNAPSHOT_END everything live is named at least
+once, so what was not named is gone.
 """
 
 from __future__ import annotations
