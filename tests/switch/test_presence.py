@@ -1,0 +1,391 @@
+"""Who comes in, under which id, and who hears of it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from frontier_tx.wire import frame as f
+from frontier_tx.wire import packets as p
+
+from .world import Peer, World
+
+CONTROL = (b"get_edge_id", b"edge_online", b"edge_offline")
+
+
+def arriving(world: World, meta: bytes = b"meta", wanted: int = 0, acquire: bool = True) -> Peer:
+    edge = world.connect(world.core.edges)
+    edge.conn(meta, wanted, acquire)
+    return edge
+
+
+def test_an_edge_that_asks_for_an_id_gets_an_allocated_one_whatever_it_wants() -> None:
+    world = World()
+    edge = arriving(world, wanted=77)
+    ack = edge.one(p.ConnAck)
+    assert ack.client_id not in (0, 77)
+    assert list(world.core.repository.edges) == [ack.client_id]
+
+
+def test_an_edge_that_does_not_ask_keeps_its_own_id_and_get_edge_id_is_not_called() -> None:
+    world = World()
+    service = world.service(methods=(b"get_edge_id",))
+    assert arriving(world, wanted=77, acquire=False).one(p.ConnAck).client_id == 77
+    service.nothing()
+
+
+def test_the_id_of_the_service_is_taken() -> None:
+    world = World()
+    service = world.service(methods=(b"get_edge_id",))
+    edge = arriving(world, b"who", wanted=77)
+    edge.nothing()
+    asked = service.request()
+    assert (asked.data.payload, asked.data.custom) == (b"who", b"")
+    service.respond(asked, (5).to_bytes(8))
+    assert edge.one(p.ConnAck).client_id == 5
+
+
+def test_an_id_of_zero_means_allocate() -> None:
+    world = World()
+    service = world.service(methods=(b"get_edge_id",))
+    edge = arriving(world)
+    service.respond(service.request(), bytes(8))
+    assert edge.one(p.ConnAck).client_id != 0
+
+
+@pytest.mark.parametrize(("value", "error", "text"), [
+    (b"", "", "illegal edgeID"),
+    (b"1234567", "", "illegal edgeID"),
+    (b"123456789", "", "illegal edgeID"),
+    (b"", "who are you", "who are you"),
+])  # fmt: skip
+def test_an_edge_is_refused_with_the_text_of_the_id_service(value: bytes, error: str, text: str) -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    edge = arriving(world)
+    service.respond(service.request(), value, error)
+    ack = edge.one(p.ConnAck)
+    assert (ack.code, ack.data.error, ack.client_id) == (1, text, 0)
+    assert edge.inbox[0].type == f.DIS_CONN
+    world.advance(1)
+    assert edge.closed
+    service.nothing()
+
+
+def test_without_an_id_service_and_without_allocation_nobody_comes_in() -> None:
+    world = World(allocate_edge_ids=False)
+    edge = arriving(world)
+    assert edge.one(p.ConnAck).data.error == "service not online"
+
+
+def test_allocation_may_be_off_while_a_service_hands_out_ids() -> None:
+    world = World(allocate_edge_ids=False)
+    service = world.service(methods=(b"get_edge_id",))
+    edge = arriving(world)
+    service.respond(service.request(), (6).to_bytes(8))
+    assert edge.one(p.ConnAck).client_id == 6
+
+
+def event(request: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(request.data.payload)
+    return found
+
+
+def test_edge_online_comes_before_the_ack_and_edge_offline_after_the_end() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    edge = arriving(world, b"\0m\xff", wanted=42, acquire=False)
+    edge.nothing()
+    online = service.request()
+    address = edge.transport.address
+    assert online.data.key == b"edge_online"
+    assert event(online) == {"EdgeID": 42, "Meta": "AG3/", "Net": "tcp", "Str": f"{address.host}:{address.port}"}
+    assert list(event(online)) == ["EdgeID", "Meta", "Net", "Str"]
+    service.respond(online)
+    assert edge.one(p.ConnAck).client_id == 42
+    edge.cut()
+    offline = service.request()
+    assert offline.data.key == b"edge_offline"
+    assert event(offline) == event(online)
+
+
+def test_an_empty_meta_is_null() -> None:
+    world = World()
+    service = world.service(methods=(b"edge_online",))
+    arriving(world, b"")
+    assert event(service.request())["Meta"] is None
+
+
+def test_a_refused_edge_gets_no_edge_offline() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    edge = arriving(world, wanted=9, acquire=False)
+    service.respond(service.request(), error="not today")
+    ack = edge.one(p.ConnAck)
+    assert (ack.code, ack.client_id, ack.data.error) == (1, 9, "not today")
+    world.advance(1)
+    assert edge.closed
+    service.nothing()
+
+
+def test_the_control_functions_have_nine_seconds_together() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    edge = arriving(world)
+    world.advance(5)
+    service.respond(service.request(), (5).to_bytes(8))
+    world.advance(3.9)
+    edge.nothing()
+    world.advance(0.2)
+    assert edge.one(p.ConnAck).data.error == "timeout"
+    assert service.one(p.RequestCancel).reason == p.DEADLINE_EXCEEDED
+
+
+def test_a_silent_id_service_refuses_within_the_edges_patience() -> None:
+    world = World()
+    world.service(methods=CONTROL)
+    edge = arriving(world)
+    world.advance(9.1)
+    assert edge.one(p.ConnAck).data.error == "timeout"
+
+
+def test_g16_an_edge_that_leaves_while_it_is_announced_is_announced_as_gone() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    edge = arriving(world, wanted=4, acquire=False)
+    online = service.request()
+    edge.cut()
+    service.nothing()
+    service.respond(online)
+    offline = service.request()
+    assert (offline.data.key, event(offline)["EdgeID"]) == (b"edge_offline", 4)
+    assert world.core.repository.edges == {}
+
+
+@pytest.mark.parametrize("way", ["cut", "goodbye", "leave", "silence", "garbage", "kick", "replaced"])
+def test_every_end_of_an_edge_is_reported_once(way: str) -> None:
+    """Section 17, item 8."""
+    world = World()
+    service = world.service(methods=(b"edge_offline",))
+    edge = world.edge(3)
+    match way:
+        case "cut":
+            edge.cut()
+        case "goodbye":
+            edge.disconnect()
+        case "leave":
+            edge.leave()
+        case "silence":
+            for _ in range(6):
+                world.advance(8)
+                service.send_bare(f.FrameType.HEARTBEAT)
+        case "garbage":
+            edge.raw(b"\1\x99" + bytes(12))
+        case "kick":
+            world.core.kick_edge(3)
+        case "replaced":
+            world.edge(3)
+    world.advance(6)
+    offline = service.request()
+    assert event(offline)["EdgeID"] == 3
+    world.advance(6)
+    assert service.take(f.FrameType.REQUEST) == []
+    assert edge.closed
+
+
+def test_a_newcomer_with_a_known_id_is_in_at_once_and_the_old_one_goes_in_order() -> None:
+    world = World()
+    service, old = world.service(), world.edge(5, b"old")
+    waiting = service.call(b"m", custom=(5).to_bytes(8))
+    assert old.request()
+    new = world.edge(5, b"new")
+    assert service.response().data.error == "force closed"
+    assert service.frames[-1].packet_id == waiting
+    service.call(b"m", custom=(5).to_bytes(8))
+    assert new.request()
+    assert old.one(f.FrameType.DISMISS).session_id == 1
+    world.advance(0.1)
+    assert old.closed
+    assert not old.transport.aborted
+    assert not new.closed
+
+
+def test_g9_an_old_connection_that_does_not_answer_holds_nobody_up() -> None:
+    world = World()
+    old = world.edge(5)
+    old.polite = False
+    old.transport.block()
+    new = world.edge(5)
+    assert world.core.repository.edges[5] is new.leg
+    other = world.edge(6)
+    assert not other.closed
+    world.advance(11)
+    assert old.closed
+    assert not new.closed
+
+
+def test_g10_a_silent_peer_is_dropped() -> None:
+    world = World()
+    edge = world.edge(5)
+    edge.polite = False
+    world.advance(39)
+    assert not edge.closed
+    world.advance(2)
+    assert edge.one(p.Bare).type == f.DIS_CONN
+    world.advance(6)
+    assert edge.closed
+    world.check_empty()
+
+
+def test_g11_two_services_with_one_id() -> None:
+    world = World()
+    old = world.service("old", ("t",), (b"m",), service_id=7)
+    new = world.service("new", ("u",), (b"n",), service_id=7)
+    world.advance(1)
+    assert old.closed
+    assert world.core.repository.services == {7: new.leg}
+    assert list(world.core.repository.by_name) == ["new"]
+    assert list(world.core.repository.by_topic) == ["u"]
+    assert list(world.core.repository.by_method) == [b"n"]
+
+
+@pytest.mark.parametrize(
+    "meta", [b"", b"not json", b"[]", b'{"service":5}', b'{"topics":"t"}', b'{"topics":[1]}', b'"x"']
+)
+def test_g12_unreadable_service_meta_is_refused(meta: bytes) -> None:
+    world = World()
+    service = world.connect(world.core.services)
+    service.conn(meta)
+    ack = service.one(p.ConnAck)
+    assert ack.code == 1
+    assert ack.data.error.startswith("illegal service meta: ")
+    world.advance(1)
+    assert service.closed
+    world.check_empty()
+
+
+@pytest.mark.parametrize(("meta", "name", "topics"), [
+    (b"{}", "", ()),
+    (b"null", "", ()),
+    (b'{"service":"x","topics":null}', "x", ()),
+    (b'{"Service":"x","TOPICS":["a","b","a"]}', "x", ("a", "b")),
+    (b' {"topics":[""],"more":{"service":1}} ', "", ("",)),
+])  # fmt: skip
+def test_service_meta(meta: bytes, name: str, topics: tuple[str, ...]) -> None:
+    world = World()
+    service = world.connect(world.core.services)
+    service.conn(meta, wanted=12)
+    assert service.one(p.ConnAck).client_id == 12
+    assert (service.leg.name, service.leg.topics) == (name, topics)
+
+
+def test_g13_allocated_ids_are_not_in_use() -> None:
+    world = World()
+    first = world.edge()
+    taken = {first.id + 1, first.id + 2}
+    for edge_id in taken:
+        world.edge(edge_id)
+    assert world.edge().id not in taken | {first.id}
+
+
+@pytest.mark.parametrize("frame", [
+    p.encode(p.Bare(type=f.FrameType.HEARTBEAT, packet_id=1)),
+    p.encode(p.Stream(packet_id=1, session_id=1, data=b"x")),
+    p.encode(p.Bare(type=f.FrameType.DIS_CONN, packet_id=1)),
+    f.pack(f.CONN_ACK, 1, bytes(8)),
+    f.pack(f.SESSION, 1, bytes(9)),
+    f.pack(f.CONN, 1, bytes(3)),
+    b"\1\1" + bytes(8) + b"\xff\xff\xff\xff",
+    b"GET / HTTP/1.1\r\n\r\n",
+])  # fmt: skip
+def test_g14_frames_before_the_handshake_harm_nobody(frame: bytes) -> None:
+    world = World()
+    service, edge = world.service(), world.edge(5)
+    for factory in (world.core.edges, world.core.services):
+        world.connect(factory).raw(frame)
+    service.call(b"m", custom=(5).to_bytes(8))
+    assert edge.request()
+    world.advance(10.1)
+    assert all(peer.closed for peer in world.peers[2:])
+    assert not service.closed
+
+
+def test_records_are_there_when_the_ack_is() -> None:
+    """Section 17, item 6 (G7): what was acknowledged can be used in the same turn."""
+    world = World()
+    service = world.service(topics=("t",), methods=(b"m",))
+    edge = world.connect(world.core.edges)
+    conn = p.Conn(packet_id=1, flags=0x10, client_id=5)
+    edge.raw(p.encode(conn))
+    assert isinstance(edge.inbox[0], p.ConnAck)
+    assert 5 in world.core.repository.edges
+    edge.call(b"m")
+    edge.publish(topic="t")
+    assert {x.type for x in service.take()} == {f.REQUEST, f.MESSAGE}
+
+
+def test_counts_of_the_repository() -> None:
+    world = World()
+    repository = world.core.repository
+    edge, other = world.edge(1), world.edge(2)
+    for method in (b"a", b"b", b"a", b""):
+        edge.register(method)
+    other.register(b"a")
+    assert len(edge.take(p.RegisterAck)) == 4
+    assert repository.edge_methods == 4
+    world.service("s", ("t", "u"), (b"m",), service_id=1)
+    last = world.service("s", ("t",), (b"m", b"n"), service_id=2)
+    assert [len(x) for x in (repository.services, repository.by_name, repository.by_method, repository.by_topic)] == [
+        2, 1, 2, 2,
+    ]  # fmt: skip
+    edge.cut()
+    last.cut()
+    assert repository.edge_methods == 1
+    assert [len(x) for x in (repository.edges, repository.services, repository.by_name)] == [1, 1, 1]
+    assert (list(repository.by_method), list(repository.by_topic)) == ([b"m"], ["t", "u"])
+
+
+def test_g8_neighbouring_ids_do_not_share_methods() -> None:
+    world = World()
+    first, second = 2**60 + 1, 2**60 + 2
+    leaving = world.service(methods=(b"m",), service_id=first)
+    world.service(methods=(b"m",), service_id=second)
+    leaving.cut()
+    assert [leg.id for leg in world.core.repository.services_of_method(b"m")] == [second]
+
+
+def test_limits_of_registered_methods() -> None:
+    from frontier_tx.switch.exchange import Settings
+
+    world = World(settings=Settings(methods_per_connection=2, method_bytes=4))
+    edge = world.edge(1)
+    for method in (b"a", b"b", b"c", b"a", b"toolong"):
+        edge.register(method)
+    assert [ack.data.error for ack in edge.take(p.RegisterAck)] == [
+        "", "", "too many methods", "", "method name too long",
+    ]  # fmt: skip
+    assert world.core.repository.edge_methods == 2
+
+
+def test_connections_are_bounded() -> None:
+    world = World(connections=2)
+    world.edge(1)
+    world.edge(2)
+    assert world.core.edges.buildProtocol(world.peers[0].transport.address) is None
+    assert world.core.edges.refused == 1
+    world.service()
+    world.peers[0].cut()
+    world.edge(3)
+
+
+def test_kicks_name_who_is_not_there() -> None:
+    world = World()
+    with pytest.raises(Exception, match="edge not online"):
+        world.core.kick_edge(4)
+    with pytest.raises(Exception, match="service not online"):
+        world.core.kick_service(4)
+    service = world.service(service_id=4)
+    world.core.kick_service(4)
+    world.advance(1)
+    assert service.closed
+    assert not service.transport.aborted
