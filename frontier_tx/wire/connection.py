@@ -416,6 +416,8 @@ class Connection:
         A peer that is not listened to can neither finish a frame nor be heard to be alive: while it is off nothing
         of that is held against it, and when it is on again the time for it starts anew.
         """
+        if self.state is State.CLOSED:
+            return
         self._reading = on
         self.last_heard = now
         self._unanswered = 0
