@@ -1,4 +1,4 @@
-"""``python -m frontier_tx.demo``: a gateway, an edge and a service on this machine, doing everything once, in plain sight.
+"""``python -m frontier_tx.demo``: a gateway, an edge and a service on this machine do everything once, in plain sight.
 
 The gateway is a process of its own, ``twistd -n frontier`` on its embedded defaults; the edge and the service are two
 clients in this process, and all that they exchange goes through the gateway's sockets.

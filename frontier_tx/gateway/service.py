@@ -3,16 +3,19 @@
 import gc
 from typing import Any
 
+from prometheus_client import CollectorRegistry, ProcessCollector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 
+from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.bypass import BypassFactory, endpoints_of
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
+from frontier_tx.gateway.membership import ReporterCollector, frontier_id, reporter_of
 from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, raise_open_files
 from frontier_tx.planes.observability import observability_site
@@ -79,6 +82,10 @@ class Gateway(Service):
             write_stall_seconds=limits.write_stall_seconds,
             connections=limits.connections,
         )
+        #: Tells Frontlas who is here; None outside a cluster.
+        self.reporter: Reporter | None = None
+        if config.frontlas.enable:
+            self.reporter = reporter_of(config, self.core, clock)
         self._ports = ports
         self._clock = clock
         self._drain: Drain | None = None
@@ -97,14 +104,30 @@ class Gateway(Service):
             edges = BypassFactory(self.core.edges, others, self._clock)
         self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
-            site = observability_site(self.not_ready, [GatewayCollector(self.core)], self._clock)
+            site = observability_site(self._clock, self.not_ready, self._metrics())
             self._ports.listen("observability", Listen(addr=config.observability.addr), site)
         if config.controlplane.enable:
             self.log.warn("controlplane.enable: this version has no control plane; its port stays closed")
 
-    def not_ready(self) -> str:
-        """Why the gateway cannot do its work, or an empty text."""
-        return "draining" if self.draining else ""
+        if self.reporter is not None:
+            self.log.info("member of the cluster as {id}", id=frontier_id(config))
+            self.reporter.start()
+
+    def _metrics(self) -> CollectorRegistry:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        registry.register(GatewayCollector(self.core))
+        if self.reporter is not None:
+            registry.register(ReporterCollector(self.reporter))
+        return registry
+
+    def not_ready(self) -> str | None:
+        """Why the gateway cannot do its work, or None."""
+        if self.draining:
+            return "draining"
+        if self.reporter is not None and self.reporter.trouble:
+            return f"Frontlas: {self.reporter.trouble}"
+        return None
 
     def stopService(self) -> "Deferred[None]":
         """Close the ports, let what is under way finish, say goodbye to everybody."""
@@ -113,7 +136,11 @@ class Gateway(Service):
             return self._drain.done
         drain = self._drain = Drain(self.core, self._clock, self.config.limits.drain_seconds)
         on_signal(self._clock, self.hurry)
-        return self._ports.close().addCallback(lambda _: drain.start())
+        leaving = self._ports.close().addCallback(lambda _: drain.start())
+        if self.reporter is not None:
+            reporter = self.reporter
+            leaving.addCallback(lambda _: reporter.stop())
+        return leaving
 
     @property
     def draining(self) -> bool:
@@ -134,8 +161,6 @@ def refuse_unserved(config: FrontierConfig) -> None:
     queues = [name for name in ("kafka", "amqp", "nats", "nsq", "redis") if getattr(config.mqm, name).enable]
     for name in queues:
         raise SystemExit(f"frontier: mqm.{name}.enable: this version forwards to no message queue; set it to false")
-    if config.frontlas.enable:
-        raise SystemExit("frontier: frontlas.enable: this version cannot join a cluster; set it to false")
 
 
 def make_service(config: FrontierConfig) -> Gateway:

@@ -1,0 +1,101 @@
+"""Membership of a gateway in a cluster: the reporter of a configuration, and what it says of itself."""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from frontier_tx.atlas.messages import FrontierMeta
+from frontier_tx.atlas.reporter import LinkState, Reporter
+from frontier_tx.config.address import is_unspecified, join_host_port, split_host_port
+from frontier_tx.config.common import Dial, Listen
+from frontier_tx.config.frontier import FrontierConfig
+from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.tls import client_context
+
+#: An address of a network that exists in documents only: asking for the way to it sends nothing.
+_ELSEWHERE = ("192.0.2.1", 9)
+
+
+def own_address() -> str:
+    """The address of this host that packets to the world would carry; empty where there is no way there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(_ELSEWHERE)
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
+
+
+def advertised(path: str, listen: Listen) -> str:
+    """The ``host:port`` that others are told for a port.
+
+    :raises SystemExit: the port listens on every address, and the host has none that could be told.
+    """
+    if listen.advertised_addr:
+        return listen.advertised_addr
+    host, port = split_host_port(listen.addr)
+    if is_unspecified(host):
+        host = own_address()
+        if not host:
+            raise SystemExit(
+                f"frontier: {path}.addr {listen.addr} is every address and this host has no route to tell one by; "
+                f"set {path}.advertised_addr"
+            )
+    return join_host_port(host, port)
+
+
+def frontier_id(config: FrontierConfig) -> str:
+    """The configured id, or one made of host name and service port."""
+    return config.daemon.frontier_id or f"{socket.gethostname()}-{config.servicebound.listen.port}"
+
+
+def endpoints(dial: Dial, reactor: Any) -> list[IStreamClientEndpoint]:
+    """Where Frontlas listens.
+
+    :raises ConfigError: a TLS file that cannot be used.
+    """
+    made: list[IStreamClientEndpoint] = []
+    for address in dial.addrs:
+        host, port = split_host_port(address)
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port)
+        if dial.tls.enable:
+            endpoint = wrapClientTLS(client_context(dial.tls, "frontlas.dial.tls", host), endpoint)
+        made.append(endpoint)
+    return made
+
+
+def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Reporter:
+    """The reporter that a configuration asks for; the caller starts it."""
+    meta = FrontierMeta(
+        frontier_id(config),
+        advertised("servicebound.listen", config.servicebound.listen),
+        advertised("edgebound.listen", config.edgebound.listen),
+        secrets.token_hex(8),
+    )
+    reporter = Reporter(
+        core.repository, endpoints(config.frontlas.dial, reactor), meta, reactor, core.alarms, core.outlet
+    )
+    core.presence.listeners.append(reporter)
+    return reporter
+
+
+class ReporterCollector(Collector):
+    """Figures of the link to Frontlas."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metric families."""
+        reporter = self._reporter
+        up = float(reporter.state is LinkState.UP)
+        yield GaugeMetricFamily("frontier_frontlas_up", "Whether the link to Frontlas is up.", value=up)
+        yield GaugeMetricFamily("frontier_frontlas_waiting", "Events to be reported.", value=reporter.waiting)
+        yield CounterMetricFamily("frontier_frontlas_reported", "Events that Frontlas took.", value=reporter.reported)
+        yield CounterMetricFamily("frontier_frontlas_failed", "Reports that it did not take.", value=reporter.failed)
