@@ -6,10 +6,10 @@ of the store's clock so that several Frontlas with differing clocks agree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from frontlas_tx.registry.records import Change, ChangeKind, FrontierRecord
+from frontlas_tx.registry.records import Change, ChangeKind, FrontierRecord, Page
 
 MAX_FRONTIERS = 4095
 """Cursors carry the number of a Frontier in twelve bits; numbers start at 1."""
@@ -117,6 +117,22 @@ def encode_cursor(number: int, inner: int) -> int:
 def decode_cursor(cursor: int) -> tuple[int, int]:
     """Number and inner cursor; (0, 0) at the start of a walk."""
     return cursor & 0xFFF, cursor >> 12
+
+
+PAGE_LIMIT = 1_000
+DEFAULT_PAGE = 10
+
+
+def page_size(count: int) -> int:
+    """How many records a step aims at: the hint within bounds, 10 where it says nothing."""
+    return min(count, PAGE_LIMIT) if count > 0 else DEFAULT_PAGE
+
+
+def page_of(listed: Sequence[tuple[int, FrontierRecord]], cursor: int, count: int) -> Page[FrontierRecord]:
+    """The step over numbered Frontiers that begins with number ``cursor``."""
+    rest = [pair for pair in listed if pair[0] >= cursor]
+    size = page_size(count)
+    return Page(rest[size][0] if len(rest) > size else 0, [record for _number, record in rest[:size]])
 
 
 def differences(before: Mapping[str, FrontierRecord], after: Mapping[str, FrontierRecord]) -> list[Change]:

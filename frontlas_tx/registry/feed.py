@@ -36,9 +36,7 @@ class ChangeFeed:
     def subscribe(self, kinds: Iterable[ChangeKind] | None) -> Subscription:
         """A new subscription; raises ``RegistryError`` when there are too many."""
         if len(self._subscriptions) >= self.max_subscriptions:
-            raise RegistryError(
-                f"{self.max_subscriptions} watchers already follow the registry; no more are taken"
-            )
+            raise RegistryError(f"{self.max_subscriptions} watchers already follow the registry; no more are taken")
         wanted = frozenset(ChangeKind if kinds is None else kinds)
         subscription = Subscription(self, wanted)
         self._subscriptions.add(subscription)
@@ -97,9 +95,7 @@ class Subscription:
         if self._stopped:
             return fail(RegistryError("this subscription was stopped"))
         if self._waiter is not None:
-            return fail(
-                RegistryError("next() is already waiting on this subscription; make one call at a time")
-            )
+            return fail(RegistryError("next() is already waiting on this subscription; make one call at a time"))
         if self._buffer:
             return succeed(self._take())
         self._waiter = Deferred(self._cancelled)

@@ -6,7 +6,6 @@ Nothing outlives the process.  All bounds are constructor arguments; a full tabl
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -25,6 +24,8 @@ from frontlas_tx.registry.directory import (
     differences,
     encode_cursor,
     free_number,
+    page_of,
+    page_size,
 )
 from frontlas_tx.registry.errors import (
     ClaimLostError,
@@ -47,9 +48,6 @@ from frontlas_tx.registry.records import (
     ReportKind,
     ServiceRecord,
 )
-
-PAGE_LIMIT = 1_000
-DEFAULT_PAGE = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -305,10 +303,8 @@ class MemoryRegistry:
         return succeed([listed.get(frontier_id) for frontier_id in frontier_ids])
 
     def frontiers_page(self, cursor: int, count: int) -> Deferred[Page[FrontierRecord]]:
-        numbers = [self._entries[record.frontier_id].number for record in self._listed()]
-        start = bisect_left(numbers, cursor)
-        end = start + page_size(count)
-        return succeed(Page(numbers[end] if end < len(numbers) else 0, self._listed()[start:end]))
+        numbered = [(self._entries[record.frontier_id].number, record) for record in self._listed()]
+        return succeed(page_of(numbered, cursor, count))
 
     def service(self, service_id: int) -> Deferred[ServiceRecord | None]:
         return succeed(self._service(service_id))
@@ -402,14 +398,19 @@ class MemoryRegistry:
         stored = self._edges.get(edge_id)
         holder.elsewhere.discard(edge_id)
         if peer is None:
-            if stored is not None and stored.frontier_id == name and report.addr in ("", stored.addr):
+            if (
+                stored is not None
+                and stored.frontier_id == name
+                and (not report.addr or stored.addr in ("", report.addr))
+            ):
                 del self._edges[edge_id]
                 self._held_by(name).edges.discard(edge_id)
                 self._feed.publish([Change(ChangeKind.EDGE_OFFLINE, name, edge_id, stored.addr)])
             return
         fresh = report.kind is ReportKind.EDGE_ONLINE
         if stored is not None:
-            if stored.frontier_id == name and not fresh:
+            repeated = not fresh or (report.online_at and stored.addr == peer.addr)
+            if stored.frontier_id == name and repeated:
                 return
             if stored.frontier_id != name and self._is_alive(stored.frontier_id):
                 if not fresh or (report.online_at and stored.update_time >= report.online_at):
@@ -429,11 +430,9 @@ class MemoryRegistry:
         name, service_id = holder.claim.frontier_id, report.peer_id
         stored = self._services.get(service_id, {}).get(name)
         if peer is None:
-            if stored is not None and report.addr in ("", stored.addr):
+            if stored is not None and (not report.addr or stored.addr in ("", report.addr)):
                 self._remove_service(stored)
-                self._feed.publish(
-                    [Change(ChangeKind.SERVICE_OFFLINE, name, service_id, stored.addr, stored.service)]
-                )
+                self._feed.publish([Change(ChangeKind.SERVICE_OFFLINE, name, service_id, stored.addr, stored.service)])
             return
         if stored is not None and report.kind is not ReportKind.SERVICE_ONLINE:
             return
@@ -466,14 +465,18 @@ class MemoryRegistry:
 
     def _drop(self, frontier_id: str, generation: int) -> None:
         held = self._held.pop((frontier_id, generation), _Held())
-        for edge_id in held.edges:
-            self._edges.pop(edge_id, None)
+        edges = [self._edges.pop(edge_id) for edge_id in held.edges]
+        services = []
         for service_id in held.services:
             records = self._services[service_id]
-            del records[frontier_id]
+            services.append(records.pop(frontier_id))
             if not records:
                 del self._services[service_id]
             self._service_total -= 1
+        self._feed.publish(Change(ChangeKind.EDGE_OFFLINE, frontier_id, e.edge_id, e.addr) for e in edges)
+        self._feed.publish(
+            Change(ChangeKind.SERVICE_OFFLINE, frontier_id, s.service_id, s.addr, s.service) for s in services
+        )
 
     def _tidy(self) -> None:
         now = self._now()
@@ -493,9 +496,7 @@ class MemoryRegistry:
 
     def _refresh(self) -> None:
         now = self._now()
-        alive = {
-            name: entry.record(True) for name, entry in self._entries.items() if entry.alive(now, self._lease)
-        }
+        alive = {name: entry.record(True) for name, entry in self._entries.items() if entry.alive(now, self._lease)}
         before, self._alive = self._alive, alive
         self._feed.publish(differences(before, alive))
 
@@ -513,9 +514,7 @@ class MemoryRegistry:
     def _listed(self) -> list[FrontierRecord]:
         now = self._now()
         entries = sorted(self._entries.values(), key=lambda entry: entry.number)
-        return [
-            entry.record(entry.alive(now, self._lease)) for entry in entries if entry.listed(now, self._lease)
-        ]
+        return [entry.record(entry.alive(now, self._lease)) for entry in entries if entry.listed(now, self._lease)]
 
     def _service(self, service_id: int) -> ServiceRecord | None:
         records = [r for r in self._services.get(service_id, {}).values() if self._is_alive(r.frontier_id)]
@@ -537,14 +536,7 @@ class MemoryRegistry:
         if not entries:
             return [], "", 0
         entry = entries[0]
-        ids, inner = part(self._held_by(entry.frontier_id)).step(
-            inner if entry.number == number else 0, count
-        )
+        ids, inner = part(self._held_by(entry.frontier_id)).step(inner if entry.number == number else 0, count)
         if inner:
             return ids, entry.frontier_id, encode_cursor(entry.number, inner)
         return ids, entry.frontier_id, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
-
-
-def page_size(count: int) -> int:
-    """How many records a step aims at: the hint within bounds, 10 where it says nothing."""
-    return min(count, PAGE_LIMIT) if count > 0 else DEFAULT_PAGE

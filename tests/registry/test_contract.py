@@ -174,9 +174,7 @@ async def test_a_heartbeat_brings_a_missing_record_back(world: Any) -> None:
 async def test_a_repetition_does_not_take_an_edge_from_a_newer_holder(world: Any) -> None:
     a, b = await take(world, "a"), await take(world, "b")
     now = int(world.clock.seconds())
-    await tell(
-        world, b, Report(ON, 77, "h:2", online_at=now - 50), Report(ON, 78, "h:2", online_at=now - 100)
-    )
+    await tell(world, b, Report(ON, 77, "h:2", online_at=now - 50), Report(ON, 78, "h:2", online_at=now - 100))
     await tell(world, a, Report(ON, 77, "h:1", online_at=now - 60), Report(ON, 78, "h:1", online_at=now - 60))
     assert await where(world, 77) == "b"
     assert await where(world, 78) == "a"
@@ -382,9 +380,7 @@ async def test_a_cluster_service_has_one_record_per_frontier(world: Any) -> None
 @pytest_twisted.ensureDeferred
 async def test_identity_zero_is_refused_and_nothing_else_with_it(world: Any) -> None:
     claim = await take(world, "a")
-    outcome = await world.registry.report(
-        claim, [Report(ON, 1), Report(ON, 0), Report(S_ON, 2**64), Report(ON, 2)]
-    )
+    outcome = await world.registry.report(claim, [Report(ON, 1), Report(ON, 0), Report(S_ON, 2**64), Report(ON, 2)])
     assert [type(problem) for problem in outcome] == [
         type(None),
         InvalidReportError,

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.task import Clock
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock, deferLater
 
-from frontlas_tx.registry.interfaces import IRegistry
+from frontlas_tx.redis.client import RedisClient
+from frontlas_tx.redis.connect import make_redis
+from frontlas_tx.redis.settings import Cluster, Mode, RedisSettings, Sentinel, Standalone
 from frontlas_tx.registry.memory import MemoryRegistry
+from frontlas_tx.registry.redis_registry import RedisRegistry
+from frontlas_tx.registry.redis_scripts import ALL
+from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 
 START = 1_800_000_000
+WORLDS = ["memory", "standalone", "sentinel", "cluster"]
+reactor: Any = _reactor
 
 
 class MemoryWorld:
     """The embedded registry under a clock that moves only when told to."""
 
-    shared = False
-
     def __init__(self) -> None:
-        self.clock = Clock()
+        self.clock: Any = Clock()
         self.clock.advance(START)
-        self.registry: IRegistry = MemoryRegistry(self.clock)
+        self.registry: Any = MemoryRegistry(self.clock)
 
     async def open(self) -> None:
         await self.registry.start()
@@ -38,9 +47,104 @@ class MemoryWorld:
         self.clock.advance(seconds - int(seconds))
 
 
-WORLDS = ["memory"]
+class ShiftedClock:
+    """The reactor's time with leaps ahead; timers run in real time."""
+
+    def __init__(self) -> None:
+        self.shift = 0.0
+
+    def seconds(self) -> float:
+        return float(reactor.seconds()) + self.shift
+
+    def callLater(self, delay: float, call: Callable[..., Any], *args: Any, **more: Any) -> IDelayedCall:
+        return reactor.callLater(delay, call, *args, **more)
+
+    def getDelayedCalls(self) -> Any:
+        return reactor.getDelayedCalls()
 
 
-def make_world(name: str, request: Any) -> Any:
-    """The world of this name, not yet open."""
-    return MemoryWorld()
+class RedisWorld:
+    """Registries over a real Redis; leases follow a clock that can leap."""
+
+    def __init__(self, settings: RedisSettings, flush: Callable[[], None]) -> None:
+        self.clock = ShiftedClock()
+        self.settings = settings
+        self._flush = flush
+        self.registries: list[RedisRegistry] = []
+        self.clients: list[RedisClient] = []
+
+    @property
+    def registry(self) -> Any:
+        """The first Frontlas."""
+        return self.registries[0]
+
+    async def open(self) -> None:
+        self._flush()
+        await self.add()
+
+    async def add(self, leaping: bool = True, **more: Any) -> RedisRegistry:
+        """One more Frontlas over the same Redis."""
+        redis = make_redis(reactor, self.settings, ALL)
+        if leaping:
+            more["lease_time"] = lambda: int(self.clock.seconds() * 1000)
+        registry = RedisRegistry(self.clock, redis, **more)
+        self.clients.append(redis)
+        self.registries.append(registry)
+        await registry.start()
+        return registry
+
+    async def close(self) -> None:
+        for registry in self.registries:
+            await registry.stop()
+
+    async def settle(self) -> None:
+        """Let everything under way finish."""
+        for _ in range(2):
+            await deferLater(reactor, 0.03)
+            while not all(registry.idle for registry in self.registries):
+                await deferLater(reactor, 0.01)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, with the upkeep that goes with it."""
+        self.clock.shift += seconds
+        for registry in self.registries:
+            await registry.upkeep()
+
+
+_running: dict[str, Any] = {}
+
+
+def servers(name: str, request: pytest.FixtureRequest) -> Any:
+    """The servers of a mode, started once per test run."""
+    if name not in _running:
+        made: Any = {
+            "standalone": lambda: RedisServer(*free_ports(1)),
+            "sentinel": Watched,
+            "cluster": Clustered,
+        }[name]()
+        _running[name] = made.start()
+        request.session.config.add_cleanup(made.close)
+    return _running[name]
+
+
+def settings_for(name: str, made: Any, **more: Any) -> RedisSettings:
+    """Settings that lead to these servers."""
+    if name == "standalone":
+        return RedisSettings(standalone=Standalone(addr=made.addr), **more)
+    if name == "sentinel":
+        return RedisSettings(mode=Mode.SENTINEL, sentinel=Sentinel(addrs=made.addrs, master_name=Watched.NAME), **more)
+    return RedisSettings(mode=Mode.CLUSTER, cluster=Cluster(addrs=made.addrs[:2]), **more)
+
+
+def make_world(name: str, request: pytest.FixtureRequest) -> Any:
+    """The world of this name, not yet open, with nothing in it."""
+    if name == "memory":
+        return MemoryWorld()
+    made = servers(name, request)
+    masters = {"standalone": lambda: [made], "sentinel": lambda: [made.master()], "cluster": lambda: made.masters}
+
+    def flush() -> None:
+        for server in masters[name]():
+            server.cli("FLUSHALL")
+
+    return RedisWorld(settings_for(name, made), flush)

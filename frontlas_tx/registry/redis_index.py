@@ -1,0 +1,186 @@
+"""The directory of Frontiers as this Frontlas knows it: read every second, kept through trouble of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from secrets import token_hex
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from frontlas_tx.redis.errors import RedisError
+from frontlas_tx.redis.interfaces import IRedis
+from frontlas_tx.registry.directory import Entry, Lease, differences
+from frontlas_tx.registry.errors import RegistryUnavailableError
+from frontlas_tx.registry.feed import ChangeFeed
+from frontlas_tx.registry.records import FrontierRecord
+from frontlas_tx.registry.redis_keys import INDEX, decode_entries
+from frontlas_tx.registry.redis_scripts import POLL
+
+KEEP = 60.0
+"""Seconds for which Frontiers of a Redis that came back empty are still shown, while they are written
+again."""
+FORGIVE = 25.0
+"""Seconds after trouble in which no lease ends that could not be renewed: a heartbeat interval and some
+room."""
+
+
+class RedisIndex:
+    """Entries of all Frontiers with the server's time.
+
+    ``lost`` is called when Redis turns out to have lost its data.  ``lease_time`` gives the milliseconds that
+    count for leases, 0 for the server's own clock.
+    """
+
+    def __init__(
+        self,
+        redis: IRedis,
+        clock: IReactorTime,
+        instance: str,
+        lease: Lease,
+        feed: ChangeFeed,
+        lease_time: Callable[[], int],
+        lost: Callable[[], None],
+    ) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._instance = instance
+        self._lease = lease
+        self._feed = feed
+        self._lease_time = lease_time
+        self._lost = lost
+        self._entries: dict[str, Entry] = {}
+        self._forgiven: dict[str, Entry] = {}
+        self._forgive_until = 0.0
+        self._in_trouble = False
+        self._epoch = ""
+        self._offset = 0.0
+        self._known_at = float("-inf")
+        self._reading: list[Deferred[None]] | None = None
+        self._alive: dict[str, FrontierRecord] = {}
+        self.polls = 0
+
+    @property
+    def entries(self) -> dict[str, Entry]:
+        """All entries by Frontier, those kept through a loss of data included."""
+        if self._forgiving:
+            return {**self._forgiven, **self._entries}
+        return self._entries
+
+    @property
+    def now(self) -> int:
+        """The store's time in milliseconds, as well as known here."""
+        return self._lease_time() or int(self._clock.seconds() * 1000 + self._offset)
+
+    @property
+    def _forgiving(self) -> bool:
+        return bool(self._forgiven) and self._clock.seconds() < self._forgive_until
+
+    def get(self, frontier_id: str) -> Entry | None:
+        """The entry of a Frontier."""
+        entry = self._entries.get(frontier_id)
+        if entry is None and self._forgiving:
+            return self._forgiven.get(frontier_id)
+        return entry
+
+    def alive(self, entry: Entry) -> bool:
+        """Whether its lease runs, or could not be renewed through no fault of its own."""
+        if entry.alive(self.now, self._lease):
+            return True
+        return not entry.left and self._forgiving and entry.frontier_id in self._forgiven
+
+    def live(self) -> list[Entry]:
+        """Entries of live Frontiers by number."""
+        return sorted((e for e in self.entries.values() if self.alive(e)), key=lambda entry: entry.number)
+
+    def listed(self) -> list[tuple[int, FrontierRecord]]:
+        """The Frontiers to be shown with their numbers, in that order."""
+        entries = sorted(self.entries.values(), key=lambda entry: entry.number)
+        states = [(entry, self.alive(entry)) for entry in entries]
+        return [
+            (entry.number, entry.record(alive))
+            for entry, alive in states
+            if (alive and entry.sb) or entry.listed(self.now, self._lease)
+        ]
+
+    def forgotten(self) -> list[Entry]:
+        """Entries that nobody needs any more."""
+        return [entry for entry in self._entries.values() if entry.forgotten(self.now, self._lease)]
+
+    def note(self, entry: Entry) -> None:
+        """Take in an entry that was just written."""
+        self._entries[entry.frontier_id] = entry
+        self._changed()
+
+    def drop(self, frontier_id: str) -> None:
+        """Leave out an entry that was just removed."""
+        self._entries.pop(frontier_id, None)
+
+    async def fresh(self, age: float) -> None:
+        """Read again unless what is known was asked for less than ``age`` seconds ago (0: after this call).
+
+        Raises ``RegistryUnavailableError``.
+        """
+        wanted = self._clock.seconds() - age
+        while not (self._known_at >= wanted and (age or self._known_at > wanted)):
+            if self._reading is None:
+                await self._start_reading()
+                return
+            waiter: Deferred[None] = Deferred()
+            self._reading.append(waiter)
+            await waiter
+
+    async def _start_reading(self) -> None:
+        self._reading = []
+        try:
+            await self._read()
+        except RegistryUnavailableError as error:
+            waiters, self._reading = self._reading, None
+            for waiter in waiters:
+                waiter.errback(error)
+            raise
+        waiters, self._reading = self._reading, None
+        for waiter in waiters:
+            waiter.callback(None)
+
+    async def _read(self) -> None:
+        request = POLL(INDEX, self._lease_time(), self._instance, token_hex(8))
+        self.polls += 1
+        asked = self._clock.seconds()
+        [reply] = await self._redis.batch([request])
+        if isinstance(reply, RedisError):
+            self._trouble()
+            raise RegistryUnavailableError(str(reply)) from reply
+        now, epoch, text = reply
+        entries = decode_entries(text)
+        self._offset = now - self._clock.seconds() * 1000
+        self._known_at = asked
+        lost = bool(self._epoch) and epoch.decode() != self._epoch
+        self._epoch = epoch.decode()
+        if lost:
+            ending = [entry for entry in self._entries.values() if entry.listed(now, self._lease)]
+            self._forgiven = {entry.frontier_id: replace(entry, left=entry.left or now) for entry in ending}
+            self._forgiven |= self._living()
+            self._forgive_until = self._clock.seconds() + KEEP
+        elif self._in_trouble:
+            self._forgive_until = self._clock.seconds() + FORGIVE
+        self._in_trouble = False
+        self._entries = entries
+        self._changed()
+        if lost:
+            self._lost()
+
+    def _trouble(self) -> None:
+        if not self._in_trouble:
+            self._in_trouble = True
+            self._forgiven = self._living()
+        self._forgive_until = self._clock.seconds() + FORGIVE
+
+    def _living(self) -> dict[str, Entry]:
+        return {entry.frontier_id: entry for entry in self.live()}
+
+    def _changed(self) -> None:
+        alive = {entry.frontier_id: entry.record(True) for entry in self.live()}
+        before, self._alive = self._alive, alive
+        self._feed.publish(differences(before, alive))

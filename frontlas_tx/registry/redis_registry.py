@@ -1,0 +1,724 @@
+"""The registry in Redis: any number of Frontlas over one Redis, each able to be killed at any time.
+
+What is kept here and nowhere else is only what this instance's own links have told it (``Session.table``);
+from that Redis is repaired when it loses data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count as counter
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from frontlas_tx.redis.errors import RedisError
+from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
+from frontlas_tx.registry.directory import MAX_FRONTIERS, Entry, Lease, decode_cursor, encode_cursor, page_of, page_size
+from frontlas_tx.registry.errors import (
+    ClaimLostError,
+    FrontierAlreadySetError,
+    RegistryError,
+    RegistryFullError,
+    RegistryUnavailableError,
+)
+from frontlas_tx.registry.feed import ChangeFeed
+from frontlas_tx.registry.interfaces import IRegistry, ISubscription
+from frontlas_tx.registry.records import (
+    ChangeKind,
+    Claim,
+    Counts,
+    EdgeRecord,
+    FrontierRecord,
+    Page,
+    Report,
+    ServiceRecord,
+)
+from frontlas_tx.registry.redis_index import RedisIndex
+from frontlas_tx.registry.redis_keys import (
+    CHANNEL,
+    INDEX,
+    alive_key,
+    decode_changes,
+    decode_edge,
+    decode_entry,
+    decode_service,
+    edge_key,
+    edges_of,
+    encode_entry,
+    hash_key,
+    health_key,
+    service_key,
+    services_of,
+)
+from frontlas_tx.registry.redis_scripts import CLAIM, DROP_ALIVE, FORGET, RELEASE, RENEW
+from frontlas_tx.registry.redis_session import Lives, Session
+from frontlas_tx.registry.reference import ReferenceFrontiers
+
+log = Logger()
+
+T = TypeVar("T")
+
+POLL_EVERY = 1.0
+"""Seconds between two looks at the index."""
+STALE = 3.0
+"""Seconds after which the index must be read again before it is used."""
+DOUBT = 0.1
+"""Seconds after which it is read again before an edge that has a record is called offline."""
+DEAD = 30.0
+"""Seconds without a sign of life after which another Frontlas is dead."""
+FORGET_AT_ONCE = 10
+"""Entries of Frontiers long gone that one poll removes."""
+
+
+@implementer(IRegistry)
+class RedisRegistry:
+    """See ``IRegistry``.
+
+    ``clock`` drives timers and gives Unix seconds.  ``max_peers`` bounds the edges that one Frontier may
+    have. ``share_with_reference`` also lists Frontiers that only a Frontlas of the reference knows (one or
+    several Redis scans per minute; not in a cluster, where that cannot run).  ``lease_time`` gives the
+    milliseconds that count for leases instead of the Redis server's clock.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        redis: IRedis,
+        *,
+        lease: Lease | None = None,
+        lives: Lives | None = None,
+        max_peers: int = 1_000_000,
+        share_with_reference: bool = False,
+        feed: ChangeFeed | None = None,
+        lease_time: Callable[[], int] | None = None,
+        instance: str = "",
+    ) -> None:
+        self._clock = clock
+        self._redis = redis
+        self._lease = lease or Lease()
+        self._lives = lives or Lives()
+        self._max_peers = max_peers
+        self._feed = feed or ChangeFeed()
+        self._lease_time = lease_time or (lambda: 0)
+        self.instance = instance or token_hex(6)
+        self._index = RedisIndex(
+            redis, clock, self.instance, self._lease, self._feed, self._lease_time, self._disturbed
+        )
+        self._reference = ReferenceFrontiers(redis, clock, share_with_reference)
+        self._sessions: dict[str, Session] = {}
+        self._serial = counter(1)
+        self._poll = LoopingCall(self._tick)
+        self._poll.clock = clock
+        self._started: Deferred[None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._gaps = 0
+        self._repairs = DeferredSemaphore(4)
+        self._repairing = 0
+        self._counts = dict.fromkeys(("reports", "claims_refused", "repairs", "lookups"), 0)
+        self._closed_written = 0
+        self.ready = False
+        self.why_not_ready = "the registry has not been started"
+        self._ready_watchers: list[Callable[[bool, str], None]] = []
+        redis.watch(self._redis_changed, self._disturbed)
+
+    # Life
+
+    def start(self) -> Deferred[None]:
+        if self._started is None:
+            self._started = Deferred()
+            self._redis.start()
+            self._unsubscribe = self._redis.subscribe(CHANNEL, self._message, self._gap)
+            self._poll.start(POLL_EVERY).addErrback(lambda f: log.failure("looking after the registry", f))
+        waiter: Deferred[None] = Deferred()
+        if self._started.called:
+            waiter.callback(None)
+        else:
+            self._started.chainDeferred(waiter)
+        return waiter
+
+    def stop(self) -> Deferred[None]:
+        if self._poll.running:
+            self._poll.stop()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        for session in self._sessions.values():
+            session.close(RegistryUnavailableError("the registry was stopped"))
+        self._sessions.clear()
+        self._feed.close()
+        self._set_ready(False, "the registry was stopped")
+        return self._redis.stop()
+
+    def watch_ready(self, callback: Callable[[bool, str], None]) -> Callable[[], None]:
+        self._ready_watchers.append(callback)
+        return lambda: self._ready_watchers.remove(callback) if callback in self._ready_watchers else None
+
+    # Frontiers
+
+    def claim(
+        self,
+        frontier_id: str,
+        advertised_sb_addr: str,
+        advertised_eb_addr: str,
+        boot_id: str = "",
+        restarted: bool = False,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> Deferred[Claim]:
+        token = f"{self.instance}/{next(self._serial)}"
+        return ensureDeferred(
+            self._claim(frontier_id, advertised_sb_addr, advertised_eb_addr, boot_id, restarted, token, on_lost)
+        )
+
+    def renew(self, claim: Claim) -> Deferred[None]:
+        return ensureDeferred(self._renew(claim))
+
+    def release(self, claim: Claim) -> Deferred[None]:
+        return ensureDeferred(self._release(claim))
+
+    async def _claim(
+        self,
+        frontier_id: str,
+        sb: str,
+        eb: str,
+        boot: str,
+        restarted: bool,
+        token: str,
+        on_lost: Callable[[str], None] | None,
+    ) -> Claim:
+        await self._index.fresh(STALE)
+        await self._reference_allows(frontier_id, sb, eb)
+        code, text, former_text = await self._claim_entry(frontier_id, sb, eb, boot, restarted, token)
+        if code == 2:
+            raise RegistryFullError("the registry knows 4095 frontiers, the most it can; remove some")
+        if code == 0:
+            self._counts["claims_refused"] += 1
+            raise FrontierAlreadySetError
+        entry = decode_entry(text)
+        former = decode_entry(former_text) if former_text else None
+        returning = former is not None and former.generation == entry.generation
+        claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost)
+        self._void(frontier_id, "another connection of this frontier took its place")
+        session = Session(self._redis, self._clock, self, claim, entry, self._lives, self._max_peers, entry.renewed)
+        self._sessions[frontier_id] = session
+        if former is not None and not returning:
+            self._background(session, lambda: session.clear(former))
+        self._index.note(entry)
+        await self._redis.batch([*self._life_signs(session), command("PUBLISH", CHANNEL, "F")])
+        return claim
+
+    async def _reference_allows(self, frontier_id: str, sb: str, eb: str) -> None:
+        """A node that is connected to a Frontlas of the reference is taken over only by itself."""
+        key = hash_key(frontier_id)
+        alive, addresses = await self._ask(
+            command("GET", alive_key(frontier_id)), command("HMGET", key, "advertised_sb_addr", "advertised_eb_addr")
+        )
+        if alive and b"/" not in alive and (not sb or addresses != [sb.encode(), eb.encode()]):
+            self._counts["claims_refused"] += 1
+            raise FrontierAlreadySetError
+
+    async def _claim_entry(
+        self, frontier_id: str, sb: str, eb: str, boot: str, restarted: bool, token: str
+    ) -> tuple[int, bytes, bytes]:
+        """What the claim script answers; a holder on this instance that is gone or silent is not
+        respected."""
+        stale = ""
+        while True:
+            [reply] = await self._ask(
+                CLAIM(
+                    INDEX,
+                    self._lease_time(),
+                    frontier_id,
+                    sb,
+                    eb,
+                    boot,
+                    int(restarted),
+                    token,
+                    int(self._lease.alive * 1000),
+                    stale,
+                    int(DEAD * 1000),
+                )
+            )
+            if reply[0] != 0 or stale:
+                return reply[0], *reply[1:], *[b""] * (3 - len(reply))
+            holder = decode_entry(reply[1]).token
+            session = self._sessions.get(frontier_id)
+            ours = holder.startswith(f"{self.instance}/")
+            current = session is not None and session.claim.token == holder
+            silent = session is None or self._clock.seconds() - session.spoke > self._lease.silence
+            if not ours or (current and not silent):
+                return 0, reply[1], b""
+            stale = holder
+
+    async def _renew(self, claim: Claim) -> None:
+        session = self._session(claim)
+        session.spoke = self._clock.seconds()
+        await self._renew_session(session)
+        if not session.named and session.spoke - session.started >= self._lease.naming:
+            self._name(session)
+        if session.busy:
+            return
+        life = min(self._lives.edge, self._lives.service)
+        elapsed = session.spoke - session.looked_after
+        session.looked_after = session.spoke
+        self._background(session, lambda: session.look_after(elapsed * 3 / life))
+
+    async def _renew_session(self, session: Session) -> None:
+        claim = session.claim
+        entry_text = encode_entry(session.entry)
+        renewal = RENEW(INDEX, self._lease_time(), claim.frontier_id, claim.token, entry_text)
+        [reply] = await self._ask(renewal)
+        entry = decode_entry(reply[1])
+        if reply[0] == 0 and entry.renewed < session.claimed_at:
+            # A failover brought an older state back, in which somebody else held the identity.
+            reply = await self._claim_again(session, entry.token)
+            entry = decode_entry(reply[1])
+        if session.closed:
+            raise self._lost(claim)
+        if reply[0] == 0:
+            self._index.note(entry)
+            self._void(claim.frontier_id, "another connection of this frontier took its place")
+            raise self._lost(claim)
+        session.entry = entry
+        self._index.note(entry)
+        await self._redis.batch(self._life_signs(session))
+
+    async def _claim_again(self, session: Session, stale: str) -> Reply:
+        claim, lease = session.claim, int(self._lease.alive * 1000)
+        identity = (claim.frontier_id, claim.advertised_sb_addr, claim.advertised_eb_addr, claim.boot_id)
+        request = CLAIM(INDEX, self._lease_time(), *identity, 0, claim.token, lease, stale, int(DEAD * 1000))
+        [reply] = await self._ask(request)
+        session.dirty = True
+        return reply
+
+    def _life_signs(self, session: Session) -> list[Request]:
+        """What the reference reads, and lives of the sets."""
+        entry, claim = session.entry, session.claim
+        keep = int(self._lease.forget + self._lease.alive + self._lease.grace)
+        return [
+            command("SET", alive_key(claim.frontier_id), claim.token, "EX", int(self._lease.alive)),
+            command(
+                "HSET",
+                hash_key(claim.frontier_id),
+                "advertised_sb_addr",
+                entry.record(True).listed_sb_addr,
+                "advertised_eb_addr",
+                claim.advertised_eb_addr,
+                "edge_count",
+                len(session.table.edges),
+                "service_count",
+                len(session.table.services),
+            ),
+            command("EXPIRE", edges_of(entry), keep),
+            command("EXPIRE", services_of(entry), keep),
+        ]
+
+    async def _release(self, claim: Claim) -> None:
+        session = self._sessions.get(claim.frontier_id)
+        if session is None or session.claim is not claim:
+            return
+        del self._sessions[claim.frontier_id]
+        session.close(self._lost(claim))
+        self._closed_written += session.written
+        key = hash_key(claim.frontier_id)
+        [released, *_] = await self._ask(
+            RELEASE(INDEX, self._lease_time(), claim.frontier_id, claim.token),
+            DROP_ALIVE(alive_key(claim.frontier_id), claim.token),
+            command("HSET", key, "edge_count", 0, "service_count", 0),
+            command("PUBLISH", CHANNEL, "F"),
+        )
+        if released[0] == 1:
+            self._index.note(decode_entry(released[1]))
+
+    # Peers
+
+    def report(self, claim: Claim, reports: Sequence[Report]) -> Deferred[list[RegistryError | None]]:
+        async def run() -> list[RegistryError | None]:
+            self._counts["reports"] += len(reports)
+            return await self._session(claim).report(reports)
+
+        return ensureDeferred(run())
+
+    def sync_begin(self, claim: Claim) -> None:
+        session = self._sessions.get(claim.frontier_id)
+        if session is not None and session.claim is claim:
+            session.named = False
+            session.syncing = True
+            session.table.sync_begin()
+
+    def sync_end(self, claim: Claim) -> Deferred[int]:
+        async def run() -> int:
+            session = self._session(claim)
+            session.table.sync_end()
+            session.named = True
+            session.syncing = False
+            return int(await session.run(lambda: session.reconcile(everything=False, sweep=True)))
+
+        return ensureDeferred(run())
+
+    # Queries
+
+    def frontier_of_edge(self, edge_id: int) -> Deferred[FrontierRecord | None]:
+        async def run() -> FrontierRecord | None:
+            [found] = await self._frontiers_of([edge_id])
+            return found
+
+        return ensureDeferred(run())
+
+    def frontiers_of_edges(self, edge_ids: Sequence[int]) -> Deferred[list[FrontierRecord | None]]:
+        return ensureDeferred(self._frontiers_of(edge_ids))
+
+    def edge(self, edge_id: int) -> Deferred[EdgeRecord | None]:
+        async def run() -> EdgeRecord | None:
+            [found] = await self._edges([edge_id])
+            return found
+
+        return ensureDeferred(run())
+
+    def edges(self, edge_ids: Sequence[int]) -> Deferred[list[EdgeRecord | None]]:
+        return ensureDeferred(self._edges(edge_ids))
+
+    def edges_page(self, cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
+        async def run() -> Page[EdgeRecord]:
+            entry, ids, rest = await self._step(cursor, count, edges_of)
+            found = await self._edges(ids)
+            name = entry.frontier_id if entry else ""
+            return Page(rest, [edge for edge in found if edge is not None and edge.frontier_id == name])
+
+        return ensureDeferred(run())
+
+    def frontiers(self) -> Deferred[list[FrontierRecord]]:
+        return ensureDeferred(self._listed())
+
+    def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> Deferred[list[FrontierRecord | None]]:
+        async def run() -> list[FrontierRecord | None]:
+            listed = {record.frontier_id: record for record in await self._listed()}
+            unknown = [name for name in frontier_ids if name not in listed and self._index.get(name) is None]
+            others = {name: await self._reference.listed(name) for name in dict.fromkeys(unknown)}
+            return [listed.get(name) or others.get(name) for name in frontier_ids]
+
+        return ensureDeferred(run())
+
+    def frontiers_page(self, cursor: int, count: int) -> Deferred[Page[FrontierRecord]]:
+        async def run() -> Page[FrontierRecord]:
+            return page_of(await self._numbered(), cursor, count)
+
+        return ensureDeferred(run())
+
+    def service(self, service_id: int) -> Deferred[ServiceRecord | None]:
+        async def run() -> ServiceRecord | None:
+            [found] = await self._services([service_id])
+            return found
+
+        return ensureDeferred(run())
+
+    def services(self, service_ids: Sequence[int]) -> Deferred[list[ServiceRecord | None]]:
+        return ensureDeferred(self._services(service_ids))
+
+    def services_page(self, cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
+        async def run() -> Page[ServiceRecord]:
+            entry, ids, rest = await self._step(cursor, count, services_of)
+            if entry is None:
+                return Page(rest, [])
+            texts = await self._ask(*[command("HGET", service_key(n), entry.frontier_id) for n in ids])
+            found = [decode_service(n, text) for n, text in zip(ids, texts, strict=True)]
+            return Page(rest, [record for record in found if record and record.update_time >= entry.born])
+
+        return ensureDeferred(run())
+
+    def counts(self) -> Deferred[Counts]:
+        async def run() -> Counts:
+            await self._index.fresh(STALE)
+            return await self._count(self._index.live())
+
+        return ensureDeferred(run())
+
+    def counts_of(self, frontier_id: str) -> Deferred[Counts]:
+        async def run() -> Counts:
+            await self._index.fresh(STALE)
+            entry = self._index.get(frontier_id)
+            return await self._count([entry] if entry is not None and self._index.alive(entry) else [])
+
+        return ensureDeferred(run())
+
+    def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
+        return self._feed.subscribe(kinds)
+
+    def check_health(self) -> Deferred[None]:
+        async def run() -> None:
+            if not self._redis.ready and self._redis.error is not None:
+                raise RegistryUnavailableError(str(self._redis.error))
+            key, value = health_key(self.instance), token_hex(4)
+            wrote, read = await self._ask(command("SET", key, value, "EX", 60), command("GET", key))
+            if wrote != "OK" or read != value.encode():
+                raise RegistryUnavailableError(f"redis {self._redis.name} does not return what was written")
+
+        return ensureDeferred(run())
+
+    def metrics(self) -> dict[str, float]:
+        sessions = self._sessions.values()
+        return {
+            "registry_frontiers": float(len(self._index.live())),
+            "registry_claims": float(len(sessions)),
+            "registry_own_edges": float(sum(len(session.table.edges) for session in sessions)),
+            "registry_own_services": float(sum(len(session.table.services) for session in sessions)),
+            "registry_reports_waiting": float(sum(session.waiting for session in sessions)),
+            "registry_writes_total": float(self._closed_written + sum(session.written for session in sessions)),
+            "registry_polls_total": float(self._index.polls),
+            "registry_watchers": float(self._feed.watchers),
+            "registry_changes_total": float(self._feed.published),
+            "registry_changes_dropped_total": float(self._feed.dropped),
+            **{f"registry_{name}_total": float(number) for name, number in self._counts.items()},
+            **self._redis.metrics(),
+        }
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was reported or is being repaired is still under way."""
+        return all(session.idle for session in self._sessions.values()) and not self._repairing
+
+    # What sessions ask
+
+    def seconds(self) -> int:
+        return self._index.now // 1000
+
+    def holder(self, frontier_id: str) -> Entry | None:
+        entry = self._index.get(frontier_id)
+        return entry if entry is not None and self._index.alive(entry) else None
+
+    async def held_elsewhere(self, frontier_id: str) -> bool:
+        if self._index.get(frontier_id) is not None:
+            return False
+        return await self._reference.alive(frontier_id) is not None
+
+    def moved_away(self, edge_id: int, frontier_id: str) -> None:
+        session = self._sessions.get(frontier_id)
+        if session is not None and edge_id in session.table.edges:
+            session.elsewhere.add(edge_id)
+
+    # Inside
+
+    async def _ask(self, *requests: Request) -> list[Reply]:
+        """Replies; raises ``RegistryUnavailableError`` with the first error among them."""
+        replies = await self._redis.batch(requests)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise RegistryUnavailableError(str(reply)) from reply
+        return replies
+
+    def _session(self, claim: Claim) -> Session:
+        session = self._sessions.get(claim.frontier_id)
+        if session is None or session.claim is not claim:
+            raise self._lost(claim)
+        return session
+
+    def _lost(self, claim: Claim) -> ClaimLostError:
+        return ClaimLostError(claim.lost or f"frontier {claim.frontier_id!r} was released by this connection")
+
+    def _void(self, frontier_id: str, reason: str) -> None:
+        session = self._sessions.pop(frontier_id, None)
+        if session is not None:
+            session.claim.void(reason)
+            session.close(ClaimLostError(reason))
+            self._closed_written += session.written
+
+    def _background(self, session: Session, job: Callable[[], Any]) -> None:
+        """Let a session do something when it has time; what fails because of Redis is done again later."""
+
+        def failed(failure: Any) -> None:
+            if failure.check(RegistryError) is None:
+                log.failure("repairing records", failure)
+            session.dirty = True
+
+        session.run(job).addErrback(failed)
+
+    def _name(self, session: Session) -> None:
+        """The time to name peers by heartbeats is over."""
+        if not session.syncing:
+            session.named = True
+            self._background(session, lambda: session.reconcile(everything=False, sweep=True))
+
+    async def _listed(self) -> list[FrontierRecord]:
+        return [record for _number, record in await self._numbered()]
+
+    async def _numbered(self) -> list[tuple[int, FrontierRecord]]:
+        await self._index.fresh(STALE)
+        known = self._index.entries
+        others = [record for record in self._reference.found() if record.frontier_id not in known]
+        return [*self._index.listed(), *enumerate(others, MAX_FRONTIERS + 1)]
+
+    async def _edges(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
+        return [edge for edge, _frontier in await self._look_up(edge_ids)]
+
+    async def _frontiers_of(self, edge_ids: Sequence[int]) -> list[FrontierRecord | None]:
+        found = [frontier for _edge, frontier in await self._look_up(edge_ids)]
+        return [frontier if frontier is not None and frontier.advertised_sb_addr else None for frontier in found]
+
+    async def _look_up(self, edge_ids: Sequence[int]) -> list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]]:
+        """Edges that are online, with their Frontiers: one round trip, a second one only if the index may be
+        behind."""
+        self._counts["lookups"] += len(edge_ids)
+        reading = ensureDeferred(self._index.fresh(STALE))
+        texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
+        edges = [decode_edge(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
+        if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
+            await self._index.fresh(DOUBT)
+        found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
+        for edge in edges:
+            frontier = None
+            if edge is not None:
+                frontier = self._frontier_of(edge)
+                if frontier is None and self._index.get(edge.frontier_id) is None:
+                    frontier = await self._reference.alive(edge.frontier_id)
+            found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
+        return found
+
+    async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
+        """Ask while the index is being read."""
+        try:
+            replies = await self._ask(*requests)
+        except RegistryError:
+            reading.addErrback(lambda _: None)
+            raise
+        await reading
+        return replies
+
+    def _frontier_of(self, edge: EdgeRecord) -> FrontierRecord | None:
+        entry = self._index.get(edge.frontier_id)
+        if entry is None or edge.update_time < entry.born or not self._index.alive(entry):
+            return None
+        return entry.record(True)
+
+    async def _services(self, service_ids: Sequence[int]) -> list[ServiceRecord | None]:
+        await self._index.fresh(STALE)
+        hashes = await self._ask(*[command("HVALS", service_key(service_id)) for service_id in service_ids])
+        found: list[ServiceRecord | None] = []
+        for service_id, texts in zip(service_ids, hashes, strict=True):
+            records = [decode_service(service_id, text) for text in texts or ()]
+            live = [record for record in records if record is not None and self._is_live(record)]
+            found.append(max(live, key=lambda record: (record.update_time, record.frontier_id), default=None))
+        return found
+
+    def _is_live(self, record: ServiceRecord) -> bool:
+        entry = self.holder(record.frontier_id)
+        return entry is not None and record.update_time >= entry.born
+
+    async def _count(self, entries: Sequence[Entry]) -> Counts:
+        sizes = await self._ask(
+            *[command("SCARD", edges_of(entry)) for entry in entries],
+            *[command("SCARD", services_of(entry)) for entry in entries],
+        )
+        return Counts(len(entries), sum(sizes[: len(entries)]), sum(sizes[len(entries) :]))
+
+    async def _step(self, cursor: int, count: int, key: Callable[[Entry], str]) -> tuple[Entry | None, list[int], int]:
+        """One step over the members of all live Frontiers: which Frontier, ids, next cursor."""
+        await self._index.fresh(STALE)
+        number, inner = decode_cursor(cursor)
+        entries = [entry for entry in self._index.live() if entry.number >= number]
+        if not entries:
+            return None, [], 0
+        entry = entries[0]
+        start = inner if entry.number == number else 0
+        [[rest, members]] = await self._ask(command("SSCAN", key(entry), start, "COUNT", page_size(count)))
+        ids = [int(member) for member in members]
+        if int(rest):
+            return entry, ids, encode_cursor(entry.number, int(rest))
+        return entry, ids, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
+
+    # Upkeep
+
+    def _tick(self) -> Deferred[None]:
+        return ensureDeferred(self.upkeep())
+
+    async def upkeep(self) -> None:
+        """What is done every second: read the index and act on what it says."""
+        try:
+            await self._index.fresh(0.0)
+        except RegistryUnavailableError as error:
+            self._set_ready(False, str(error))
+            return
+        self._set_ready(True, "")
+        if self._started is not None and not self._started.called:
+            self._started.callback(None)
+        for session in list(self._sessions.values()):
+            entry = self._index.entries.get(session.claim.frontier_id)
+            if entry is not None and entry.token != session.claim.token and entry.renewed >= session.claimed_at:
+                self._void(session.claim.frontier_id, "another connection of this frontier took its place")
+        for entry in self._index.forgotten()[:FORGET_AT_ONCE]:
+            if entry.frontier_id not in self._sessions:
+                await self._forget(entry)
+        await self._reference.look()
+
+    async def _forget(self, entry: Entry) -> None:
+        try:
+            [gone] = await self._ask(FORGET(INDEX, entry.frontier_id, entry.renewed, entry.left))
+            if gone:
+                self._index.drop(entry.frontier_id)
+                keys = (hash_key(entry.frontier_id), edges_of(entry), services_of(entry))
+                await self._ask(*[command("DEL", key) for key in keys])
+        except RegistryUnavailableError:
+            return
+
+    def _redis_changed(self, ready: bool) -> None:
+        if not ready:
+            error = self._redis.error
+            self._set_ready(False, str(error) if error is not None else "redis does not answer")
+        elif self._started is not None:
+            self._reassert(everything=False)
+
+    def _disturbed(self) -> None:
+        """A server was replaced or restarted, or data is gone: everything that is known here is written
+        again."""
+        for session in self._sessions.values():
+            session.dirty = True
+        self._reassert(everything=True)
+
+    def _reassert(self, everything: bool) -> None:
+        for session in list(self._sessions.values()):
+            if self._clock.seconds() - session.spoke <= self._lease.silence:
+                self._repairing += 1
+                self._repairs.run(self._repair, session, everything).addBoth(self._repaired)
+        if self._poll.running:
+            ensureDeferred(self.upkeep())
+
+    def _repair(self, session: Session, everything: bool) -> Deferred[None]:
+        async def run() -> None:
+            if session.closed:
+                return
+            self._counts["repairs"] += 1
+            try:
+                await self._renew_session(session)
+                if everything or session.dirty:
+                    await session.run(lambda: session.reconcile(everything=True, sweep=session.named))
+            except RegistryError:
+                session.dirty = True
+
+        return ensureDeferred(run())
+
+    def _repaired(self, _result: object) -> None:
+        self._repairing -= 1
+
+    def _message(self, message: bytes) -> None:
+        if message == b"F":
+            ensureDeferred(self._index.fresh(0.0)).addErrback(lambda failure: None)
+        elif self._feed.watchers:
+            self._feed.publish(decode_changes(message))
+
+    def _gap(self) -> None:
+        self._gaps += 1
+        if self._gaps > 1:
+            self._feed.lagged()
+
+    def _set_ready(self, ready: bool, why: str) -> None:
+        changed = ready != self.ready or (not ready and why != self.why_not_ready)
+        self.ready, self.why_not_ready = ready, why
+        if changed:
+            for callback in list(self._ready_watchers):
+                callback(ready, why)

@@ -1,0 +1,206 @@
+"""What happens inside Redis: scripts with one key each, so that they work in a cluster as well.
+
+Times of the index are milliseconds of the server's own clock, so that Frontlas hosts with differing clocks
+agree; a caller may pass a time instead (0 means the server's).
+"""
+
+from __future__ import annotations
+
+from frontlas_tx.redis.interfaces import Script
+
+_NOW = """
+local now = tonumber(ARGV[1])
+if now == 0 then
+  local t = redis.call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local function put(entry)
+  local text = cjson.encode(entry)
+  redis.call('HSET', KEYS[1], 'f:' .. entry.id, text)
+  return text
+end
+local function get(id)
+  local text = redis.call('HGET', KEYS[1], 'f:' .. id)
+  if text then return cjson.decode(text) end
+end
+local function number(wanted)
+  local used = {}
+  for _, text in ipairs(redis.call('HVALS', KEYS[1])) do
+    if string.sub(text, 1, 1) == '{' then used[cjson.decode(text).n] = true end
+  end
+  if wanted and not used[wanted] then return wanted end
+  for n = 1, 4095 do if not used[n] then return n end end
+end
+"""
+
+POLL = Script(
+    _NOW
+    + """
+redis.call('HSET', KEYS[1], 'i:' .. ARGV[2], string.format('%.0f', now))
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if not epoch then
+  epoch = ARGV[3]
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+end
+local all, found = redis.call('HGETALL', KEYS[1]), {}
+for i = 1, #all, 2 do
+  local kind = string.sub(all[i], 1, 2)
+  if kind == 'f:' then
+    found[#found + 1] = all[i + 1]
+  elseif kind == 'i:' and now - tonumber(all[i + 1]) > 3600000 then
+    redis.call('HDEL', KEYS[1], all[i])
+  end
+end
+return {now, epoch, '[' .. table.concat(found, ',') .. ']'}
+"""
+)
+"""now, instance, epoch if there is none -> server time, epoch, JSON list of entries."""
+
+CLAIM = Script(
+    _NOW
+    + """
+local id, sb, eb, boot, restarted, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
+local lease, stale, dead = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
+local current = get(id)
+if current and current.token == token then return {1, cjson.encode(current), cjson.encode(current)} end
+if current and current.left == 0 and now < current.at + lease then
+  local free = (sb ~= '' and current.sb == sb and current.eb == eb) or current.token == stale
+  if not free then
+    local instance = string.match(current.token, '^(.-)/')
+    local seen = instance and redis.call('HGET', KEYS[1], 'i:' .. instance)
+    free = not seen or now - tonumber(seen) > dead
+  end
+  if not free then return {0, cjson.encode(current)} end
+end
+local entry = {id = id, sb = sb, eb = eb, boot = boot, token = token, at = now, left = 0}
+if current then
+  local replaced = restarted or current.boot ~= boot
+  entry.n, entry.born, entry.gen, entry.re = current.n, current.born, current.gen, current.re
+  if replaced then
+    entry.born, entry.gen, entry.re = math.floor(now / 1000), current.gen + 1, 1 - current.re
+  end
+else
+  entry.n, entry.born, entry.gen, entry.re = number(), 0, 1, 0
+  if not entry.n then return {2} end
+end
+return {1, put(entry), current and cjson.encode(current) or ''}
+"""
+)
+"""now, id, both addresses, boot id, restarted, token, lease ms, token known to be dead, ms after which an
+unseen instance is dead -> 1, entry, former entry; 0, entry of the holder; 2 if the index is full."""
+
+RENEW = Script(
+    _NOW
+    + """
+local id, token = ARGV[2], ARGV[3]
+local entry = get(id)
+if not entry then
+  entry = cjson.decode(ARGV[4])
+  entry.n = number(entry.n)
+elseif entry.token ~= token then
+  return {0, cjson.encode(entry)}
+end
+entry.at, entry.left = now, 0
+return {1, put(entry)}
+"""
+)
+"""now, id, token, entry to write if there is none -> 1, entry; 0, entry of another holder."""
+
+RELEASE = Script(
+    _NOW
+    + """
+local entry = get(ARGV[2])
+if not entry or entry.token ~= ARGV[3] then return {0} end
+entry.token, entry.left = '', now
+return {1, put(entry)}
+"""
+)
+"""now, id, token -> 1, entry; 0 if somebody else holds it."""
+
+FORGET = Script("""
+local text = redis.call('HGET', KEYS[1], 'f:' .. ARGV[1])
+if not text then return 0 end
+local entry = cjson.decode(text)
+if entry.at ~= tonumber(ARGV[2]) or entry.left ~= tonumber(ARGV[3]) then return 0 end
+return redis.call('HDEL', KEYS[1], 'f:' .. ARGV[1])
+""")
+"""id, renewed, left -> 1 if the entry was still that one and is gone now."""
+
+DROP_ALIVE = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+""")
+"""token -> 1 if the life sign was ours and is gone now."""
+
+EDGE_WRITE = Script("""
+local text = redis.call('GET', KEYS[1])
+local mode = ARGV[4]
+if text and mode ~= 'online' then
+  local ok, old = pcall(cjson.decode, text)
+  if ok and old.frontier_id ~= ARGV[3] then return {3, text} end
+  if ok and (mode == 'beat' or old.addr == ARGV[6]) and (old.update_time or 0) >= tonumber(ARGV[5]) then
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return {1}
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+if text then return {2, text} end
+return {0}
+""")
+"""record, life, frontier id, mode, born, address -> 0 written, was missing; 1 (beat, sync) was there, life
+renewed; 2 written over the given text; 3 (beat, sync) left alone, it names another Frontier."""
+
+EDGE_SWAP = Script("""
+local text = redis.call('GET', KEYS[1])
+if text and text ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+""")
+"""expected text, record, life -> 1 if written."""
+
+EDGE_DROP = Script("""
+local text = redis.call('GET', KEYS[1])
+if not text then return false end
+local ok, old = pcall(cjson.decode, text)
+if ok then
+  if old.frontier_id ~= ARGV[1] then return false end
+  if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return false end
+  if ARGV[3] ~= '0' and (old.update_time or 0) >= tonumber(ARGV[3]) then return false end
+end
+redis.call('DEL', KEYS[1])
+return text
+""")
+"""frontier id, address or empty, only if older than this second (0: any) -> the removed text, nil if left
+alone."""
+
+SERVICE_WRITE = Script("""
+local text = redis.call('HGET', KEYS[1], ARGV[1])
+local write = not text or ARGV[4] ~= 'beat'
+if not write then
+  local ok, old = pcall(cjson.decode, text)
+  write = not ok or (old.update_time or 0) < tonumber(ARGV[5])
+end
+if write then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+if not write then return {1} end
+if text then return {2, text} end
+return {0}
+""")
+"""frontier id, record, life, mode, born -> 0 written, was missing; 1 was there; 2 written over the given
+text."""
+
+SERVICE_DROP = Script("""
+local text = redis.call('HGET', KEYS[1], ARGV[1])
+if not text then return false end
+local ok, old = pcall(cjson.decode, text)
+if ok then
+  if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return false end
+  if ARGV[3] ~= '0' and (old.update_time or 0) >= tonumber(ARGV[3]) then return false end
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return text
+""")
+"""frontier id, address or empty, only if older than this second (0: any) -> the removed text, nil if left
+alone."""
+
+ALL = (POLL, CLAIM, RENEW, RELEASE, FORGET, DROP_ALIVE, EDGE_WRITE, EDGE_SWAP, EDGE_DROP, SERVICE_WRITE, SERVICE_DROP)
