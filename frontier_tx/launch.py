@@ -12,10 +12,10 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.logger import Logger
 
 from frontier_tx.config.address import join_host_port
 from frontier_tx.config.common import Listen, RLimit
+from frontier_tx.logs import Logger
 from frontier_tx.tls import server_context
 
 log = Logger(namespace="frontier.launch")

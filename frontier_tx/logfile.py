@@ -55,7 +55,8 @@ class RotatingFile:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
         except OSError as error:
-            raise ConfigError(f"log.file.path: cannot write {path}: {error.strerror or error}") from None
+            where = f" ({error.filename})" if error.filename != str(self._path) else ""
+            raise ConfigError(f"log.file.path: cannot write {path}: {error.strerror or error}{where}") from None
 
     def write(self, line: bytes) -> None:
         """Append one line. A full disk costs lines, never an exception: they are counted and the count is logged."""

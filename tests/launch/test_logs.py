@@ -1,0 +1,286 @@
+"""Log lines, levels, and the file that rotates."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import ILogObserver, LogLevel
+from twisted.logger import Logger as TwistedLogger
+from zope.interface.verify import verifyObject
+
+from frontier_tx.config import Log, LogFile
+from frontier_tx.errors import ConfigError
+from frontier_tx.logfile import RETRY_SECONDS, RotatingFile
+from frontier_tx.logs import MAX_MESSAGE, Logger, Observer, Stream, clean, json_line, observer, set_level, text_line
+from frontier_tx.program import log_under_twistd
+
+
+@pytest.fixture(autouse=True)
+def _level() -> Iterator[None]:
+    before = Logger.threshold
+    yield
+    Logger.threshold = before
+
+
+def event(format: str = "hello {who}", **more: Any) -> dict[str, Any]:
+    return {
+        "log_time": 1767225600.25,
+        "log_level": LogLevel.info,
+        "log_namespace": "frontier.test",
+        "log_format": format,
+        **more,
+    }
+
+
+def test_a_line_of_text() -> None:
+    assert text_line(event(who="you")) == "2026-01-01T00:00:00.250Z INFO  frontier.test  hello you"
+
+
+def test_a_line_of_json() -> None:
+    line = json.loads(json_line(event(who="you\n", count=3, thing=object(), log_source=self_source)))
+    assert line == {
+        "time": "2026-01-01T00:00:00.250Z",
+        "level": "info",
+        "component": "frontier.test",
+        "message": "hello you",
+        "fields": {"who": "you\n", "count": 3},
+    }
+
+
+self_source = object()
+
+
+def test_a_failure_stays_on_one_line() -> None:
+    lines: list[dict[str, Any]] = []
+    logger = Logger("frontier.test", observer=lines.append)
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        logger.failure("while trying")
+    text = text_line(lines[0])
+    assert "while trying: ValueError: first\\nsecond [test_logs.py:" in text
+    assert text.split()[1] == "CRITICAL"
+    record = json.loads(json_line(lines[0]))
+    assert record["error"] == "ValueError: first\nsecond"
+    assert record["places"][0].endswith("test_a_failure_stays_on_one_line")
+
+
+@given(st.text(), st.text())
+def test_any_text_stays_on_its_line(who: str, namespace: str) -> None:
+    line = text_line(event(who=who, log_namespace=namespace))
+    assert line.isprintable() or not any(ord(each) < 32 or 127 <= ord(each) < 160 for each in line)
+    assert len(line.splitlines()) == 1
+    record = json_line(event(who=who, log_namespace=namespace))
+    assert len(record.encode().splitlines()) == 1
+    json.loads(record)
+
+
+def test_control_characters_become_escapes() -> None:
+    assert clean("a\x1b[31m\r\n\t\x9b\u202eb") == "a\\x1b[31m\\r\\n\\t\\x9b\\u202eb"
+
+
+def test_a_long_message_is_cut() -> None:
+    line = text_line(event(who="x" * 1_000_000))
+    assert len(line) < MAX_MESSAGE + 100
+    assert line.endswith("… (1000006 characters)")
+
+
+def test_undecodable_names_do_not_stop_a_line() -> None:
+    stream = io.BytesIO()
+    out = Observer([Stream(stream)], json_line)
+    out(event(who="\udce9"))
+    Observer([Stream(stream)], text_line)(event(who="\udce9"))
+    assert stream.getvalue().count(b"\\udce9") >= 2
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warn", "error"])
+def test_levels(level: str) -> None:
+    names = ["debug", "info", "warn", "error", "critical"]
+    set_level(level)
+    stream = io.BytesIO()
+    out = Observer([Stream(stream)], text_line)
+    verifyObject(ILogObserver, out)
+    made: list[object] = []
+    watched = Logger("ours", observer=made.append)
+    for logger in (Logger("ours", observer=out), watched, TwistedLogger("t", observer=out)):
+        for name in names:
+            getattr(logger, name)("said {name}", name=name)
+    expected = names[names.index(level) :]
+    written = [line.split()[-1].decode() for line in stream.getvalue().splitlines()]
+    assert written == expected * 2
+    assert len(made) == len(expected)
+    assert Logger.enabled(LogLevel.debug) == (level == "debug")
+
+
+def test_a_level_that_is_off_makes_no_event() -> None:
+    set_level("info")
+    Logger("ours", observer=_never).debug("{x}", x=1)
+
+
+def _never(_: object) -> None:
+    raise AssertionError("an event was made")
+
+
+def test_a_reader_that_went_away_costs_lines_only() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb", buffering=0) as broken:
+        stream = Stream(broken)
+        stream.write(b"x\n")
+    stream.write(b"x\n")
+    assert stream.lost == 2
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 1_767_225_600.0
+
+    def __call__(self) -> float:
+        self.now += 0.001
+        return self.now
+
+
+def rotating(path: Path, time: Time, **more: Any) -> RotatingFile:
+    return RotatingFile(str(path), max_bytes=more.pop("max_bytes", 20), now=time, **more)
+
+
+def old_files(path: Path) -> list[Path]:
+    return sorted(each for each in path.parent.iterdir() if each != path)
+
+
+def test_rotation_by_size_keeps_every_line(tmp_path: Path) -> None:
+    path, time = tmp_path / "logs" / "f.log", Time()
+    file = rotating(path, time)
+    lines = [b"line %02d\n" % number for number in range(20)]
+    for line in lines:
+        file.write(line)
+    file.close()
+    parts = [*old_files(path), path]
+    assert b"".join(part.read_bytes() for part in parts) == b"".join(lines)
+    assert all(part.stat().st_size <= 20 for part in parts)
+    assert len(parts) == 10
+    assert parts[0].name.startswith("f-20260101T0000")
+
+
+def test_a_file_that_exists_is_continued(tmp_path: Path) -> None:
+    path = tmp_path / "f.log"
+    path.write_bytes(b"before 0123456789\n")
+    file = rotating(path, Time())
+    file.write(b"after\n")
+    file.close()
+    assert [each.read_bytes() for each in (*old_files(path), path)] == [b"before 0123456789\n", b"after\n"]
+
+
+def test_old_files_go_by_number_and_age_and_others_stay(tmp_path: Path) -> None:
+    path, time = tmp_path / "f.log", Time()
+    (tmp_path / "f-notes.log").write_text("mine")
+    (tmp_path / "g-20260101T000000.000000.log").write_text("not mine")
+    file = rotating(path, time, max_backups=3)
+    for number in range(30):
+        file.write(b"line %02d 0123456789\n" % number)
+    file.close()
+    file.tidy()
+    kept = [each for each in old_files(path) if each.name.startswith("f-2")]
+    assert [each.read_bytes()[5:7] for each in kept] == [b"26", b"27", b"28"]
+    ageing = rotating(path, time, max_age_seconds=3600)
+    for each in kept[:2]:
+        os.utime(each, (time.now - 4000, time.now - 4000))
+    os.utime(kept[2], (time.now, time.now))
+    ageing.tidy()
+    ageing.close()
+    assert [each.name for each in old_files(path)] == [
+        kept[2].name, "f-notes.log", "g-20260101T000000.000000.log",
+    ]  # fmt: skip
+
+
+def test_old_files_are_compressed(tmp_path: Path) -> None:
+    path, time = tmp_path / "f.log", Time()
+    file = rotating(path, time, compress=True)
+    file.write(b"first 0123456789\n")
+    file.write(b"second 0123456789\n")
+    file.close()
+    file.tidy()
+    (old,) = old_files(path)
+    assert old.suffix == ".gz"
+    assert gzip.decompress(old.read_bytes()) == b"first 0123456789\n"
+
+
+def test_reopening_after_something_else_moved_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "f.log"
+    file = rotating(path, Time())
+    file.write(b"one\n")
+    path.rename(tmp_path / "moved")
+    file.write(b"two\n")
+    Observer([file], text_line).reopen()
+    file.write(b"three\n")
+    file.close()
+    assert (tmp_path / "moved").read_bytes() == b"one\ntwo\n"
+    assert path.read_bytes() == b"three\n"
+
+
+def test_a_full_disk_costs_lines_and_says_so_afterwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, time = tmp_path / "f.log", Time()
+    file = rotating(path, time, max_bytes=1000)
+    with open("/dev/full", "wb", buffering=0) as full:
+        working, file._file = file._file, full
+        file.write(b"lost\n")
+        file.write(b"lost too\n")
+        assert file.lost == 2
+        file._file = working
+    file.write(b"too early\n")
+    time.now += RETRY_SECONDS
+    file.write(b"kept\n")
+    file.close()
+    assert path.read_bytes() == b"3 log lines were lost because the file could not be written\nkept\n"
+
+
+def test_the_observer_of_a_section(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    path = tmp_path / "f.log"
+    out = observer(Log(level="warn", output="both", format="json", file=LogFile(path=str(path))))
+    assert len(out.sinks) == 2
+    out(event(who="you"))
+    out(event(who="you", log_level=LogLevel.error))
+    assert json.loads(path.read_bytes())["level"] == "error"
+    with pytest.raises(ConfigError, match=r"^log\.file\.path: cannot write /dev/null/x: File exists \(/dev/null\)$"):
+        observer(Log(output="file", file=LogFile(path="/dev/null/x")))
+
+
+LOG = Log(level="warn", output="stdout")
+
+
+@pytest.mark.parametrize(
+    ("parent", "output", "path"),
+    [
+        ({"nodaemon": True}, "stdout", None),
+        ({"debug": True}, "stdout", None),
+        ({"nodaemon": True, "logfile": "-"}, "stdout", None),
+        ({"nodaemon": True, "logfile": "x.log"}, "file", "x.log"),
+        ({"logfile": "x.log"}, "file", "x.log"),
+        ({}, "file", "twistd.log"),
+    ],
+)
+def test_twistd_options_on_where_lines_go(parent: dict[str, Any], output: str, path: str | None) -> None:
+    settings = log_under_twistd(LOG, parent)
+    assert settings is not None
+    assert (settings.level, settings.output) == ("warn", output)
+    assert path is None or settings.file.path == path
+
+
+@pytest.mark.parametrize("parent", [{"logger": print}, {"syslog": True}, {"logfile": "-"}])
+def test_twistd_options_that_leave_logging_to_twistd(parent: dict[str, Any]) -> None:
+    assert log_under_twistd(LOG, parent) is None
+
+
+def test_a_daemon_with_both_writes_its_file_only() -> None:
+    both = Log(output="both", file=LogFile(path="own.log"))
+    settings = log_under_twistd(both, {})
+    assert settings == Log(output="file", file=LogFile(path="own.log"))

@@ -1,0 +1,259 @@
+"""The programs as an operator starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from frontier_tx import __version__
+
+from .certificates import Authority
+
+ROOT = Path(__file__).resolve().parents[2]
+#: A process that takes longer to start than this is stuck.
+PATIENCE = 30.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *args]
+
+
+def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*args),
+        cwd=folder,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+class Running:
+    """A server in the foreground, its lines in files."""
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        self.out = folder / "out"
+        with self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                command("-n", "--pidfile=", *args), cwd=folder, env=environment(), stdout=out, stderr=subprocess.STDOUT
+            )
+
+    def wait_for(self, text: str, path: Path | None = None) -> str:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            seen = (path or self.out).read_text() if (path or self.out).exists() else ""
+            if text in seen:
+                return seen
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.out.read_text()}"
+            time.sleep(0.02)
+        raise AssertionError(f"{text!r} never came:\n{self.out.read_text()}")
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def busy() -> Iterator[str]:
+    """The address of a port that somebody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def configured(folder: Path, **sections: object) -> str:
+    """A file with ports of the system's choice, plus ``sections``."""
+    content = {
+        "edgebound": {"listen": {"addr": "127.0.0.1:0"}},
+        "servicebound": {"listen": {"addr": "127.0.0.1:0"}},
+        "observability": {"enable": False},
+        **sections,
+    }
+    (folder / "f.yaml").write_text(yaml.safe_dump(content))
+    return "f.yaml"
+
+
+def test_twistd_lists_both(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert "frontier   " in done.stdout
+    assert "frontlas   " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["frontier", "frontlas"])
+def test_plugins_bring_in_neither_the_reactor_nor_the_packages(name: str) -> None:
+    code = (
+        f"import sys, twisted.plugins.{name}_plugin\n"
+        "print([name for name in sys.modules if name == 'twisted.internet.reactor'"
+        " or name.split('.')[0] in ('frontier_tx', 'frontlas_tx', 'yaml', 'OpenSSL')])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("module", ["frontier_tx.tap", "frontlas_tx.tap"])
+def test_the_command_line_leaves_the_choice_of_reactor(module: str) -> None:
+    code = f"import sys, {module}; print('twisted.internet.reactor' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    assert done.stdout == "False\n"
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "frontier", "--version").stdout.startswith(f"frontier {__version__} (Twisted ")
+    shown = run(tmp_path, "frontier", "--help").stdout
+    for flag in ("--config", "--check", "--log-file", "--daemon-rlimit-nofile"):
+        assert flag in shown
+
+
+def test_check_prints_what_would_take_effect(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("log: {level: warn}\nmqm: {redis: {password: hunter2}}\nxlog: 1\n")
+    flags = ("-c", "f.yaml", "--daemon-rlimit-nofile", "--log-format=json")
+    done = run(tmp_path, "frontier", "--check", *flags, LOG_OUTPUT="stderr")
+    shown = yaml.safe_load(done.stdout)
+    assert done.returncode == 0
+    assert shown["log"] | {"file": 0} == {"level": "warn", "output": "stderr", "format": "json", "file": 0}
+    assert shown["daemon"]["rlimit"] == {"enable": True, "nofile": 1048576}
+    assert "hunter2" not in done.stdout
+    assert done.stderr == "frontier: f.yaml:3: unknown key xlog is ignored; did you mean log?\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (
+            "edgebound: {listen: {addr: '127.0.0.1:99999'}}\nexchange: {hashby: x}",
+            [
+                "frontier: f.yaml:1: edgebound.listen.addr: '127.0.0.1:99999' is not allowed "
+                "('99999' is not a port from 0 to 65535); expected host:port, such as 0.0.0.0:30012 or [::]:30012",
+                "frontier: f.yaml:2: exchange.hashby: x is not allowed; expected edgeid, srcip or random",
+            ],
+        ),
+        (
+            "edgebound: {listen: {tls: {enable: true, certs: {cert: a.pem, key: a.key}}}}",
+            [
+                "frontier: edgebound.listen.tls.certs[0].cert: cannot read a.pem: No such file or directory",
+            ],
+        ),
+        (None, ["frontier: f.yaml: No such file or directory"]),
+        (
+            "a: [1",
+            [
+                "frontier: f.yaml:2:1: not readable as YAML: while parsing a flow sequence "
+                "did not find expected ',' or ']'",
+            ],
+        ),
+    ],
+)
+def test_a_configuration_that_cannot_be_used(tmp_path: Path, content: str | None, lines: list[str]) -> None:
+    if content is not None:
+        (tmp_path / "f.yaml").write_text(content)
+    done = run(tmp_path, "-n", "--pidfile=", "frontier", "-c", "f.yaml")
+    assert (done.returncode, done.stdout, done.stderr.splitlines()) == (1, "", lines)
+
+
+def test_a_server_starts_and_stops(tmp_path: Path) -> None:
+    server = Running(tmp_path, "frontier", "-c", configured(tmp_path, loq={}), "--log-format=json")
+    server.wait_for("edgebound listens on")
+    assert server.stop() in (0, -signal.SIGTERM)
+    records = [json.loads(line) for line in server.out.read_text().splitlines()]
+    messages = [record["message"] for record in records]
+    assert f"frontier {__version__}, configured by f.yaml" in messages
+    assert any(each.endswith(": unknown key loq is ignored; did you mean log?") for each in messages)
+    assert all(record["level"] in ("info", "warn") for record in records), messages
+
+
+def test_a_port_with_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("gw", "gw.example")
+    tls = {"enable": True, "certs": [{"cert": cert, "key": key}]}
+    path = configured(tmp_path, edgebound={"listen": {"addr": "127.0.0.1:0", "tls": tls}})
+    server = Running(tmp_path, "frontier", "-c", path)
+    told = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+) with TLS\n", server.wait_for(" with TLS\n"))
+    assert told
+    trust = ssl.create_default_context(cafile=authority.file)
+    with (
+        socket.create_connection(("127.0.0.1", int(told[1])), PATIENCE) as plain,
+        trust.wrap_socket(plain, server_hostname="gw.example") as secure,
+    ):
+        assert secure.version() == "TLSv1.3"
+    server.stop()
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path, busy: str) -> None:
+    path = configured(tmp_path, edgebound={"listen": {"addr": busy}})
+    done = run(tmp_path, "-n", "--pidfile=", "frontier", "-c", path)
+    line = (
+        f"frontier: cannot listen on edgebound {busy}: address already in use; another frontier running? "
+        "change edgebound.listen.addr"
+    )
+    assert done.returncode == 1
+    assert done.stderr == ""
+    (told,) = [each for each in done.stdout.splitlines() if " INFO " not in each]
+    assert told.split("  ", 1)[1] == line
+    assert "Traceback" not in done.stdout
+
+
+def test_a_port_in_use_under_a_daemon(tmp_path: Path, busy: str) -> None:
+    path = configured(tmp_path, edgebound={"listen": {"addr": busy}})
+    done = run(tmp_path, "frontier", "-c", path)
+    assert done.returncode == 1
+    assert "cannot listen on edgebound" in done.stderr
+    assert "Traceback" not in done.stderr
+    logged = (tmp_path / "twistd.log").read_text()
+    assert logged.count("cannot listen on edgebound") == 1
+    assert "Traceback" not in logged
+    assert not (tmp_path / "twistd.pid").exists()
+
+
+def test_a_log_file_is_opened_anew_on_a_signal(tmp_path: Path) -> None:
+    path = tmp_path / "own.log"
+    server = Running(tmp_path, "frontier", "-c", configured(tmp_path), "--log-output=file", f"--log-file={path}")
+    server.wait_for("edgebound listens on", path)
+    path.rename(tmp_path / "moved.log")
+    server.process.send_signal(signal.SIGUSR1)
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    server.stop()
+    assert "Received SIGTERM" in path.read_text()
+    assert server.out.read_text() == ""
+
+
+def test_twistd_may_do_the_logging(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from twisted.logger import textFileLogObserver\n"
+        "def make():\n    return textFileLogObserver(open('made.log', 'w', 1))\n"
+    )
+    server = Running(tmp_path, "--logger=own.make", "frontier", "-c", configured(tmp_path), "--loglevel=warn")
+    server.wait_for("starting on", tmp_path / "made.log")
+    server.stop()
+    assert "[frontier.launch#info]" not in (tmp_path / "made.log").read_text()
+
+
+def test_l_says_where_and_the_configuration_how(tmp_path: Path) -> None:
+    server = Running(tmp_path, "-l", "l.log", "frontier", "-c", configured(tmp_path), "--log-format=json")
+    seen = server.wait_for("edgebound listens on", tmp_path / "l.log")
+    server.stop()
+    assert all(json.loads(line)["component"] for line in seen.splitlines())
+    assert server.out.read_text() == ""
