@@ -1,18 +1,34 @@
-"""``twistd frontlas``: not there yet, and says so."""
+"""``twistd frontlas``."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.application.service import IService
-from twisted.python import usage
+
+from frontier_tx.config.layers import Flags
+from frontier_tx.config.loading import Loaded
+from frontier_tx.program import ServerOptions, program
+from frontier_tx.tls import check_files
+from frontlas_tx.config import FrontlasConfig, load_frontlas, tls_of
 
 
-class Options(usage.Options):
-    """Takes no options yet."""
+class Options(ServerOptions[FrontlasConfig]):
+    """Command line of the cluster's registry."""
 
-    def postOptions(self) -> None:
-        raise SystemExit("frontlas: the cluster registry is not part of this version yet")
+    program: ClassVar[str] = "frontlas"
+    synopsis: ClassVar[str] = "[options]"
+    longdesc: ClassVar[str] = "The registry that scales Frontier over any number of gateways."
+
+    def load(self, path: str | None, flags: Flags) -> Loaded[FrontlasConfig]:
+        loaded = load_frontlas(path, flags=flags)
+        check_files(tls_of(loaded.config))
+        return loaded
 
 
 def makeService(options: Options) -> IService:
-    """Never reached: parsing the options ends the process."""
-    raise SystemExit("frontlas: the cluster registry is not part of this version yet")
+    """The Frontlas of a checked configuration."""
+    # Imported late: it brings in the reactor, which the command line may still choose.
+    from frontlas_tx.service import make_service
+
+    return program(options, make_service(options.loaded.config))

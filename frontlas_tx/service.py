@@ -1,0 +1,180 @@
+"""Frontlas as a Twisted service, made from a configuration: registry, frontier plane, cluster plane, health."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from frontier_tx.atlas.protocols import AtlasServerFactory
+from frontier_tx.config.common import Listen
+from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.planes.observability import observability_site
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.outlet import Outlet
+from frontlas_tx.cluster_plane.server import ClusterPlane
+from frontlas_tx.config import FrontlasConfig
+from frontlas_tx.config import Redis as RedisSection
+from frontlas_tx.frontier_plane import FrontierPlane
+from frontlas_tx.redis import settings as r
+from frontlas_tx.registry.memory import MemoryRegistry
+
+DRAIN_SECONDS = 5.0
+
+
+def redis_settings(redis: RedisSection) -> r.RedisSettings:
+    """The ``redis`` section of a configuration as the Redis layer wants it."""
+    tls, first = redis.tls, next(iter(redis.tls.certs), None)
+    return r.RedisSettings(
+        mode=r.Mode(redis.mode),
+        username=redis.username,
+        password=redis.password,
+        clientname=redis.clientname,
+        max_retries=redis.max_retries,
+        min_retry_backoff=redis.min_retry_backoff,
+        max_retry_backoff=redis.max_retry_backoff,
+        dial_timeout=redis.dial_timeout,
+        read_timeout=redis.read_timeout,
+        pool_size=redis.pool_size,
+        pool_timeout=redis.pool_timeout,
+        disable_identity=redis.disable_identity,
+        identity_suffix=redis.identity_suffix,
+        tls=r.RedisTLS(
+            enable=tls.enable,
+            ca_certs=tls.ca_certs,
+            cert=first.cert if first else "",
+            key=first.key if first else "",
+            server_name=tls.server_name,
+            insecure_skip_verify=tls.insecure_skip_verify,
+        ),
+        standalone=r.Standalone(
+            network=redis.standalone.network, addr=redis.standalone.addr, db=redis.standalone.db
+        ),
+        sentinel=r.Sentinel(
+            addrs=redis.sentinel.addrs,
+            master_name=redis.sentinel.master_name,
+            db=redis.sentinel.db,
+            username=redis.sentinel.username,
+            password=redis.sentinel.password,
+        ),
+        cluster=r.Cluster(addrs=redis.cluster.addrs, max_redirects=redis.cluster.max_redirects),
+    )
+
+
+def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
+    """The registry that a configuration asks for, not started yet."""
+    if config.registry == "memory":
+        return MemoryRegistry(reactor)
+    from frontlas_tx.redis.connect import make_redis
+    from frontlas_tx.registry.redis_registry import RedisRegistry
+    from frontlas_tx.registry.redis_scripts import ALL
+    from frontlas_tx.registry.redis_session import Lives
+
+    expiration = config.frontier_plane.expiration
+    lives = Lives(edge=expiration.edge_life, service=expiration.service_meta)
+    return RedisRegistry(reactor, make_redis(reactor, redis_settings(config.redis), ALL), lives=lives)
+
+
+class _RegistryCollector(Collector):
+    """Figures of the registry and the links of Frontiers."""
+
+    def __init__(self, registry: Any, plane: FrontierPlane) -> None:
+        self._registry = registry
+        self._plane = plane
+
+    def collect(self) -> Any:
+        families: list[Metric] = [
+            GaugeMetricFamily("frontlas_ready", "Whether the registry answers.", value=float(self._registry.ready)),
+            GaugeMetricFamily("frontlas_links", "Frontiers connected here.", value=self._plane.links),
+        ]
+        for name, value in self._registry.metrics().items():
+            families.append(GaugeMetricFamily(f"frontlas_registry_{name}", "Of the registry.", value=value))
+        return families
+
+
+class Frontlas(Service):
+    """The cluster's registry: two ports around it."""
+
+    log = Logger(namespace="frontlas")
+
+    def __init__(self, config: FrontlasConfig, ports: Ports, reactor: Any) -> None:
+        self.config = config
+        self.registry = registry_of(config, reactor)
+        self.plane = FrontierPlane(self.registry)
+        limits = config.limits
+        self.frontiers = AtlasServerFactory(
+            self.plane,
+            Alarms(reactor),
+            Outlet(reactor),
+            Limits(
+                frame_bytes=limits.frame_bytes,
+                handshake_bytes=limits.handshake_bytes,
+                handshake_seconds=limits.handshake_seconds,
+                frame_stall_seconds=limits.frame_stall_seconds,
+                stall_bytes=limits.frame_stall_bytes,
+                close_seconds=limits.close_seconds,
+                sessions=1,
+            ),
+            limits.connections,
+        )
+        self.metrics = CollectorRegistry()
+        ProcessCollector(registry=self.metrics)
+        self.metrics.register(_RegistryCollector(self.registry, self.plane))
+        self.cluster = ClusterPlane(self.registry, reactor, metrics=self.metrics)
+        self._ports = ports
+        self._reactor = reactor
+        self._was_ready = False
+
+    def startService(self) -> None:
+        """Begin to reach the store, and open the ports."""
+        super().startService()  # type: ignore[no-untyped-call]
+        raise_open_files(self.config.daemon.rlimit)
+        if self.config.registry == "memory":
+            self.log.warn("the registry is in memory: for one machine, and forgotten when this process ends")
+        self.registry.watch_ready(self._ready_changed)
+        starting: Deferred[None] = self.registry.start()
+        starting.addErrback(lambda failure: self.log.failure("the registry does not start", failure))
+        self.cluster.start()
+        config = self.config
+        self._ports.listen("frontier_plane.listen", config.frontier_plane.listen, self.frontiers)
+        self._ports.listen(
+            "control_plane.listen", config.control_plane.listen, self.cluster.factory, (b"h2", b"http/1.1")
+        )
+        if config.observability.enable:
+            site = observability_site(self._reactor, self.cluster.not_ready, self.metrics)
+            self._ports.listen("observability", Listen(addr=config.observability.addr), site)
+
+    def _ready_changed(self, ready: bool, why: str) -> None:
+        if ready:
+            self._was_ready = True
+            self.log.info("the registry is ready")
+        elif why:
+            self.log.error("the registry is not ready: {why}", why=why)
+            if self.config.redis.exit_when_unreachable and not self._was_ready:
+                sys.stderr.flush()
+                os._exit(1)
+
+    def stopService(self) -> Deferred[None]:
+        """Close the ports, let calls under way end, and leave; leases of Frontiers run on for whoever comes next."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        leaving = self._ports.close()
+        leaving.addCallback(lambda _: self.cluster.drain(DRAIN_SECONDS))
+        leaving.addCallback(lambda _: self.cluster.stop())
+        leaving.addCallback(lambda _: self.registry.stop())
+        return leaving
+
+
+def make_service(config: FrontlasConfig) -> Frontlas:
+    """The Frontlas of a configuration, on the process's reactor; twistd starts it."""
+    from twisted.internet import reactor
+
+    listens: Any = reactor
+    return Frontlas(config, Ports(listens, "frontlas"), listens)
