@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frontier_tx.clients.errors import NO_SUCH_RPC, SendBufferFull, handler_text, remote_error
 from frontier_tx.clients.intake import Done, Inbox
+from frontier_tx.switch.errors import ReceiverCongested
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, MessageData, decode_message, message_json
 from frontier_tx.wire.errors import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 TAIL = 8
 
 #: Starts a handler for a request; the result goes to ``request.respond`` or ``request.fail``. Returns what cancels it.
-Run = Callable[[Any, "Request"], Callable[[], None] | None]
+Run = Callable[[Any, "Request"], Callable[[], object] | None]
 
 
 class Request:
@@ -50,7 +51,7 @@ class Request:
         times = [parse_time(text) for text in (data.deadline, data.context.deadline)]
         self.deadline = min((time for time in times if time is not None), default=None)
         self.stream = stream
-        self.cancel_handler: Callable[[], None] | None = None
+        self.cancel_handler: Callable[[], object] | None = None
         self._packet_id = packet_id
         self._why = ""
 
@@ -302,7 +303,8 @@ class Channel:
             self._requested(packet_id, decode_message(frame.body)[0])
         elif kind == f.MESSAGE:
             message = Message(self, packet_id, decode_message(frame.body)[0])
-            self.messages.put(message)
+            if not self.messages.put(message):
+                message.fail(ReceiverCongested.text)
         elif kind == f.STREAM:
             if frame.body:
                 self._took_bytes(frame.body)
@@ -376,7 +378,7 @@ class Channel:
     # -- raw bytes ----------------------------------------------------------------------------------------
 
     def _took_bytes(self, data: bytes) -> None:
-        if self is self.end.main:
+        if self is self.end.main or not (self.open or self._closers):
             return
         if self.on_bytes is not None:
             self.on_bytes(data)
@@ -384,6 +386,12 @@ class Channel:
         self._raw.append(data)
         self._raw_bytes += len(data)
         if not self._raw_full and self._raw_bytes >= self.end.bounds.stream_bytes:
+            if self.owner is None and not self.end.intake.streams.used:
+                # It waits to be accepted in a program that accepts none.
+                self.close(_ignore)
+                self._raw.clear()
+                self._raw_bytes = 0
+                return
             self._raw_full = True
             self.end.congested(True)
         self._serve_reader()
@@ -428,6 +436,13 @@ class Channel:
         self._raw_bytes -= len(data)
         self._relieve()
         return data
+
+    def unread(self, data: bytes) -> None:
+        """Somebody read this and cannot use it: it is read next."""
+        if data:
+            self._raw.appendleft(data)
+            self._raw_bytes += len(data)
+            self._serve_reader()
 
     def _relieve(self) -> None:
         if self._raw_full and self._raw_bytes <= self.end.bounds.stream_bytes // 2:
@@ -487,6 +502,10 @@ class Channel:
 
 def _time(deadline: float | None) -> str:
     return UNSET if deadline is None else format_time(deadline)
+
+
+def _ignore(result: Any, error: Exception | None) -> None:
+    pass
 
 
 def _nothing() -> None:

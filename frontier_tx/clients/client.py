@@ -1,6 +1,5 @@
 """Edge and Service for Twisted."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -12,12 +11,12 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.channel import TAIL, Channel, Message, Request
+from frontier_tx.clients.channel import TAIL, Channel, Message
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
-from frontier_tx.clients.presence import EdgeEvent, control_handler
+from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
 from frontier_tx.clients.stream import Messages, Speaker, Stream
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -332,32 +331,15 @@ class Service(Client):
 
         What it raises refuses the edge. Like every handler it may return a Deferred or a coroutine.
         """
-        return self.register("get_edge_id", control_handler(lambda request: function(request.data), _id_bytes))
+        return self.register("get_edge_id", id_handler(function))
 
     def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
-        return self.register("edge_online", control_handler(_of_event(function), _nothing))
+        return self.register("edge_online", event_handler(function))
 
     def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge that left."""
-        return self.register("edge_offline", control_handler(_of_event(function), _nothing))
-
-
-def service_meta(name: str, topics: Sequence[str]) -> bytes:
-    """Return what a service introduces itself with."""
-    return json.dumps({"service": name, "topics": list(topics) or None}, separators=(",", ":")).encode()
-
-
-def _of_event(function: Callable[[EdgeEvent], Any]) -> Callable[[Request], Any]:
-    return lambda request: function(EdgeEvent.read(request.data))
-
-
-def _id_bytes(edge_id: Any) -> bytes:
-    return int(edge_id or 0).to_bytes(TAIL)
-
-
-def _nothing(result: Any) -> bytes:
-    return b""
+        return self.register("edge_offline", event_handler(function))
 
 
 def _dial_failed(failure: Failure, keeper: Keeper) -> None:

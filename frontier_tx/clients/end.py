@@ -190,7 +190,7 @@ class End:
     def _requested(self, request: e.SessionRequested) -> None:
         intake = self.intake
         now = self.alarms.now()
-        if intake.streams.closed or (intake.on_stream is None and intake.streams.full):
+        if intake.streams.closed or (intake.on_stream is None and len(intake.streams.items) >= self.bounds.accept):
             self.connection.refuse_session(request, now)
             return
         channel = self._channel(self.connection.accept_session(request, now))

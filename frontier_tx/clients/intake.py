@@ -20,7 +20,8 @@ Done = Callable[[Any, Exception | None], None]
 class Bounds:
     """What a client may hold. Sizes are bytes, the rest are counts."""
 
-    #: Messages that wait for ``receive``, per client and per stream; at that many the end stops reading.
+    #: Messages that wait for ``receive``, per client and per stream; at that many the end stops reading, or, where
+    #: ``receive`` was never called, refuses further ones.
     messages: int = 1024
     #: Raw bytes that wait to be read, per stream; at that many the end stops reading.
     stream_bytes: int = 1_048_576
@@ -40,7 +41,9 @@ class Bounds:
 class Inbox(Generic[T]):
     """A queue with waiters.
 
-    :param bound: at so many items ``full`` turns true and the listeners are told; what still comes is taken.
+    :param bound: at so many items ``full`` turns true and the listeners are told; what still comes is taken. But while
+        nobody has ever asked for an item, further ones are refused instead: an application that does not want any must
+        not come to a halt because of them.
     """
 
     def __init__(self, bound: int) -> None:
@@ -48,21 +51,34 @@ class Inbox(Generic[T]):
         self.items: deque[T] = deque()
         self.full = False
         self.closed = False
+        #: Whether anybody ever asked for an item.
+        self.used = False
         #: Called with the new value of ``full``.
         self.listeners: set[Callable[[bool], None]] = set()
         self._waiters: deque[Waiter] = deque()
 
-    def put(self, item: T) -> None:
-        """Give the item to the first who waits, or keep it."""
+    def put(self, item: T) -> bool:
+        """Give the item to the first who waits, or keep it; return False when it is refused."""
         if self._waiters:
             self._waiters.popleft().done(item, None)
-            return
+            return True
+        if not self.used and len(self.items) >= self.bound:
+            return False
         self.items.append(item)
-        if not self.full and len(self.items) >= self.bound:
+        if self.used and not self.full and len(self.items) >= self.bound:
             self._turn(True)
+        return True
+
+    def put_back(self, item: T) -> None:
+        """Somebody took the item and cannot use it: it is the next again."""
+        if self._waiters:
+            self._waiters.popleft().done(item, None)
+        else:
+            self.items.appendleft(item)
 
     def take(self, done: Done) -> "Waiter":
         """Give the next item to ``done``, now or later; ``EndClosed`` when there will be none."""
+        self.used = True
         waiter = Waiter(self._waiters, done)
         if self.items:
             item = self.items.popleft()
@@ -110,7 +126,7 @@ class Intake:
     :param run: starts a user's handler for a request, see ``channel.Run``.
     """
 
-    def __init__(self, run: Callable[[Any, Any], Callable[[], None] | None], bounds: Bounds | None = None) -> None:
+    def __init__(self, run: Callable[[Any, Any], Callable[[], object] | None], bounds: Bounds | None = None) -> None:
         self.run = run
         self.bounds = bounds or Bounds()
         self.methods: dict[str, Any] = {}

@@ -36,7 +36,7 @@ class ConnectFailed(LocalError):
 class Dial(Protocol):
     """Starts one attempt; it ends in ``keeper.attach`` or ``keeper.dial_failed``. Returns what gives it up."""
 
-    def __call__(self, keeper: "Keeper") -> Callable[[], None]: ...
+    def __call__(self, keeper: "Keeper", /) -> Callable[[], object]: ...
 
 
 class Keeper:
@@ -81,7 +81,7 @@ class Keeper:
         self._connected = connected
         self._lost = lost
         self._finished = finished
-        self._dialing: Callable[[], None] | None = None
+        self._dialing: Callable[[], object] | None = None
         self._link: Link | None = None
         self._first: Done | None = None
         self._waiters: list[Done] = []
@@ -152,8 +152,9 @@ class Keeper:
 
     def dial_failed(self, error: Exception) -> None:
         """No transport came about."""
-        self._dialing = None
-        self._failed(error)
+        if self._link is None:
+            self._dialing = None
+            self._failed(error)
 
     def _announce(self, end: End) -> None:
         assert end.main is not None
@@ -181,7 +182,8 @@ class Keeper:
             first(None, error)
         for done in waiters:
             done(None, error)
-        self._finished()
+        finished, self._finished = self._finished, _nothing
+        finished()
         for done in closers:
             done(None, None)
 

@@ -2,12 +2,12 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
-from frontier_tx.clients.channel import Request
+from frontier_tx.clients.channel import TAIL, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,28 @@ class EdgeEvent:
         return cls(int(taken.get("EdgeID", 0)), meta, str(taken.get("Net", "")), str(taken.get("Str", "")))
 
 
-def control_handler(
-    function: Callable[[Request], Any], encode: Callable[[Any], bytes]
-) -> Callable[[Request], Any]:
-    """Make a handler of a function; ``encode`` turns its result into the answer."""
+def service_meta(name: str, topics: Sequence[str]) -> bytes:
+    """Return what a service introduces itself with."""
+    return json.dumps({"service": name, "topics": list(topics) or None}, separators=(",", ":")).encode()
+
+
+def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
+    """Make the handler of ``get_edge_id`` of a function from an edge's meta to its id."""
 
     async def handle(request: Request) -> bytes:
-        result = function(request)
-        return encode(await result if isawaitable(result) else result)
+        edge_id = function(request.data)
+        return int((await edge_id if isawaitable(edge_id) else edge_id) or 0).to_bytes(TAIL)
+
+    return handle
+
+
+def event_handler(function: Callable[[EdgeEvent], Any]) -> Callable[[Request], Any]:
+    """Make the handler of ``edge_online`` or ``edge_offline`` of a function that takes the event."""
+
+    async def handle(request: Request) -> bytes:
+        result = function(EdgeEvent.read(request.data))
+        if isawaitable(result):
+            await result
+        return b""
 
     return handle

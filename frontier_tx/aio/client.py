@@ -1,0 +1,371 @@
+"""Edge and Service for asyncio."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Self
+
+from frontier_tx.aio.clock import LoopClock
+from frontier_tx.aio.futures import Handler, Runner, outcome
+from frontier_tx.aio.link import AioLink
+from frontier_tx.aio.stream import Messages, Speaker, Stream
+from frontier_tx.clients.channel import TAIL, Channel, Message
+from frontier_tx.clients.intake import Bounds, Done, Intake
+from frontier_tx.clients.keeper import Backoff, Keeper
+from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.errors import EndClosed
+from frontier_tx.wire.outlet import Outlet
+
+#: Connects a transport of one's own: ``await loop.create_connection(factory, ...)`` or the like.
+Dialer = Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]]
+
+
+class Client(Messages):
+    """What edges and services have in common. Use it with ``async with``, or await ``connect`` and ``close``.
+
+    It belongs to the loop in which ``connect`` is called.
+
+    :param host: a host name, ``unix:/path``, or a function that connects a protocol factory.
+    :param tls: with a host name.
+    :param reconnect: the waits between attempts when a connection is lost; None: no second one. The first
+        connection is one attempt in either case.
+    :param intake: handlers, messages and accepted streams, to be shared by several clients; its own when None.
+    :param bounds: what may be held; given with ``intake`` it is the intake's that count.
+    :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended.
+    """
+
+    default_port: int
+    tailed = False
+
+    def __init__(
+        self,
+        host: str | Dialer = "127.0.0.1",
+        port: int | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        wanted_id: int = 0,
+        meta: bytes = b"",
+        reconnect: Backoff | None = Backoff(),  # noqa: B008 - frozen
+        intake: Intake | None = None,
+        bounds: Bounds | None = None,
+        limits: Limits | None = None,
+        connect_seconds: float = 30.0,
+        write_stall_seconds: float = 30.0,
+        wall_clock: Callable[[], float] = time.time,
+        on_online: Callable[[], None] | None = None,
+        on_offline: Callable[[str], None] | None = None,
+    ) -> None:
+        self._host = host
+        self._port = self.default_port if port is None else port
+        self._tls = tls
+        self._limits = limits
+        self._connect_seconds = connect_seconds
+        self._write_stall_seconds = write_stall_seconds
+        self._owns_intake = intake is None
+        self.intake = intake or Intake(Runner().run, bounds)
+        self._on_online = on_online or (lambda: None)
+        self._on_offline = on_offline or (lambda reason: None)
+        self._options: dict[str, Any] = {"meta": meta, "wanted_id": wanted_id, "reconnect": reconnect}
+        self._wall_clock = wall_clock
+        self._keeper: Keeper | None = None
+        self._dialing: asyncio.Task[None] | None = None
+
+    def _dial_to(self, alarms: Alarms, outlet: Outlet) -> Callable[[Keeper], Callable[[], object]]:
+        def dial(keeper: Keeper) -> Callable[[], object]:
+            def factory() -> asyncio.Protocol:
+                return AioLink(keeper, alarms, outlet, self._limits, self._write_stall_seconds)
+
+            async def attempt() -> None:
+                try:
+                    async with asyncio.timeout(self._connect_seconds):
+                        await self._open(factory)
+                except Exception as error:
+                    keeper.dial_failed(error)
+
+            self._dialing = asyncio.get_running_loop().create_task(attempt())
+            return self._dialing.cancel
+
+        return dial
+
+    async def _open(self, factory: Callable[[], asyncio.Protocol]) -> None:
+        loop = asyncio.get_running_loop()
+        if not isinstance(self._host, str):
+            await self._host(factory)
+        elif self._host.startswith("unix:"):
+            await loop.create_unix_connection(factory, self._host.removeprefix("unix:"))
+        else:
+            host = self._host.strip("[]")
+            await loop.create_connection(
+                factory, host, self._port, ssl=self._tls, server_hostname=host if self._tls else None
+            )
+
+    def _finished(self) -> None:
+        if self._owns_intake:
+            self.intake.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.client_id}>"
+
+    # -- connecting ---------------------------------------------------------------------------------------
+
+    @property
+    def keeper(self) -> Keeper:
+        """What keeps it connected.
+
+        :raises EndClosed: ``connect`` was not called yet.
+        """
+        if self._keeper is None:
+            raise EndClosed
+        return self._keeper
+
+    async def connect(self) -> None:
+        """Connect: one attempt.
+
+        :raises ConnectionRefused: (of ``frontier_tx.wire.errors``) with the gateway's reason.
+        :raises OSError: nobody listens there. :raises ConnectFailed: it ended during the handshake.
+        """
+        if self._keeper is not None:
+            raise RuntimeError("a client connects once; make a new one")
+        clock = LoopClock(asyncio.get_running_loop())
+        alarms = Alarms(clock)
+
+        def finished() -> None:
+            alarms.stop()
+            self._finished()
+
+        keeper = self._keeper = Keeper(
+            self._dial_to(alarms, Outlet(clock)),
+            self.intake,
+            alarms,
+            self._wall_clock,
+            tailed=self.tailed,
+            connected=self._on_online,
+            lost=self._on_offline,
+            finished=finished,
+            **self._options,
+        )
+
+        def start(done: Done) -> Callable[[], None]:
+            keeper.start(done)
+            return lambda: keeper.close(_ignore)
+
+        await outcome(start)
+
+    async def when_online(self) -> None:
+        """Return when a connection is up; EndClosed when there will be none."""
+
+        def start(done: Done) -> None:
+            self.keeper.when_online(done)
+
+        await outcome(start)
+
+    async def close(self) -> None:
+        """Say goodbye and stop; returns when the connection is gone, in bounded time."""
+        if self._keeper is None:
+            return
+        keeper = self._keeper
+
+        def start(done: Done) -> None:
+            keeper.close(done)
+
+        await outcome(start)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def online(self) -> bool:
+        """Whether a connection is up."""
+        return self._keeper is not None and self._keeper.online
+
+    @property
+    def client_id(self) -> int:
+        """The id that the gateway gave; 0 before."""
+        return self._keeper.client_id if self._keeper is not None else 0
+
+    # -- speaking -----------------------------------------------------------------------------------------
+
+    def _channel(self) -> Channel:
+        return self.keeper.channel()
+
+    async def register(
+        self,
+        method: str,
+        handler: Handler,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - local to the operation
+    ) -> None:
+        """Answer calls of this method, now and after each reconnect; returns when the gateway knows.
+
+        Before ``connect`` it only notes the handler.
+        """
+        if self._keeper is None:
+            self.intake.methods[method] = handler
+            return
+        keeper = self._keeper
+
+        def start(done: Done) -> None:
+            keeper.register(method, handler, done, timeout)
+
+        await outcome(start)
+
+    async def receive(self) -> Message:
+        """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
+
+        It waits across reconnects, and raises EndClosed when the client is closed for good. A client that leaves
+        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
+        """
+        message: Message = await outcome(self.intake.messages.take, self.intake.messages.put_back)
+        return message
+
+    # -- streams ------------------------------------------------------------------------------------------
+
+    async def open_stream(self, target: str, meta: bytes = b"") -> Stream:
+        """Open a stream; ``target`` is a service's name (from an edge) or an edge's id (from a service).
+
+        To nobody it opens and ends at once: that is this protocol's way to say so.
+        """
+        return _stream(
+            await outcome(
+                lambda done: self._channel().end.open(target, meta, done), lambda channel: channel.close(_ignore)
+            )
+        )
+
+    async def accept_stream(self) -> Stream:
+        """Return the next stream that the other side opened."""
+        return _stream(await outcome(self.intake.streams.take, self.intake.streams.put_back))
+
+    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
+        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
+        if callback is None:
+            self.intake.on_stream = None
+            return
+        taken = callback
+        self.intake.on_stream = lambda channel: taken(_stream(channel))
+
+    def list_streams(self) -> list[Stream]:
+        """All open streams, however opened."""
+        end = self._keeper.end if self._keeper is not None else None
+        return [_stream(channel) for channel in end.streams()] if end is not None else []
+
+
+class Edge(Client, Speaker):
+    """A client of edgebound.
+
+    :param meta: anything that services shall know of this edge.
+    :param wanted_id: sent with each connect; a gateway that allocates ids ignores it.
+    """
+
+    default_port = 30012
+
+    @property
+    def edge_id(self) -> int:
+        """The id that the gateway gave; may change with a reconnect. 0 before the first."""
+        return self.client_id
+
+
+class Service(Client):
+    """A client of servicebound. Parameters as of ``Client``, and:
+
+    :param name: edges open streams to it, and logs show it.
+    :param topics: messages of these topics come here.
+    :param service_id: the id that it wants to have; 0: any.
+    """
+
+    default_port = 30011
+    tailed = True
+
+    def __init__(
+        self,
+        host: str | Dialer = "127.0.0.1",
+        port: int | None = None,
+        *,
+        name: str = "",
+        topics: Sequence[str] = (),
+        service_id: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(host, port, meta=service_meta(name, topics), wanted_id=service_id, **options)
+        self.name = name
+        self.topics = tuple(topics)
+
+    @property
+    def service_id(self) -> int:
+        """The id that the gateway confirmed; 0 before."""
+        return self.client_id
+
+    async def call(
+        self,
+        edge_id: int,
+        method: str,
+        data: bytes = b"",
+        custom: bytes = b"",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - the peer is told of it
+        deadline: float | None = None,
+    ) -> bytes:
+        """Call a method of an edge; see ``Speaker.call``. EdgeNotOnline when it is not there."""
+        value: bytes = await outcome(
+            lambda done: self._channel().call(
+                method, data, done, custom=custom + edge_id.to_bytes(TAIL), timeout=timeout, deadline=deadline
+            )
+        )
+        return value
+
+    async def publish(
+        self,
+        edge_id: int,
+        data: bytes = b"",
+        custom: bytes = b"",
+        *,
+        topic: str = "",
+        timeout: float | None = None,  # noqa: ASYNC109 - the peer is told of it
+        deadline: float | None = None,
+        at_most_once: bool = False,
+    ) -> None:
+        """Send a message to an edge; see ``Speaker.publish``."""
+        await outcome(
+            lambda done: self._channel().publish(
+                topic,
+                data,
+                done,
+                custom=custom + edge_id.to_bytes(TAIL),
+                timeout=timeout,
+                deadline=deadline,
+                at_most_once=at_most_once,
+            )
+        )
+
+    async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
+        """Open a stream to an edge."""
+        return await super().open_stream(str(target), meta)
+
+    async def register_get_edge_id(self, function: Callable[[bytes], Any]) -> None:
+        """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
+
+        What it raises refuses the edge. Like every handler it may be a coroutine function.
+        """
+        await self.register("get_edge_id", id_handler(function))
+
+    async def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> None:
+        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
+        await self.register("edge_online", event_handler(function))
+
+    async def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> None:
+        """Let ``function(event)`` know of each edge that left."""
+        await self.register("edge_offline", event_handler(function))
+
+
+def _stream(channel: Channel) -> Stream:
+    return channel.owner if channel.owner is not None else Stream(channel)
+
+
+def _ignore(result: Any, error: Exception | None) -> None:
+    pass

@@ -1,0 +1,68 @@
+"""An asyncio loop as the clock that timers and outlets want."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+
+@implementer(IDelayedCall)
+class LoopCall:
+    """One delayed call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, delay: float, call: Callable[[], Any]) -> None:
+        self._loop = loop
+        self._call = call
+        self._handle = loop.call_later(delay, self._run)
+        self._over = False
+
+    def _run(self) -> None:
+        self._over = True
+        self._call()
+
+    def getTime(self) -> float:
+        """When it runs, in seconds of the loop's clock."""
+        return self._handle.when()
+
+    def cancel(self) -> None:
+        """Do not run it."""
+        self._over = True
+        self._handle.cancel()
+
+    def active(self) -> bool:
+        """Whether it is still to run."""
+        return not self._over
+
+    def delay(self, secondsLater: float) -> None:
+        """Run it later than planned."""
+        self._move(self.getTime() + secondsLater)
+
+    def reset(self, secondsFromNow: float) -> None:
+        """Run it so long from now."""
+        self._move(self._loop.time() + secondsFromNow)
+
+    def _move(self, when: float) -> None:
+        self._handle.cancel()
+        self._handle = self._loop.call_at(when, self._run)
+
+
+@implementer(IReactorTime)
+class LoopClock:
+    """The loop's clock."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def seconds(self) -> float:
+        """Seconds, from no particular moment."""
+        return self._loop.time()
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> LoopCall:
+        """Call after ``delay`` seconds."""
+        return LoopCall(self._loop, delay, lambda: callable(*args, **kwargs))
+
+    def getDelayedCalls(self) -> list[LoopCall]:
+        """Not kept."""
+        return []

@@ -1,0 +1,88 @@
+"""From the core's callbacks to coroutines, and from users' handlers to the core."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any, Protocol
+
+from frontier_tx.clients.channel import Request
+from frontier_tx.clients.intake import Done
+from frontier_tx.errors import FrontierError
+from frontier_tx.wire.errors import Canceled
+
+#: Answers a call: bytes, or None for none; what it raises reaches the caller as text.
+Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
+
+log = logging.getLogger("frontier.client")
+
+
+class Cancelable(Protocol):
+    """What an operation of the core returns."""
+
+    def cancel(self) -> None:
+        """Give it up."""
+
+
+async def outcome(
+    start: Callable[[Done], Cancelable | Callable[[], None] | None],
+    unclaimed: Callable[[Any], None] | None = None,
+) -> Any:
+    """Start an operation and wait for its result; cancelling the task gives the operation up.
+
+    :param unclaimed: takes a result that came in the very turn in which the task was cancelled.
+    """
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: Any, error: Exception | None) -> None:
+        if not future.done():
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+    handle = start(done)
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled() and future.exception() is None and unclaimed is not None:
+            unclaimed(future.result())
+        if handle is not None:
+            (handle if callable(handle) else handle.cancel)()
+        raise
+
+
+class Runner:
+    """Runs handlers as tasks, and keeps them from being collected meanwhile."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def run(self, handler: Handler, request: Request) -> Callable[[], object]:
+        """Start a handler; see ``channel.Run``."""
+        task = asyncio.get_running_loop().create_task(_work(handler, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # A task that is cancelled before its first step never gets to answer.
+        task.add_done_callback(lambda task: _answer_for(task, request))
+        return task.cancel
+
+
+def _answer_for(task: "asyncio.Task[None]", request: Request) -> None:
+    if task.cancelled():
+        request.fail(Canceled())
+
+
+async def _work(handler: Handler, request: Request) -> None:
+    try:
+        result = handler(request)
+        value = await result if isawaitable(result) else result
+    except Exception as error:
+        if not request.canceled and not isinstance(error, FrontierError):
+            log.exception("the handler of %r failed", request.method)
+        request.fail(error)
+    else:
+        request.respond(value or b"")
