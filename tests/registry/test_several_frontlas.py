@@ -1,0 +1,254 @@
+"""Several Frontlas over one Redis agree, and each may be killed at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import ensureDeferred
+
+from frontlas_tx.redis.interfaces import command
+from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError
+from frontlas_tx.registry.records import ChangeKind, Claim, Counts, Report, ReportKind
+from tests.registry.worlds import RedisWorld, make_world
+
+ON, OFF, BEAT = ReportKind.EDGE_ONLINE, ReportKind.EDGE_OFFLINE, ReportKind.EDGE_HEARTBEAT
+S_ON = ReportKind.SERVICE_ONLINE
+
+
+@pytest.fixture(params=["standalone", "sentinel", "cluster"])
+def world(request: pytest.FixtureRequest) -> Iterator[RedisWorld]:
+    world: RedisWorld = make_world(request.param, request)
+    pytest_twisted.blockon(ensureDeferred(world.open()))
+    pytest_twisted.blockon(ensureDeferred(world.add()))
+    yield world
+    pytest_twisted.blockon(ensureDeferred(world.close()))
+
+
+async def take(registry: Any, name: str, port: int = 1, **more: Any) -> Claim:
+    return await registry.claim(name, f"{name}.example:{port}", f"{name}.example:{port + 1}", **more)
+
+
+async def raw(world: RedisWorld, *args: str | int) -> Any:
+    """One command to Redis itself."""
+    [reply] = await world.clients[0].batch([command(*args)])
+    return reply
+
+
+async def crash(world: RedisWorld) -> None:
+    """The first Frontlas ends as under kill -9: nothing is said to Redis any more."""
+    registry, client = world.registries.pop(0), world.clients.pop(0)
+    await client.stop()
+    await registry.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_say_the_same(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a", boot_id="x")
+    b = await take(two, "b")
+    await one.report(a, [Report(ON, n, f"h:{n}") for n in range(1, 101)] + [Report(S_ON, 7, "h", "svc")])
+    await two.report(b, [Report(ON, n, f"h:{n}") for n in range(91, 121)])
+    for registry in (one, two):
+        assert await registry.counts() == Counts(2, 120, 1)
+        assert [record.frontier_id for record in await registry.frontiers()] == ["a", "b"]
+        assert [f.frontier_id for f in await registry.frontiers_of_edges([90, 91, 120])] == ["a", "b", "b"]
+        assert (await registry.service(7)).service == "svc"
+    assert await one.report(a, [Report(OFF, n) for n in range(91, 101)]) == [None] * 10
+    assert await two.counts() == Counts(2, 120, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_frontlas_refuses_a_second_node_and_takes_the_same_one_back(world: RedisWorld) -> None:
+    one, two = world.registries
+    reasons: list[str] = []
+    first = await take(one, "a", on_lost=reasons.append)
+    with pytest.raises(FrontierAlreadySetError):
+        await take(two, "a", port=100)
+    await one.report(first, [Report(ON, 1)])
+    second = await take(two, "a")
+    assert (await two.frontier_of_edge(1)).frontier_id == "a"
+    await one.upkeep()
+    assert len(reasons) == 1
+    with pytest.raises(ClaimLostError):
+        await one.renew(first)
+    await one.release(first)
+    await two.report(second, [Report(BEAT, 1)])
+    for registry in (one, two):
+        assert (await registry.frontier_of_edge(1)).frontier_id == "a"
+    assert await raw(world, "GET", "frontlas:alive:frontiers:a") == second.token.encode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_killed_frontlas_costs_no_edge_and_hides_no_frontier(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a", boot_id="x")
+    await one.report(a, [Report(ON, n, f"h:{n}") for n in range(1, 301)])
+    await two.upkeep()
+    await crash(world)
+    await world.advance(25)
+    assert await two.counts() == Counts(1, 300, 0)
+    again = await take(two, "a", boot_id="x")
+    assert again.returning
+    two.sync_begin(again)
+    # 300 went and 301 came while there was no Frontlas to tell.
+    await two.report(again, [Report(ON, n, f"h:{n}", online_at=1) for n in range(1, 300)])
+    await two.report(again, [Report(ON, 301, "h:301")])
+    assert await two.sync_end(again) == 1
+    assert await two.counts() == Counts(1, 300, 0)
+    assert await two.frontier_of_edge(300) is None
+    assert [record.frontier_id for record in await two.frontiers()] == ["a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_identity_of_a_dead_frontlas_is_free_for_anyone(world: RedisWorld) -> None:
+    one, two = world.registries
+    await take(one, "a")
+    await crash(world)
+    with pytest.raises(FrontierAlreadySetError):
+        await take(two, "a", port=100)
+    await world.advance(29)
+    with pytest.raises(FrontierAlreadySetError):
+        await take(two, "a", port=100)
+    await world.advance(2)
+    await take(two, "a", port=100)
+    assert (await two.frontiers())[0].advertised_sb_addr == "a.example:100"
+
+
+@pytest_twisted.ensureDeferred
+async def test_changes_reach_watchers_on_all_frontlas(world: RedisWorld) -> None:
+    one, two = world.registries
+    far = two.watch()
+    await world.settle()
+    a = await take(one, "a")
+    await one.report(a, [Report(ON, 1, "h:1"), Report(S_ON, 2, "h:2", "svc")])
+    await one.report(a, [Report(OFF, 1)])
+    await one.release(a)
+    kinds: list[tuple[ChangeKind, int]] = []
+    while len(kinds) < 5:
+        kinds += [(change.kind, change.peer_id) for change in await far.next()]
+    assert sorted(kinds, key=lambda pair: pair[0].value) == [
+        (ChangeKind.EDGE_OFFLINE, 1),
+        (ChangeKind.EDGE_ONLINE, 1),
+        (ChangeKind.FRONTIER_DOWN, 0),
+        (ChangeKind.FRONTIER_UP, 0),
+        (ChangeKind.SERVICE_ONLINE, 2),
+    ]
+    far.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_reference_reads_is_as_it_expects(world: RedisWorld) -> None:
+    one, _two = world.registries
+    a = await take(one, "a")
+    await one.report(a, [Report(ON, 2**64 - 1, "10.0.0.1:5"), Report(S_ON, 7, "10.0.0.2:6", "svc")])
+    now = int(world.clock.seconds())
+    edge = await raw(world, "GET", "frontlas:edges:18446744073709551615")
+    prefix = b'{"frontier_id":"a","addr":"10.0.0.1:5","update_time":'
+    assert edge.startswith(prefix)
+    assert abs(int(edge[len(prefix) : -1]) - now) <= 1
+    assert 86_000 < await raw(world, "TTL", "frontlas:edges:18446744073709551615") <= 86_400
+    assert await raw(world, "HKEYS", "frontlas:services:7") == [b"a"]
+    assert 86_000 < await raw(world, "TTL", "frontlas:services:7") <= 86_400
+    assert 25 < await raw(world, "TTL", "frontlas:alive:frontiers:a") <= 30
+    await one.renew(a)
+    await world.settle()
+    fields = await raw(world, "HGETALL", "frontlas:frontiers:a")
+    assert dict(zip(fields[::2], fields[1::2], strict=True)) == {
+        b"advertised_sb_addr": b"a.example:1",
+        b"advertised_eb_addr": b"a.example:2",
+        b"edge_count": b"1",
+        b"service_count": b"1",
+    }
+    await one.release(a)
+    assert await raw(world, "GET", "frontlas:alive:frontiers:a") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frontier_of_a_reference_frontlas_is_respected_and_found(world: RedisWorld) -> None:
+    one, _two = world.registries
+    await raw(world, "SET", "frontlas:alive:frontiers:go", "1", "EX", 30)
+    await raw(world, "HSET", "frontlas:frontiers:go", "advertised_sb_addr", "go.example:1", "advertised_eb_addr", "e:2")
+    await raw(world, "SET", "frontlas:edges:9", '{"frontier_id":"go","addr":"h:1","update_time":5}', "EX", 30)
+    text = 'service: {"service":"svcA","topics":null}, frontier_id: a, addr: h:3, update_time: 1795468876'
+    await raw(world, "HSET", "frontlas:services:9", "a", text)
+    found = await one.frontier_of_edge(9)
+    assert (found.frontier_id, found.advertised_sb_addr) == ("go", "go.example:1")
+    assert (await one.frontiers_by_ids(["go"]))[0].advertised_eb_addr == "e:2"
+    with pytest.raises(FrontierAlreadySetError):
+        await take(one, "go", port=100)
+    a = await take(one, "a")
+    assert (await one.service(9)).service == "svcA"
+    await one.report(a, [Report(BEAT, 9)])
+    assert (await one.frontier_of_edge(9)).frontier_id == "go"
+    await raw(world, "DEL", "frontlas:alive:frontiers:go")
+    await world.advance(2)
+    assert await one.frontier_of_edge(9) is None
+    await one.renew(a)
+    await world.settle()
+    assert (await one.frontier_of_edge(9)).frontier_id == "a"
+    await take(one, "go", port=100)
+
+
+@pytest.mark.parametrize("world", ["standalone", "sentinel"], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_frontiers_of_the_reference_are_listed_where_that_is_asked_for(world: RedisWorld) -> None:
+    third = await world.add(share_with_reference=True)
+    await raw(world, "SET", "frontlas:alive:frontiers:go", "1", "EX", 30)
+    await raw(world, "HSET", "frontlas:frontiers:go", "advertised_sb_addr", "go.example:1", "advertised_eb_addr", "e:2")
+    await raw(world, "HSET", "frontlas:frontiers:dead", "advertised_sb_addr", "d.example:1", "advertised_eb_addr", "e")
+    await take(third, "a")
+    await third.upkeep()
+    assert [record.frontier_id for record in await third.frontiers()] == ["a", "go"]
+    assert [record.frontier_id for record in (await third.frontiers_page(0, 1)).records] == ["a"]
+    await raw(world, "DEL", "frontlas:alive:frontiers:go")
+    await world.advance(2)
+    await third.upkeep()
+    assert [record.frontier_id for record in await third.frontiers()] == ["a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_lost_records_and_members_are_written_again(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a")
+    one.sync_begin(a)
+    await one.report(a, [Report(ON, n, f"h:{n}") for n in range(1, 6)])
+    await one.sync_end(a)
+    await raw(world, "DEL", "frontlas:edges:3")
+    await raw(world, "SREM", "frontlas:x:edges:1:a", 4)
+    await raw(world, "SADD", "frontlas:x:edges:1:a", 77)
+    await raw(world, "SET", "frontlas:edges:77", '{"frontier_id":"a","addr":"h:1","update_time":5}')
+    await one.renew(a)
+    await world.settle()
+    assert await two.counts() == Counts(1, 5, 0)
+    assert [edge and edge.edge_id for edge in await two.edges([3, 4, 77])] == [3, 4, None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_frontiers_gone_for_a_day_leave_nothing_behind(world: RedisWorld) -> None:
+    one, _two = world.registries
+    a = await take(one, "a")
+    await one.report(a, [Report(ON, 1)])
+    await one.release(a)
+    await world.advance(86_401)
+    await world.settle()
+    for key in ("frontlas:frontiers:a", "frontlas:x:edges:1:a", "frontlas:x:services:1:a"):
+        assert await raw(world, "EXISTS", key) == 0
+    assert b"f:a" not in await raw(world, "HKEYS", "frontlas:x:frontiers")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_edge_lookup_is_one_round_trip(world: RedisWorld) -> None:
+    one, _two = world.registries
+    a = await take(one, "a")
+    await one.report(a, [Report(ON, 1)])
+    await world.settle()
+    await one.upkeep()
+    before = world.clients[0].metrics()
+    for _ in range(20):
+        assert (await one.frontier_of_edge(1)).frontier_id == "a"
+    after = world.clients[0].metrics()
+    assert after["redis_batches_total"] - before["redis_batches_total"] == 20
+    assert after["redis_commands_total"] - before["redis_commands_total"] == 20
