@@ -454,13 +454,16 @@ class Exchange:
         """Read no more from ``source`` until ``target`` has taken what waits for it."""
         if source not in target.congesting:
             target.congesting.add(source)
+            source.stopped_by.add(target)
             self.counters.throttled += 1
             source.link.pause_reading()
 
     def relieved(self, target: Leg) -> None:
         """Everything that waited for ``target`` is gone, or the leg itself is."""
         while target.congesting:
-            target.congesting.pop().link.resume_reading()
+            source = target.congesting.pop()
+            source.stopped_by.discard(target)
+            source.link.resume_reading()
 
     # -- legs going ---------------------------------------------------------------------------------------
 
@@ -481,7 +484,6 @@ class Exchange:
         for pending in list(leg.pending.values()):
             self.fail(pending, FarSideClosed.text)
         self.relieved(leg)
-        for target in [end.other.leg for end in leg.streams.values() if end.other is not None]:
-            if leg in target.congesting:
-                target.congesting.discard(leg)
-                leg.link.resume_reading()
+        while leg.stopped_by:
+            leg.stopped_by.pop().congesting.discard(leg)
+            leg.link.resume_reading()

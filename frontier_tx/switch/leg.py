@@ -68,7 +68,8 @@ class Leg:
 
     __slots__ = (
         "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
-        "methods", "pending", "asked", "streams", "opening", "deaf", "online", "congesting", "host_number",
+        "methods", "pending", "asked", "streams", "opening", "deaf", "online", "congesting", "stopped_by",
+        "host_number",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
@@ -99,6 +100,8 @@ class Leg:
         self.online = False
         #: Legs that are not read from because this one does not take what they send it.
         self.congesting: set[Leg] = set()
+        #: The legs in whose ``congesting`` this one is.
+        self.stopped_by: set[Leg] = set()
         self.host_number = host_number(address)
 
     def __repr__(self) -> str:

@@ -1,0 +1,228 @@
+"""Peers that do not take what is sent to them, and things that are too large."""
+
+import pytest
+
+from frontier_tx.switch.exchange import Settings
+from frontier_tx.wire import frame as f
+from frontier_tx.wire import packets as p
+from frontier_tx.wire.body import LARGE_BODY
+
+from .world import World
+
+MIB = 1 << 20
+
+
+def tail(edge_id: int) -> bytes:
+    return edge_id.to_bytes(8)
+
+
+def test_a_streams_sender_is_not_read_from_until_its_receiver_caught_up() -> None:
+    world = World(settings=Settings(write_high_bytes=10_000))
+    edge, service, other = world.edge(5), world.service("files"), world.edge(6)
+    near, _ = world.stream(edge, service, "files")
+    service.transport.block()
+    for _ in range(3):
+        edge.stream(near, bytes(6000))
+    assert not edge.transport.reading
+    assert other.transport.reading
+    assert world.core.exchange.counters.throttled == 1
+    service.transport.unblock()
+    assert edge.transport.reading
+    assert sum(len(x.data) for x in service.take(p.Stream)) == 18_000
+    assert service.leg.congesting == set()
+
+
+@pytest.mark.parametrize("end", ["receiver", "sender", "stream"])
+def test_whoever_was_stopped_goes_on_when_either_side_ends(end: str) -> None:
+    world = World(settings=Settings(write_high_bytes=10_000))
+    edge, service, other = world.edge(5), world.service("files"), world.service("other")
+    near, far = world.stream(edge, service, "files")
+    service.transport.block()
+    for _ in range(3):
+        edge.stream(near, bytes(6000))
+    assert not edge.transport.reading
+    match end:
+        case "receiver":
+            service.cut()
+            assert edge.transport.reading
+            edge.call(b"m")
+            assert edge.response()
+        case "sender":
+            edge.cut()
+        case "stream":
+            service.dismiss(far)
+            service.transport.unblock()
+            assert edge.transport.reading
+    assert service.leg.congesting == set()
+    world.everybody_leaves()
+    world.check_empty()
+    assert other.closed
+
+
+def test_a_slow_receiver_delays_nobody_else() -> None:
+    """Section 17, item 4."""
+    world = World()
+    slow, quick, service = world.edge(5), world.edge(6), world.service(methods=(b"m",))
+    slow.transport.block()
+    for _ in range(50):
+        service.publish(bytes(10_000), custom=tail(5))
+    service.call(b"m", custom=tail(6))
+    quick.respond(quick.request(), b"r")
+    assert service.response().data.payload == b"r"
+    quick.call(b"m")
+    assert service.request()
+
+
+def test_calls_and_messages_to_a_congested_receiver_are_refused() -> None:
+    world = World(settings=Settings(write_buffer_bytes=50_000))
+    edge, service = world.edge(5), world.service()
+    edge.transport.block()
+    for _ in range(20):
+        service.publish(bytes(9000), custom=tail(5))
+    refused = service.take(f.FrameType.MESSAGE_ACK)
+    assert {x.data.error for x in refused} == {"receiver congested"}
+    service.call(b"m", custom=tail(5))
+    assert service.response().data.error == "receiver congested"
+    assert edge.protocol.unsent < 70_000
+    edge.transport.unblock()
+    assert len(edge.take(f.FrameType.MESSAGE)) == 20 - len(refused)
+    service.call(b"m", custom=tail(5))
+    assert edge.request()
+
+
+def test_a_receiver_that_takes_nothing_is_dropped_and_its_askers_are_told() -> None:
+    world = World(write_stall_seconds=10.0)
+    edge, service = world.edge(5), world.service()
+    edge.transport.block()
+    service.publish(b"v", custom=tail(5))
+    for _ in range(2):
+        world.advance(5.1)
+        edge.send_bare(f.FrameType.HEARTBEAT)
+    assert edge.transport.aborted
+    assert service.message_ack().data.error == "force closed"
+    service.cut()
+    world.advance(1)
+    world.check_empty()
+
+
+def test_an_asker_that_does_not_take_its_answers_is_dropped() -> None:
+    world = World(settings=Settings(write_buffer_bytes=50_000))
+    edge, service = world.edge(5), world.service(methods=(b"m",))
+    for _ in range(20):
+        edge.call(b"m")
+    edge.transport.block()
+    for request in service.take():
+        service.respond(request, bytes(9000))
+    assert edge.transport.aborted
+    assert not service.closed
+    assert edge.protocol.unsent < 70_000
+
+
+def largest(custom: int) -> int:
+    """Largest value of a Request with method ``m`` that fits into 10 MiB, by the forms of its parts."""
+    fixed = len(
+        b'{"key":"bQ==","value":"","custom":"","deadline":"2026-11-24T00:00:00.123456Z",'
+        b'"context":{"deadline":"0001-01-01T00:00:00Z"}}'
+    )
+    return (f.DEFAULT_BODY_LIMIT - 8 - fixed - (custom + 2) // 3 * 4) // 4 * 3
+
+
+def test_payload_limits_of_peers_that_declare_nothing() -> None:
+    world = World()
+    edge, service = world.edge(5), world.service("s", ("t",), (b"m",))
+    value = bytes(largest(8))
+    edge.call(b"m", value)
+    request = service.request()
+    assert request.data.payload == value
+    service.respond(request, value)
+    assert edge.response().data.payload == value
+    # It still fits where it comes from, but not with the edge's id and the deadline on its way on.
+    edge.call(b"m", bytes(len(value) + 18))
+    assert edge.response().data.error == "packet payload too large"
+    edge.publish(bytes(len(value) + 18), topic="t")
+    assert edge.message_ack().data.error == "packet payload too large"
+    service.nothing()
+    assert not edge.closed
+    edge.call(b"m", bytes(len(value) + 300))
+    world.advance(0.1)
+    assert edge.closed
+
+
+def test_payload_limits_of_peers_that_take_more() -> None:
+    limit = 16 * MIB
+    world = World()
+    edge, plain = world.edge(5, frame_limit=limit), world.edge(6)
+    service = world.service(methods=(b"m",), frame_limit=limit)
+    value = bytes(10 * MIB)
+    edge.call(b"m", value)
+    request = service.request()
+    assert len(request.data.payload) == len(value)
+    service.respond(request, value)
+    assert len(edge.response().data.payload) == len(value)
+    service.call(b"m", value, custom=tail(6))
+    assert service.response().data.error == "packet payload too large"
+    plain.nothing()
+    service.call(b"m", b"small", custom=tail(6))
+    assert plain.request()
+
+
+def test_an_answer_that_is_too_large_for_the_asker_is_an_error() -> None:
+    world = World()
+    plain, service = world.edge(6), world.service(methods=(b"m",), frame_limit=16 * MIB)
+    plain.call(b"m")
+    service.respond(service.request(), bytes(9 * MIB))
+    assert plain.response().data.error == "packet payload too large"
+
+
+def test_raw_blocks_of_any_size_pass_streams_to_the_byte() -> None:
+    world = World()
+    edge, service = world.edge(5), world.service("files")
+    near, _ = world.stream(edge, service, "files")
+    block = bytes(range(256)) * 40_959
+    edge.stream(near, block)
+    assert b"".join(x.data for x in service.take(p.Stream)) == block
+
+
+@pytest.mark.parametrize("size", [0, LARGE_BODY - 200, LARGE_BODY, 4 * LARGE_BODY])
+def test_values_on_either_side_of_the_large_form_arrive_whole(size: int) -> None:
+    world = World()
+    edge, service = world.edge(5), world.service(methods=(b"m",))
+    value = bytes(n % 251 for n in range(size))
+    edge.call(b"m", value)
+    request = service.request()
+    assert request.data.payload == value
+    service.respond(request, value)
+    assert edge.response().data.payload == value
+
+
+def test_a_peer_that_stops_inside_a_frame_is_dropped_and_holds_nobody_up() -> None:
+    world = World()
+    edge, service = world.edge(5), world.service(methods=(b"m",))
+    edge.raw(f.HEADER.pack(1, f.REQUEST, 1, 1000) + bytes(100))
+    other = world.edge(6)
+    other.call(b"m")
+    assert service.request()
+    world.advance(20.1)
+    assert edge.closed
+    assert not service.closed
+
+
+def test_the_silence_of_a_peer_that_is_not_read_from_does_not_count() -> None:
+    world = World(settings=Settings(write_high_bytes=10_000), write_stall_seconds=300.0)
+    edge, service = world.edge(5), world.service("files")
+    near, _ = world.stream(edge, service, "files")
+    service.transport.block()
+    for _ in range(3):
+        edge.stream(near, bytes(6000))
+    edge.raw(f.SESSION_HEADER.pack(1, f.STREAM, 1, 108, near) + bytes(50))
+    assert not edge.transport.reading
+    for _ in range(25):
+        world.advance(5)
+        service.send_bare(f.FrameType.HEARTBEAT)
+    assert not edge.closed
+    service.transport.unblock()
+    assert edge.transport.reading
+    edge.raw(bytes(50))
+    assert sum(len(x.data) for x in service.take(p.Stream)) == 18_100
+    world.advance(41)
+    assert edge.closed
