@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from frontier_tx.clients.errors import NO_SUCH_RPC, SendBufferFull, handler_text, remote_error
 from frontier_tx.clients.intake import Done, Inbox
-from frontier_tx.switch.errors import ReceiverCongested
+from frontier_tx.switch.errors import CallerDeadlineExceeded, ReceiverCongested
+from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, MessageData, decode_message, message_json
+from frontier_tx.wire.connection import NEVER
 from frontier_tx.wire.errors import (
     Canceled,
     DeadlineExceeded,
@@ -108,7 +110,7 @@ class Message:
 class Pending:
     """An operation that waits for the peer's answer."""
 
-    __slots__ = ("tick", "done", "method", "_channel", "_packet_id", "_kind", "_late")
+    __slots__ = ("tick", "done", "method", "_channel", "_packet_id", "_kind", "_until", "_late")
 
     def __init__(self, channel: "Channel", packet_id: int, kind: int, done: Done) -> None:
         self.tick = 0
@@ -116,6 +118,7 @@ class Pending:
         self._channel = channel
         self._packet_id = packet_id
         self._kind = kind
+        self._until = NEVER
         self._late: type[OperationTimeout | DeadlineExceeded] = OperationTimeout
 
     @property
@@ -125,8 +128,18 @@ class Pending:
 
     def limit(self, when: float, late: type[OperationTimeout | DeadlineExceeded]) -> None:
         """Let it end at ``when`` of the process's clock, with this error."""
+        self._until = when
         self._late = late
         self._channel.end.alarms.schedule(self, when)
+
+    def error(self, text: str) -> Exception:
+        """Return the error for an answer with this text.
+
+        The gateway watches the same deadline: which of the two clocks ticks first is not to be seen.
+        """
+        if text == CallerDeadlineExceeded.text and self._channel.end.alarms.now() >= self._until - 2 * RESOLUTION:
+            return self._late()
+        return remote_error(text)
 
     def fire(self, now: float) -> None:
         """Its time is over: the far side is told that nobody waits any more."""
@@ -340,7 +353,7 @@ class Channel:
         if pending is None:
             return
         if data.error:
-            pending.done(None, remote_error(data.error))
+            pending.done(None, pending.error(data.error))
         else:
             pending.done(data.payload if kind == f.RESPONSE else None, None)
 

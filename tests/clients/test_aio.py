@@ -1,0 +1,205 @@
+"""asyncio clients, each test's loop in a thread of its own, against a gateway and Twisted clients in the reactor's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.threads import deferToThread
+from zope.interface.verify import verifyObject
+
+from frontier_tx import aio
+from frontier_tx.aio.clock import LoopClock
+from frontier_tx.aio.futures import outcome
+from frontier_tx.clients import Request
+from frontier_tx.clients.intake import Inbox
+from frontier_tx.switch.errors import EdgeNotOnline
+from frontier_tx.wire.errors import EndClosed, ForceClosed, OperationTimeout, RemoteError
+from tests.clients.conftest import World
+
+
+def in_thread(main: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
+    async def bounded() -> Any:
+        async with asyncio.timeout(15):
+            result = await main()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"tasks that nobody ended: {left}"
+        return result
+
+    return deferToThread(lambda: asyncio.run(bounded()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_edge_and_service_of_asyncio(world: World) -> None:
+    async def main() -> None:
+        async with (
+            aio.Edge("127.0.0.1", world.edge_port, meta=b"m") as edge,
+            aio.Service("127.0.0.1", world.service_port, name="s", topics=["t"]) as service,
+        ):
+            seen: list[Request] = []
+
+            async def reverse(request: Request) -> bytes:
+                seen.append(request)
+                await asyncio.sleep(0)
+                return request.data[::-1]
+
+            def refuse(request: Request) -> bytes:
+                raise aio.HandlerError("not today")
+
+            await service.register("reverse", reverse)
+            await edge.register("refuse", refuse)
+            assert await edge.call("reverse", b"abc", b"user") == b"cba"
+            assert (seen[0].custom, seen[0].edge_id) == (b"user", edge.edge_id)
+            with pytest.raises(RemoteError, match=r"^not today$"):
+                await service.call(edge.edge_id, "refuse")
+            with pytest.raises(EdgeNotOnline, match=r"^edge not online$"):
+                await service.call(5, "refuse")
+            async with asyncio.TaskGroup() as group:
+                sending = group.create_task(edge.publish("t", b"data"))
+                message = await service.receive()
+                assert (message.data, message.edge_id) == (b"data", edge.edge_id)
+                assert not sending.done()
+                message.ack()
+        with pytest.raises(EndClosed, match=r"^EOF$"):
+            await edge.call("reverse")
+        with pytest.raises(EndClosed):
+            await edge.receive()
+
+    await in_thread(main)
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_the_task_cancels_the_handler(world: World) -> None:
+    async def main() -> None:
+        async with (
+            aio.Edge("127.0.0.1", world.edge_port) as edge,
+            aio.Service("127.0.0.1", world.service_port) as service,
+        ):
+            started, ended = asyncio.Event(), asyncio.Event()
+
+            async def slow(request: Request) -> bytes:
+                started.set()
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    ended.set()
+                return b""
+
+            await edge.register("slow", slow)
+            calling = asyncio.create_task(service.call(edge.edge_id, "slow"))
+            await started.wait()
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            await ended.wait()
+            ended.clear()
+            with pytest.raises(OperationTimeout):
+                await service.call(edge.edge_id, "slow", timeout=0.05)
+            await ended.wait()
+
+    await in_thread(main)
+
+
+@pytest_twisted.ensureDeferred
+async def test_edge_of_asyncio_with_a_service_of_twisted(world: World) -> None:
+    service = await world.service(name="files", topics=["t"])
+    await service.register("echo", lambda request: request.data)
+    total = 8 * 1024 * 1024
+
+    async def main() -> str:
+        async with aio.Edge("127.0.0.1", world.edge_port) as edge:
+            await edge.register("double", lambda request: request.data * 2)
+            assert await edge.call("echo", b"x" * 100_000) == b"x" * 100_000
+            await edge.publish("t", edge.edge_id.to_bytes(8))
+            stream = await edge.open_stream("files", b"name")
+            digest = hashlib.sha256()
+            for number in range(total // 65_536):
+                block = bytes([number % 256]) * 65_536
+                digest.update(block)
+                stream.write(block)
+                await stream.drain()
+            assert await stream.readexactly(4) == b"done"
+            with pytest.raises(asyncio.IncompleteReadError):
+                await stream.readexactly(1)
+            return digest.hexdigest()
+
+    running = in_thread(main)
+    message = await service.receive()
+    assert await service.call(int.from_bytes(message.data), "double", b"ab") == b"abab"
+    message.ack()
+    stream = await service.accept_stream()
+    assert stream.meta == b"name"
+    digest, count = hashlib.sha256(), 0
+    while count < total:
+        data = await stream.read()
+        digest.update(data)
+        count += len(data)
+    stream.write(b"done")
+    await stream.close()
+    assert await running == digest.hexdigest()
+
+
+@pytest.mark.asyncio
+async def test_an_item_is_not_lost_to_a_taker_cancelled_in_the_same_turn() -> None:
+    inbox: Inbox[str] = Inbox(10)
+    taking = asyncio.create_task(outcome(inbox.take, inbox.put_back))
+    await asyncio.sleep(0)
+    inbox.put("only")
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert await outcome(inbox.take) == "only"
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_comes_back_and_registers_again(world: World) -> None:
+    async def main() -> None:
+        offline: list[str] = []
+        edge = aio.Edge(
+            "127.0.0.1", world.edge_port, reconnect=aio.Backoff(0.01), on_offline=offline.append
+        )
+        async with edge, aio.Service("127.0.0.1", world.service_port) as service:
+            await edge.register("m", lambda request: b"yes")
+            pending = asyncio.create_task(edge.publish("none", b""))
+            call = asyncio.create_task(service.call(edge.edge_id, "m"))
+            assert await call == b"yes"
+            with contextlib.suppress(RemoteError):
+                await pending
+            assert edge.keeper.end is not None
+            edge.keeper.end.link.abort("cut")
+            with pytest.raises((ForceClosed, EndClosed)):
+                await edge.call("x")
+            await edge.when_online()
+            assert await service.call(edge.edge_id, "m") == b"yes"
+            assert offline == ["cut"] and edge.keeper.reconnects == 1
+
+    await in_thread(main)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_listens_is_told(world: World) -> None:
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            await aio.Edge("127.0.0.1", 1).connect()
+
+    await in_thread(main)
+
+
+@pytest.mark.asyncio
+async def test_the_clock_is_a_reactors_clock() -> None:
+    clock = LoopClock(asyncio.get_running_loop())
+    ran: list[int] = []
+    call = clock.callLater(0.01, ran.append, 1)
+    other = clock.callLater(0.01, ran.append, 2)
+    assert verifyObject(IReactorTime, clock) and verifyObject(IDelayedCall, call)
+    other.cancel()
+    call.reset(0)
+    await asyncio.sleep(0.02)
+    assert ran == [1] and not call.active() and not other.active()
