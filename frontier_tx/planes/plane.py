@@ -188,10 +188,12 @@ class Plane:
                 if sent % TURN == 0:
                     # A handler that always has more must let the reactor see to the others.
                     await deferLater(self.clock, 0)
-        finally:
+        except Exception:
+            # Cancelled while sending: the handler does not know yet.
             close = getattr(responses, "aclose", None)
             if close is not None:
                 await close()
+            raise
 
     def _refused(self, context: CallContext, text: str) -> Deferred[Any]:
         refused: Deferred[Any] = Deferred()
