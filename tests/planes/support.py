@@ -1,4 +1,4 @@
-"""What the tests of the planes share: a plane with made-up answers, both ends in memory, and a server on a real port."""
+"""What the tests of the planes share: a plane with made-up answers, and both ends of a connection in memory."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.planes.contract import Contract, MethodSpec, frontlas_contract
@@ -165,16 +167,18 @@ class RawPeer:
 
     def lose(self) -> None:
         """Tell the server that the connection is lost."""
-        from twisted.internet.error import ConnectionDone
-        from twisted.python.failure import Failure
-
         self.protocol.connectionLost(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
 
 
 def outcome(deferred: Deferred[Any]) -> Any:
     """The result of a Deferred that has one, its exception, or the Deferred itself."""
     got: list[Any] = []
-    deferred.addCallbacks(got.append, lambda failure: got.append(failure.value))
+
+    def keep(result: Any) -> Any:
+        got.append(result.value if isinstance(result, Failure) else result)
+        return got[0]
+
+    deferred.addBoth(keep)
     return got[0] if got else deferred
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 from hypothesis import given
@@ -22,7 +24,7 @@ from frontier_tx.planes.status import RpcError, Status
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     """The data cut at these places."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.lists(st.integers(0, 1000), max_size=10))
@@ -49,7 +51,8 @@ def test_a_compressed_message_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("1S", 1.0), ("250m", 0.25), ("2M", 120.0), ("1H", 3600.0), ("99999999u", 99.999999), ("0n", 0)]
+    ("text", "seconds"),
+    [("1S", 1.0), ("250m", 0.25), ("2M", 120.0), ("1H", 3600.0), ("99999999u", 99.999999), ("0n", 0)],
 )
 def test_timeouts(text: str, seconds: float) -> None:
     assert parse_timeout(text) == pytest.approx(seconds)
