@@ -60,6 +60,15 @@ class LegProtocol(WireProtocol):
         self.leg = Leg(self.kind, self.connection, self, address, self._since)
         self.leg.network = network
 
+    def dataReceived(self, data: bytes) -> None:
+        """Work on it; a peer that goes on asking and does not take its answers is dropped.
+
+        What others send it is refused from ``write_buffer_bytes`` on, so only what it causes itself gets that far.
+        """
+        super().dataReceived(data)
+        if not self._idle and self.unsent > 2 * self._exchange.settings.write_buffer_bytes:
+            self.abort("it does not take its answers")
+
     def frame_received(self, frame: Frame) -> None:
         """Forward; what comes from a leg whose place was taken is dropped."""
         leg = self.leg

@@ -286,6 +286,9 @@ class Exchange:
 
     def call_service(self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done) -> None:
         """Call a control function at a service; ``done`` is told the value and the error text, once."""
+        if leg.link.unsent > self.settings.write_buffer_bytes:
+            done(b"", ReceiverCongested.text)
+            return
         now = self._timers.now()
         packet_id = next(leg.connection.ids)
         pending = Pending(

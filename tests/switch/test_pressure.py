@@ -226,3 +226,44 @@ def test_the_silence_of_a_peer_that_is_not_read_from_does_not_count() -> None:
     assert sum(len(x.data) for x in service.take(p.Stream)) == 18_100
     world.advance(41)
     assert edge.closed
+
+
+@pytest.mark.parametrize("ask", ["call", "message", "register", "session", "heartbeat"])
+def test_a_peer_that_goes_on_asking_and_takes_nothing_is_dropped(ask: str) -> None:
+    world = World(settings=Settings(write_buffer_bytes=20_000))
+    edge, other = world.edge(5), world.edge(6)
+    edge.transport.block()
+    for _ in range(10_000):
+        if edge.closed:
+            break
+        match ask:
+            case "call":
+                edge.call(b"nobody")
+            case "message":
+                edge.publish(topic="nobody")
+            case "register":
+                edge.register(b"m")
+            case "session":
+                edge.open("nobody")
+            case "heartbeat":
+                edge.send_bare(f.FrameType.HEARTBEAT)
+    assert edge.transport.aborted
+    assert edge.protocol.unsent == 0
+    assert not other.closed
+
+
+def test_edges_are_refused_while_the_control_service_is_congested() -> None:
+    world = World(settings=Settings(write_buffer_bytes=2000))
+    service = world.service(methods=(b"get_edge_id", b"edge_offline"))
+    service.transport.block()
+    edges = [world.connect(world.core.edges) for _ in range(40)]
+    for edge in edges:
+        edge.conn(b"meta")
+    refused = [edge.one(p.ConnAck).data.error for edge in edges if edge.inbox]
+    assert set(refused) == {"receiver congested"}
+    assert 0 < len(refused) < 40
+    service.transport.unblock()
+    last = world.connect(world.core.edges)
+    last.conn(b"meta")
+    service.respond(service.take(f.FrameType.REQUEST)[-1], (9).to_bytes(8))
+    assert last.one(p.ConnAck).client_id == 9
