@@ -8,6 +8,9 @@ turn of the reactor.
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+log = Logger()
 
 
 class Flushable(Protocol):
@@ -47,7 +50,11 @@ class Outlet:
         while self._waiting:
             waiting, self._waiting = self._waiting, []
             for who in waiting:
-                who.flush()
+                try:
+                    who.flush()
+                except Exception:
+                    # The others of this turn have done nothing wrong.
+                    log.failure("the output of {who!r} could not be written", who=who)
 
     def _late(self) -> None:
         self._call = None

@@ -130,7 +130,10 @@ class WireProtocol(Protocol):
         self.alarms.cancel(self)
         self.outlet.enter()
         try:
-            self.connection_gone(reason)
+            try:
+                self.connection_gone(reason)
+            except Exception:
+                self.log.failure("the end of a connection could not be worked on")
             self.connection.lost()
         finally:
             self.outlet.leave()
