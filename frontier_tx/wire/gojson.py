@@ -128,11 +128,6 @@ def read_time(value: Any) -> str:
     return text
 
 
-def read_nested(shape: Mapping[str, Reader]) -> Reader:
-    """An object inside the object."""
-    return lambda value: _take(value, shape)
-
-
 def read_nested_deadline(value: Any) -> str:
     """The deadline inside the ``context`` object."""
     deadline = _take(value, {"deadline": read_time}).get("deadline", UNSET)
