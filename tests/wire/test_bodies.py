@@ -228,3 +228,12 @@ def test_frame_limit_is_read_beside_keys_of_others() -> None:
     assert b.decode_conn(b'{"frame_limit":16777216,"other":1}').frame_limit == 16_777_216
     assert b.encode_data(b.ConnData(meta=b"m", frame_limit=5)) == b'{"meta":"bQ==","frame_limit":5}'
     assert b.encode_data(b.ConnData(meta=b"m")) == b'{"meta":"bQ=="}'
+
+
+def test_lists_of_strings_and_whole_numbers_within_bounds() -> None:
+    shape = {"names": gojson.read_strings, "n": gojson.read_integer}
+    taken = gojson.read_object(b'{"names":["a",null],"n":18446744073709551615}', shape)
+    assert taken == {"names": ("a", ""), "n": 2**64 - 1}
+    for text in (b'{"names":{}}', b'{"names":"a"}', b'{"names":[1]}', b'{"n":18446744073709551616}', b'{"n":"1"}'):
+        with pytest.raises(ValueError, match=r".+"):
+            gojson.read_object(text, shape)

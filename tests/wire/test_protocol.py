@@ -409,6 +409,33 @@ def test_a_hook_that_fails_ends_its_connection_and_no_other(world: World) -> Non
     assert types_of(kept.take()) == ["HeartbeatAck"] and other.gone == []
 
 
+def test_a_transport_that_fails_to_write_harms_nobody_else_in_the_turn(world: World) -> None:
+    sender, _ = server(world)
+    broken, _ = server(world)
+    other, kept = server(world)
+
+    class Broken(Counting):
+        def write(self, data: bytes) -> None:
+            raise OSError("no")
+
+    broken.transport = Broken()
+
+    def spread(frame: Any) -> None:
+        broken.connection.write(stream(b"x"))
+        other.connection.write(stream(b"x"))
+
+    sender.on_frame = spread
+    sender.dataReceived(stream(b"1"))
+    assert types_of(kept.take()) == ["Stream"]
+
+
+def test_an_end_that_cannot_be_worked_on_is_an_end(world: World) -> None:
+    peer, _ = server(world)
+    peer.gone = None  # type: ignore[assignment]
+    peer.connectionLost(Failure(ConnectionDone()))
+    assert peer.connection.closed and not peer.connection.sessions.live and len(world.alarms) == 0
+
+
 def test_nothing_is_told_after_the_end(world: World) -> None:
     peer, _ = server(world)
 

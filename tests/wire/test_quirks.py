@@ -25,6 +25,7 @@ from frontier_tx.wire.events import (
     SessionRequested,
 )
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.sessions import REMEMBERED_EXPIRED
 from frontier_tx.wire.times import parse_time
 from tests.wire.ends import CLIENT_ID, End, frames_of
 
@@ -321,6 +322,56 @@ def test_unknown_sessions_and_pending_ids_are_dropped_in_silence(role: Role) -> 
         assert end.feed(f.pack_of_session(kind, 5, 12345, body)) == []
     assert end.feed(ack(5, 12345, 6)) == []
     assert end.sent() == b"" and end.connection.connected
+
+
+def test_to_refuse_a_session_is_to_accept_and_dismiss_it() -> None:
+    end = End.connected(Role.CLIENT)
+    (request,) = end.feed(session(9, 1234, acquire=False))
+    end.connection.refuse_session(request, end.now)
+    assert end.sent_types() == ["SessionAck", "Dismiss"]
+    end.feed(dismissal(f.DISMISS_ACK, 1000, 1234) + dismissal(f.DISMISS, 5, 1234))
+    assert list(end.connection.sessions.live) == [1]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_session_accepted_too_late_is_over_already(lost: bool) -> None:
+    end = End.connected(Role.CLIENT)
+    (request,) = end.feed(session(9, 1234, acquire=False))
+    if lost:
+        end.connection.lost()
+    else:
+        end.feed(f.pack(f.DIS_CONN, 5))
+    end.sent()
+    made = end.connection.accept_session(request, end.now)
+    end.connection.refuse_session(request, end.now)
+    assert not made.writable and 1234 not in end.connection.sessions.live and end.sent() == b""
+
+
+def test_only_so_many_late_acks_are_remembered() -> None:
+    end = End.connected(Role.SERVER)
+    asked = []
+    for _ in range(REMEMBERED_EXPIRED + 1):
+        asked.append((end.connection.open_session(b"", "", end.now), frames_of(end.sent())[0].packet_id))
+    end.advance(30.1)
+    (oldest, first), (newest, last) = asked[0], asked[-1]
+    end.feed(ack(first, oldest, oldest))
+    assert end.sent() == b""
+    end.feed(ack(last, newest, newest))
+    assert end.sent_types() == ["Dismiss"]
+
+
+@BOTH
+def test_calls_and_registrations_pass_in_any_order_and_number(role: Role) -> None:
+    """A cancel takes nothing away, ids may repeat, and nothing needs to be registered: that is the application's."""
+    end = End.connected(role)
+    request = f.pack_of_session(f.REQUEST, 5, 1, message_json(key=b"m"))
+    cancel = f.pack_of_session(f.REQUEST_CANCEL, 5, 1, b"\0\1")
+    response = f.pack_of_session(f.RESPONSE, 5, 1, message_json(key=b"m"))
+    register = f.pack_of_session(f.REGISTER, 5, 1, b"m")
+    told = end.feed(request + request + cancel + response + response + register + register)
+    assert [item.type for item in told] == [
+        f.REQUEST, f.REQUEST, f.REQUEST_CANCEL, f.RESPONSE, f.RESPONSE, f.REGISTER, f.REGISTER,
+    ]  # fmt: skip
 
 
 def test_ids_are_any_64_bit_numbers() -> None:
