@@ -24,6 +24,9 @@ from frontier_tx.atlas.protocols import AtlasServerProtocol, IAtlas
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
 
+#: Frontiers that are remembered after they left, or that were refused.
+REMEMBERED = 100_000
+
 
 @implementer(IAtlas)
 class FrontierPlane:
@@ -39,6 +42,7 @@ class FrontierPlane:
         self._claims: dict[AtlasServerProtocol, Claim] = {}
         #: Frontiers whose own side ended the last link: the next one is that of another process.
         self._left: dict[str, None] = {}
+        self._told_refusals: dict[str, str] = {}
 
     @property
     def links(self) -> int:
@@ -60,10 +64,23 @@ class FrontierPlane:
 
         def claimed(claim: Claim) -> None:
             self._left.pop(meta.frontier_id, None)
+            self._told_refusals.pop(meta.frontier_id, None)
             self._claims[link] = claim
             self.log.info("Frontier {id} at {addr} is here", id=meta.frontier_id, addr=meta.service_addr)
 
-        return claiming.addCallback(claimed)
+        return claiming.addCallbacks(claimed, self._refused, errbackArgs=(meta,))
+
+    def _refused(self, failure: Failure, meta: FrontierMeta) -> Failure:
+        """Say so once: who is refused comes back again and again."""
+        why = failure.getErrorMessage()
+        if self._told_refusals.get(meta.frontier_id) != why:
+            if len(self._told_refusals) >= REMEMBERED:
+                del self._told_refusals[next(iter(self._told_refusals))]
+            self._told_refusals[meta.frontier_id] = why
+            self.log.warn(
+                "Frontier {id} at {addr} is refused: {why}", id=meta.frontier_id, addr=meta.service_addr, why=why
+            )
+        return failure
 
     def _on_lost(self, link: AtlasServerProtocol) -> Callable[[str], None]:
         return lambda reason: link.abort(reason)
@@ -102,7 +119,7 @@ class FrontierPlane:
             return
         if by_peer:
             self._left[claim.frontier_id] = None
-            while len(self._left) > 100_000:
+            while len(self._left) > REMEMBERED:
                 del self._left[next(iter(self._left))]
         self.log.info("Frontier {id} left", id=claim.frontier_id)
         releasing: Deferred[Any] = self._registry.release(claim)
