@@ -1,6 +1,7 @@
 """Edge and Service for asyncio."""
 
 import asyncio
+import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,6 +19,8 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.errors import EndClosed
 from frontier_tx.wire.outlet import Outlet
+
+log = logging.getLogger("frontier.client")
 
 #: Connects a transport of one's own: ``await loop.create_connection(factory, ...)`` or the like.
 Dialer = Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]]
@@ -102,6 +105,18 @@ class Client(Messages):
                 factory, host, self._port, ssl=self._tls, server_hostname=host if self._tls else None
             )
 
+    def _came_online(self) -> None:
+        try:
+            self._on_online()
+        except Exception:
+            log.exception("on_online failed")
+
+    def _went_offline(self, reason: str) -> None:
+        try:
+            self._on_offline(reason)
+        except Exception:
+            log.exception("on_offline failed")
+
     def _finished(self) -> None:
         if self._owns_intake:
             self.intake.close()
@@ -142,8 +157,8 @@ class Client(Messages):
             alarms,
             self._wall_clock,
             tailed=self.tailed,
-            connected=self._on_online,
-            lost=self._on_offline,
+            connected=self._came_online,
+            lost=self._went_offline,
             finished=finished,
             **self._options,
         )
@@ -248,7 +263,15 @@ class Client(Messages):
             self.intake.on_stream = None
             return
         taken = callback
-        self.intake.on_stream = lambda channel: taken(_stream(channel))
+
+        def accepted(channel: Channel) -> None:
+            try:
+                taken(_stream(channel))
+            except Exception:
+                log.exception("on_stream failed; the stream is closed")
+                channel.close(_ignore)
+
+        self.intake.on_stream = accepted
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""

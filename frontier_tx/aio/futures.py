@@ -79,10 +79,8 @@ def _answer_for(task: "asyncio.Task[None]", request: Request) -> None:
 async def _work(handler: Handler, request: Request) -> None:
     try:
         result = handler(request)
-        value = await result if isawaitable(result) else result
+        request.respond((await result if isawaitable(result) else result) or b"")
     except Exception as error:
         if not request.canceled and not isinstance(error, FrontierError):
             log.exception("the handler of %r failed", request.method)
         request.fail(error)
-    else:
-        request.respond(value or b"")

@@ -54,6 +54,8 @@ class AioLink(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._end = self._keeper.attach(self)
+        # Whoever waits to write must be told by this transport that it may go on.
+        transport.set_write_buffer_limits(high=min(65_536, self._end.bounds.low_water))
 
     def data_received(self, data: bytes) -> None:
         if self._gone:

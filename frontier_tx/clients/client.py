@@ -116,12 +116,14 @@ class Client(Messages):
     def _came_online(self) -> None:
         self.log.debug("{who} online", who=self)
         if self._on_online is not None:
-            self._on_online()
+            with self.log.failuresHandled("on_online failed"):
+                self._on_online()
 
     def _went_offline(self, reason: str) -> None:
         self.log.debug("{who} offline: {reason}", who=self, reason=reason)
         if self._on_offline is not None:
-            self._on_offline(reason)
+            with self.log.failuresHandled("on_offline failed"):
+                self._on_offline(reason)
 
     def _finished(self) -> None:
         self._alarms.stop()
@@ -217,7 +219,14 @@ class Client(Messages):
             self.intake.on_stream = None
             return
         taken = callback
-        self.intake.on_stream = lambda channel: taken(self._stream(channel))
+
+        def accepted(channel: Channel) -> None:
+            with self.log.failuresHandled("on_stream failed; the stream is closed") as operation:
+                taken(self._stream(channel))
+            if operation.failed:
+                channel.close(_ignore)
+
+        self.intake.on_stream = accepted
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""

@@ -10,6 +10,8 @@ from frontier_tx.switch import errors as gateway
 from frontier_tx.wire.errors import LocalError, RemoteError
 
 NO_SUCH_RPC = "no such rpc: "
+#: Characters of an error that a handler may send.
+LONGEST_TEXT = 65_536
 
 
 class HandlerError(FrontierError):
@@ -42,8 +44,10 @@ def handler_text(error: BaseException) -> str:
     other the caller learns class and text.
     """
     if isinstance(error, FrontierError):
-        return str(error) or type(error).__name__
-    return f"rpc handler failed: {type(error).__name__}: {error}".removesuffix(": ")
+        text = str(error) or type(error).__name__
+    else:
+        text = f"rpc handler failed: {type(error).__name__}: {error}".removesuffix(": ")
+    return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def _combined(found: type[gateway.ForwardError]) -> type[RemoteError]:

@@ -77,6 +77,7 @@ class Keeper:
         self.attempts = 0
         self.reconnects = 0
         self.closed = False
+        self._started = False
         self._dial = dial
         self._connected = connected
         self._lost = lost
@@ -102,7 +103,13 @@ class Keeper:
         return self.end.main
 
     def start(self, done: Done) -> None:
-        """Connect for the first time: one attempt, whose failure is told."""
+        """Connect for the first time: one attempt, whose failure is told.
+
+        :raises RuntimeError: it was called before.
+        """
+        if self._started:
+            raise RuntimeError("a client connects once; make a new one")
+        self._started = True
         self._first = done
         self._attempt()
 

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
     ITransport,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -47,6 +48,7 @@ class StreamTransport:
     stream's bound the whole connection stops reading.
     """
 
+    log = Logger(namespace="frontier.client")
     disconnecting = False
     disconnected = False
 
@@ -56,6 +58,7 @@ class StreamTransport:
         self._producer: Any = None
         self._streaming = False
         self._producer_paused = False
+        self._pulling = False
         stream.channel.on_drained = self._drained
         protocol.makeConnection(self)
         stream.channel.flow_to(self._took)
@@ -121,7 +124,7 @@ class StreamTransport:
     def _hold_producer(self) -> None:
         if self._producer is not None and self._streaming and not self._producer_paused:
             end = self.stream.channel.end
-            if end.link.unsent + _held(self) > end.bounds.high_water:
+            if end.link.unsent > end.bounds.high_water:
                 self._producer_paused = True
                 self._producer.pauseProducing()
 
@@ -136,9 +139,12 @@ class StreamTransport:
 
     def _pull(self) -> None:
         # In a turn of its own: a producer that answers with a write at once must not come back here first.
-        self.stream.reactor.callLater(0, self._pull_now)
+        if not self._pulling:
+            self._pulling = True
+            self.stream.reactor.callLater(0, self._pull_now)
 
     def _pull_now(self) -> None:
+        self._pulling = False
         end = self.stream.channel.end
         if self._producer is not None and not self.disconnected and end.link.unsent <= end.bounds.high_water:
             self._producer.resumeProducing()
@@ -164,20 +170,24 @@ class StreamTransport:
     def _took(self, data: bytes | None) -> None:
         if self.disconnected:
             return
-        if data is not None:
-            self.protocol.dataReceived(data)
+        if data is None:
+            self._ended(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
             return
+        try:
+            self.protocol.dataReceived(data)
+        except Exception:
+            # As on any transport, a protocol that fails loses its own connection: this stream, and no more.
+            failure = Failure()  # type: ignore[no-untyped-call]
+            self.log.failure("a protocol on a stream failed; the stream is closed", failure)
+            self.abortConnection()
+            self._ended(failure)
+
+    def _ended(self, reason: Failure) -> None:
         self.disconnected = True
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
-        reason = Failure(ConnectionDone())  # type: ignore[no-untyped-call]
         self.protocol.connectionLost(reason)
-
-
-def _held(transport: StreamTransport) -> int:
-    session = transport.stream.channel.session
-    return session.held_bytes if session.held is not None else 0
 
 
 @implementer(IStreamClientEndpoint)

@@ -275,6 +275,31 @@ def test_streams_that_nobody_accepts_stop_nothing(memory: Memory) -> None:
     assert memory.result(edge.call("m")) == b"alive"
 
 
+def test_several_clients_share_one_intake(memory: Memory) -> None:
+    first, _ = memory.connected(Service, topics=["t"])
+    second, _ = memory.connected(Service, topics=["u"], intake=first.intake)
+    edge, _ = memory.connected(Edge)
+    memory.result(first.register("m", lambda request: b"shared"))
+    sent = [edge.publish("t", b"1"), edge.publish("u", b"2")]
+    memory.settle()
+    taken = [memory.result(first.receive()) for _ in range(2)]
+    for message in taken:
+        message.ack()
+    assert sorted(message.data for message in taken) == [b"1", b"2"]
+    assert [memory.result(one) for one in sent] == [None, None]
+    memory.result(second.close(), 6)
+    assert not first.intake.messages.closed and memory.result(edge.call("m")) == b"shared"
+    memory.result(first.close(), 6)
+    assert first.intake.messages.closed
+
+
+def test_a_client_connects_once(memory: Memory) -> None:
+    edge, _ = memory.connected(Edge)
+    with pytest.raises(RuntimeError, match="once"):
+        memory.result(edge.connect())
+    assert edge.online
+
+
 def test_closing_leaves_nothing_behind(memory: Memory) -> None:
     edge, _ = memory.connected(Edge)
     service, _ = memory.connected(Service, name="s", topics=["t"])

@@ -244,6 +244,41 @@ async def test_a_paused_protocol_gets_nothing_until_it_resumes(world: World) -> 
     assert sink.count == 3
 
 
+class Broken(Protocol):
+    """Fails at the first byte."""
+
+    lost: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        raise ZeroDivisionError
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_protocol_that_fails_loses_its_stream_alone(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    await service.register("m", lambda request: b"alive")
+    stream = await edge.open_stream("s")
+    broken = Broken()
+    (await service.accept_stream()).attach(broken)
+    stream.write(b"x")
+    assert await stream.read() == b""
+    assert broken.lost is not None and broken.lost.check(ZeroDivisionError)
+    assert await edge.call("m") == b"alive"
+
+
+@pytest_twisted.ensureDeferred
+async def test_on_stream_that_fails_closes_the_stream_alone(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    await service.register("m", lambda request: b"alive")
+    service.on_stream(lambda stream: 1 // 0)
+    stream = await edge.open_stream("s")
+    assert await stream.read() == b""
+    assert await edge.call("m") == b"alive"
+
+
 @pytest_twisted.ensureDeferred
 async def test_losing_the_connection_ends_streams(world: World) -> None:
     edge, service = await world.edge(reconnect=None), await world.service(name="s")
