@@ -33,7 +33,8 @@ class Cluster:
         for server in self._servers:
             server.start()
         for frontlas in (self.a, self.b):
-            wait_until(lambda frontlas=frontlas: self.listed(frontlas) == ["one", "two"], f"{frontlas.name} lists both gateways", 30)
+            what = f"{frontlas.name} lists both gateways"
+            wait_until(lambda frontlas=frontlas: self.listed(frontlas) == ["one", "two"], what, 30)
 
     def close(self) -> None:
         for server in self._servers:
@@ -48,7 +49,8 @@ class Cluster:
     def agree(self, count: int, seconds: float = 25) -> None:
         """Both Frontlas count so many edges."""
         for frontlas in (self.a, self.b):
-            wait_until(lambda frontlas=frontlas: frontlas.edges() == count, f"{frontlas.name} counts {count} edges", seconds)
+            what = f"{frontlas.name} counts {count} edges"
+            wait_until(lambda frontlas=frontlas: frontlas.edges() == count, what, seconds)
 
 
 @pytest.fixture
