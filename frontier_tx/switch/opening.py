@@ -44,8 +44,10 @@ class StreamOpener:
     def opened(self, leg: Leg, event: SessionOpened, now: float) -> None:
         """The second leg answered: answer the first."""
         opener = leg.opening.pop(event.negotiate_id, None)
-        if opener is None or opener.leg.deaf or not opener.leg.connection.connected:
+        if opener is None or not opener.leg.online or not opener.leg.connection.connected:
             leg.connection.dismiss(event.session, now)
+            if opener is not None:
+                self._refuse(opener, now)
             return
         assert opener.request is not None
         end = StreamEnd(leg, session=event.session)

@@ -389,3 +389,46 @@ def test_kicks_name_who_is_not_there() -> None:
     world.advance(1)
     assert service.closed
     assert not service.transport.aborted
+
+
+class Listener:
+    """Writes down what it is told, with what the repository shows at that moment."""
+
+    def __init__(self, world: World) -> None:
+        self.repository = world.core.repository
+        self.told: list[tuple[str, int, bool]] = []
+
+    def _note(self, what: str, leg: Any) -> None:
+        table = self.repository.edges if leg.is_edge else self.repository.services
+        self.told.append((what, leg.id, table.get(leg.id) is leg))
+
+    def online(self, leg: Any) -> None:
+        self._note("online", leg)
+
+    def offline(self, leg: Any) -> None:
+        self._note("offline", leg)
+
+    def heartbeat(self, leg: Any) -> None:
+        self._note("heartbeat", leg)
+
+
+def test_listeners_are_told_what_the_repository_shows() -> None:
+    """Section 17, item 7: whoever reports to others hears of each change once, and not of one whose place is taken."""
+    world = World()
+    listener = Listener(world)
+    world.core.presence.listeners.append(listener)
+    edge, service = world.edge(5), world.service(service_id=7)
+    edge.send_bare(f.FrameType.HEARTBEAT)
+    newcomer = world.edge(5)
+    edge.send_bare(f.FrameType.HEARTBEAT)
+    world.advance(0.1)
+    assert edge.closed
+    newcomer.cut()
+    service.leave()
+    refused = world.connect(world.core.services)
+    refused.conn(b"[]")
+    world.advance(1)
+    assert listener.told == [
+        ("online", 5, True), ("online", 7, True), ("heartbeat", 5, True), ("online", 5, True),
+        ("offline", 5, False), ("offline", 7, False),
+    ]  # fmt: skip

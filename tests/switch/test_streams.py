@@ -302,6 +302,34 @@ def test_session_one_may_end_while_streams_go_on(world: World, edge: Peer, servi
     assert edge.take(p.Stream)[0].data == b"x"
 
 
+def test_streams_may_be_opened_without_session_one(world: World, edge: Peer, service: Peer) -> None:
+    edge.dismiss(1)
+    world.advance(0.1)
+    edge.take()
+    near, far = world.stream(edge, service, "files")
+    edge.stream(near, b"x")
+    assert service.take(p.Stream)[0].session_id == far
+
+
+@pytest.mark.parametrize("end", ["kick", "replaced"])
+def test_an_opener_that_is_sent_away_holds_nothing_at_the_acceptor(
+    world: World, edge: Peer, service: Peer, end: str
+) -> None:
+    edge.polite = False
+    edge.open("files")
+    asked = service.one(p.Session)
+    if end == "kick":
+        world.core.kick_edge(5)
+    else:
+        world.edge(5)
+    far = service.ack_session(asked)
+    world.advance(11)
+    assert edge.closed
+    assert service.take(f.FrameType.DISMISS)[0].session_id == far
+    assert service.leg.connection.sessions.live.keys() == {1}
+    assert edge.leg.streams == {}
+
+
 def test_sessions_of_a_connection_are_bounded() -> None:
     from frontier_tx.wire.connection import Limits
 
