@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.logger import LogLevel, globalLogPublisher
 
+from frontier_tx.switch.exchange import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 
@@ -39,6 +40,7 @@ class Actor(Peer):
         self.sequence: Counter[int] = Counter()
         self.seen: dict[tuple[str, str, str], int] = {}
         self.accepted = False
+        self.opening: set[int] = set()
         self.service = False
 
     def got(self, data: bytes) -> None:
@@ -62,6 +64,7 @@ class Actor(Peer):
                 self.to_accept.append(packet)
             case p.SessionAck():
                 assert not packet.data.error
+                self.opening.remove(packet.negotiate_id)
                 self.sessions.add(packet.session_id)
             case p.Stream():
                 self._in_order(packet.data, gaps=False)
@@ -101,7 +104,7 @@ class Gateway(RuleBasedStateMachine):
         super().__init__()
         self.errors: list[str] = []
         globalLogPublisher.addObserver(self._log)
-        self.world = Busy(allocate_edge_ids=True)
+        self.world = Busy(settings=Settings(write_high_bytes=100))
         self.control: Actor | None = None
         #: Per address of an edge: what the control service answered to edge_online, and how many edge_offline came.
         self.online: Counter[str] = Counter()
@@ -275,7 +278,9 @@ class Gateway(RuleBasedStateMachine):
         actor = self.pick_alive(number)
         if actor:
             names = (*NAMES, *NAMES, "nobody", "")
-            actor.open(str(self._somewhere(whom)) if actor.service else names[whom % 6], b"meta")
+            number = actor.next_id()
+            actor.opening.add(number)
+            actor.open(str(self._somewhere(whom)) if actor.service else names[whom % 6], b"meta", number)
 
     @rule(number=index, error=st.sampled_from(("", "", "", "operation on closed multiplexer")))
     def accept(self, number: int, error: str) -> None:
@@ -317,6 +322,18 @@ class Gateway(RuleBasedStateMachine):
             actor, session = found
             actor.sessions.discard(session)
             actor.dismiss(session)
+
+    @rule(number=index)
+    def take_nothing(self, number: int) -> None:
+        actor = self.pick_alive(number)
+        if actor:
+            actor.transport.block()
+
+    @rule()
+    def take_again(self) -> None:
+        for actor in self.actors:
+            if actor.transport.blocked:
+                actor.transport.unblock()
 
     # -- control functions --------------------------------------------------------------------------------
 
@@ -388,6 +405,7 @@ class Gateway(RuleBasedStateMachine):
             globalLogPublisher.removeObserver(self._log)
 
     def _end(self) -> None:
+        self.take_again()
         self.pass_time(31.0)
         for actor in self.actors:
             if actor.alive and actor.polite:
@@ -395,6 +413,7 @@ class Gateway(RuleBasedStateMachine):
                     key for key, count in actor.asked.items() if count and (key[0] == 1 or key[0] in actor.leg.streams)
                 ]
                 assert unanswered == []
+                assert actor.opening == set()
         for actor in self.actors:
             if actor is not self.control:
                 actor.cut()

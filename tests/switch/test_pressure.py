@@ -212,9 +212,9 @@ def test_the_silence_of_a_peer_that_is_not_read_from_does_not_count() -> None:
     edge, service = world.edge(5), world.service("files")
     near, _ = world.stream(edge, service, "files")
     service.transport.block()
-    for _ in range(3):
-        edge.stream(near, bytes(6000))
-    edge.raw(f.SESSION_HEADER.pack(1, f.STREAM, 1, 108, near) + bytes(50))
+    for _ in range(2):
+        edge.stream(near, bytes(5000))
+    edge.raw(f.SESSION_HEADER.pack(1, f.STREAM, 1, 8108, near) + bytes(8050))
     assert not edge.transport.reading
     for _ in range(25):
         world.advance(5)

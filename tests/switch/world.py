@@ -36,6 +36,7 @@ class FakeTransport:
         self.closed = False
         self.aborted = False
         self.reading = True
+        self.unread: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         if self.closed:
@@ -71,6 +72,16 @@ class FakeTransport:
 
     def resumeProducing(self) -> None:
         self.reading = True
+        self.clock.callLater(0, self.read)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of the peer arrive, and wait while nobody reads."""
+        self.unread.append(data)
+        self.read()
+
+    def read(self) -> None:
+        while self.unread and self.reading and not self.closed:
+            self.protocol.dataReceived(self.unread.pop(0))
 
     def getPeer(self) -> Any:
         return self.address
@@ -145,8 +156,7 @@ class Peer:
     # -- sending ------------------------------------------------------------------------------------------
 
     def raw(self, data: bytes) -> None:
-        if not self.transport.closed:
-            self.protocol.dataReceived(data)
+        self.transport.receive(data)
 
     def send(self, packet: p.Packet) -> int:
         self.raw(p.encode(packet))
@@ -209,9 +219,9 @@ class Peer:
         self.goodbye = True
         return self.send_bare(f.FrameType.DIS_CONN)
 
-    def open(self, peer: str, meta: bytes = b"") -> int:
+    def open(self, peer: str, meta: bytes = b"", number: int = 0) -> int:
         """Ask for a session; return the negotiate id."""
-        number = self.next_id()
+        number = number or self.next_id()
         data = SessionData(meta=meta, peer=peer)
         self.send(p.Session(packet_id=number, flags=p.ACQUIRE_SESSION_ID, negotiate_id=number, data=data))
         return number
