@@ -1,4 +1,4 @@
-"""TLS contexts from a ``tls`` section (gateway.md 12): TLS 1.2 or 1.3, forward secrecy and AEAD ciphers only."""
+"""TLS contexts from a ``tls`` section: TLS 1.2 or 1.3, forward secrecy and AEAD ciphers only."""
 
 from __future__ import annotations
 

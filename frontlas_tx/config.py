@@ -1,4 +1,4 @@
-"""The whole of frontlas.yaml (cluster.md 7.1, 7.2) on the machinery of `frontier_tx.config`."""
+"""The whole of frontlas.yaml on the machinery of `frontier_tx.config`."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
 def split_host_port(text: str) -> tuple[str, int]:
     """``("10.0.0.1", 30011)`` from ``10.0.0.1:30011``; an IPv6 host stands in brackets, which are taken off.
 
-    The host may be empty (``:30011``). The port is decimal, leading zeros do not matter (cluster.md 10.1.6).
+    The host may be empty (``:30011``). The port is decimal, leading zeros do not matter.
 
     :raises ValueError: anything else; the text says what is wrong.
     """

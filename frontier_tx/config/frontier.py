@@ -1,4 +1,4 @@
-"""The whole of frontier.yaml (gateway.md 13, cluster.md 7.3)."""
+"""The whole of frontier.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Message queues that take messages of edges (gateway.md 11)."""
+"""Message queues that take messages of edges."""
 
 from __future__ import annotations
 

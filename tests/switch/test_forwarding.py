@@ -272,7 +272,7 @@ def test_g2_messages_go_on_without_waiting_and_in_order(world: World, service: P
 
 
 def test_g1_a_failed_message_stops_nothing(edge: Peer, service: Peer) -> None:
-    """Nothing is reordered by a failure in between (section 17, item 3)."""
+    """Nothing is reordered by a failure in between."""
     sent = [service.publish(str(n).encode(), custom=tail(4 if n == 1 else 5)) for n in range(4)]
     first, second, third = edge.take()
     assert [m.data.payload for m in (first, second, third)] == [b"0", b"2", b"3"]
