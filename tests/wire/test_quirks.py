@@ -303,6 +303,14 @@ def test_a_dismiss_waits_behind_what_is_held() -> None:
     assert end.sent_types() == ["Stream", "Dismiss"]
 
 
+def test_what_is_held_leaves_before_the_answer_to_a_dismiss() -> None:
+    end = End.connected(Role.SERVER)
+    made = end.connection.sessions.live[accepted(end)]
+    end.connection.sessions.write(made, stream_of(made.id))
+    end.feed(dismissal(f.DISMISS, 70, made.id))
+    assert end.sent_types() == ["Stream", "DismissAck", "Dismiss"]
+
+
 def test_neither_clients_nor_server_openers_hold_anything() -> None:
     client = End.connected(Role.CLIENT)
     (request,) = client.feed(session(9, 1234, acquire=False))
