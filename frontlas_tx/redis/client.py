@@ -45,7 +45,8 @@ class RedisClient(ABC):
     """Base of the three modes; see ``IRedis``.
 
     A command goes to the link that :meth:`pick` names; while there is none it waits, in order, until a link
-    comes up or its deadline passes.  The waiting commands are bounded by ``settings.max_waiting``.
+    comes up or its deadline passes; after an outage longer than a deadline, commands fail at once.  The
+    waiting commands are bounded by ``settings.max_waiting``.
     """
 
     def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = (), db: int = 0) -> None:
@@ -70,6 +71,7 @@ class RedisClient(ABC):
         self._seen: dict[Address, str] = {}
         self.ready = False
         self.error: RedisError | None = RedisStoppedError()
+        self._down_since: float | None = None
         self._said: tuple[type[RedisError], float] | None = None
         self._retired_commands = 0
         self._counts = dict.fromkeys(
@@ -121,6 +123,7 @@ class RedisClient(ABC):
         if self._stopped:
             self._stopped = False
             self.error = None
+            self._down_since = self._reactor.seconds()
             self.begin()
 
     def stop(self) -> Deferred[None]:
@@ -216,7 +219,9 @@ class RedisClient(ABC):
             return
         self._counts["requests"] += not command.tries and not command.redirects
         link = self.pick(command)
-        if link is not None and link.waiting < self._settings.max_waiting:
+        if link is None and self._given_up:
+            command.finish(self.error or RedisTimeoutError(self.name, self._settings.done_within))
+        elif link is not None and link.waiting < self._settings.max_waiting:
             link.submit(command)
         elif len(self._waiting) < self._settings.max_waiting:
             self._wait(command)
@@ -244,6 +249,13 @@ class RedisClient(ABC):
         self.put_back(link.stop())
         self._retired_commands += link.commands
 
+    @property
+    def _given_up(self) -> bool:
+        """Whether Redis has been away for so long that waiting for it has no sense any more."""
+        if self._down_since is None:
+            return False
+        return bool(self._reactor.seconds() - self._down_since > self._settings.done_within)
+
     def _deadline(self) -> float:
         return float(self._reactor.seconds()) + self._settings.done_within
 
@@ -256,6 +268,9 @@ class RedisClient(ABC):
             self._sweep = self._reactor.callLater(SWEEP, self._expire)
 
     def _wait_a_little(self, command: Command) -> None:
+        if self._given_up and self.error is not None:
+            command.finish(self.error)
+            return
         command.redirects = 0
         self._counts["retries"] += 1
         self._wait(command)
@@ -352,6 +367,7 @@ class RedisClient(ABC):
         if ready == self.ready:
             return
         self.ready = ready
+        self._down_since = None if ready else self._reactor.seconds()
         if ready:
             self._said = None
             log.info("redis {name} answers", name=self.name)

@@ -261,8 +261,6 @@ class RedisRegistry:
         session = self._session(claim)
         session.spoke = self._clock.seconds()
         await self._renew_session(session)
-        if not session.named and session.spoke - session.started >= self._lease.naming:
-            self._name(session)
         if session.busy:
             return
         life = min(self._lives.edge, self._lives.service)
@@ -541,9 +539,8 @@ class RedisRegistry:
 
     def _name(self, session: Session) -> None:
         """The time to name peers by heartbeats is over."""
-        if not session.syncing:
-            session.named = True
-            self._background(session, lambda: session.reconcile(everything=False, sweep=True))
+        session.named = True
+        self._background(session, lambda: session.reconcile(everything=False, sweep=True))
 
     async def _listed(self) -> list[FrontierRecord]:
         return [record for _number, record in await self._numbered()]
@@ -567,7 +564,9 @@ class RedisRegistry:
         self._counts["lookups"] += len(edge_ids)
         reading = ensureDeferred(self._index.fresh(STALE))
         texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
-        edges = [decode_edge(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
+        edges = [
+            decode_edge(edge_id, text) or self._told(edge_id) for edge_id, text in zip(edge_ids, texts, strict=True)
+        ]
         if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
             await self._index.fresh(DOUBT)
         found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
@@ -579,6 +578,15 @@ class RedisRegistry:
                     frontier = await self._reference.alive(edge.frontier_id)
             found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
         return found
+
+    def _told(self, edge_id: int) -> EdgeRecord | None:
+        """An edge without a record that one of our own Frontiers has reported: Redis lost it, or has yet to
+        get it."""
+        for session in self._sessions.values():
+            peer = session.table.edges.get(edge_id)
+            if peer is not None and edge_id not in session.elsewhere:
+                return EdgeRecord(edge_id, session.claim.frontier_id, peer.addr, max(peer.since, session.claim.born))
+        return None
 
     async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
         """Ask while the index is being read."""
@@ -651,6 +659,10 @@ class RedisRegistry:
             entry = self._index.entries.get(session.claim.frontier_id)
             if entry is not None and entry.token != session.claim.token and entry.renewed >= session.claimed_at:
                 self._void(session.claim.frontier_id, "another connection of this frontier took its place")
+        moment = self._clock.seconds()
+        for session in self._sessions.values():
+            if not session.named and not session.syncing and moment - session.started >= self._lease.naming:
+                self._name(session)
         for entry in self._index.forgotten()[:FORGET_AT_ONCE]:
             if entry.frontier_id not in self._sessions:
                 await self._forget(entry)

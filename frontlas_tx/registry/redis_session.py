@@ -149,6 +149,7 @@ class Session:
         self.spoke = clock.seconds()
         self.table = PeerTable(limit)
         self.elsewhere: set[int] = set()
+        self.unfinished: dict[tuple[bool, int], Report] = {}
         self.looked_after = clock.seconds()
         self.syncing = False
         self.named = False
@@ -281,8 +282,19 @@ class Session:
                 # One batch has waited for its deadline; the rest need not do the same one after the other.
                 waiting, self._pending = self._pending, {}
                 for pending in waiting.values():
+                    self._failed(pending.report)
                     pending.settle(problems[0])
                 return
+
+    def _failed(self, report: Report) -> None:
+        """What was reported is not in Redis: repair it later.  What has gone is in no table, so it is noted
+        here."""
+        self.dirty = True
+        key = (report.kind.of_edge, report.peer_id)
+        if not _ends(report):
+            self.unfinished.pop(key, None)
+        elif len(self.unfinished) < PENDING:
+            self.unfinished[key] = report
 
     # Writing
 
@@ -298,10 +310,11 @@ class Session:
         conflicts: list[tuple[Report, bytes]] = []
         for report, reply in zip(reports, replies, strict=True):
             if isinstance(reply, RedisError):
-                self.dirty = True
                 problems.append(RegistryUnavailableError(str(reply)))
+                self._failed(report)
                 continue
             problems.append(None)
+            self.unfinished.pop((report.kind.of_edge, report.peer_id), None)
             if report.kind.of_edge:
                 self._edge_written(report, reply, second, conflicts)
             else:
@@ -317,7 +330,7 @@ class Session:
         name, born = self.claim.frontier_id, self.claim.born
         edge = report.kind.of_edge
         key = edge_key(report.peer_id) if edge else service_key(report.peer_id)
-        if report.kind in (ReportKind.EDGE_OFFLINE, ReportKind.SERVICE_OFFLINE):
+        if _ends(report):
             return (EDGE_DROP if edge else SERVICE_DROP)(key, name, report.addr, before)
         peer = self._peer(report)
         if edge:
@@ -429,6 +442,11 @@ class Session:
         """
         self.dirty = False
         removed = 0
+        for chunk in _chunks(list(self.unfinished.values())):
+            await self._write([report for report in chunk if report.peer_id not in self.table.of(report.kind)])
+        self.unfinished = {
+            key: report for key, report in self.unfinished.items() if report.peer_id not in self.table.of(report.kind)
+        }
         edges = await self._members(edges_of(self.entry))
         services = await self._members(services_of(self.entry))
         if sweep:
@@ -512,6 +530,10 @@ def _mode(report: Report) -> str:
     if report.kind in (ReportKind.EDGE_HEARTBEAT, ReportKind.SERVICE_HEARTBEAT):
         return "beat"
     return "sync" if report.online_at else "online"
+
+
+def _ends(report: Report) -> bool:
+    return report.kind in (ReportKind.EDGE_OFFLINE, ReportKind.SERVICE_OFFLINE)
 
 
 def _chunks(reports: Sequence[Report]) -> Iterable[Sequence[Report]]:
