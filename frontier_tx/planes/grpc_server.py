@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from frontier_tx.planes.frame_gate import GoAway
@@ -111,6 +111,7 @@ class GrpcCall(Http2Stream):
         self._answered = False
         self._head_sent = False
         self._held = 0
+        self._arriving: IDelayedCall | None = None
 
     def begin(self) -> None:
         """The headers are there: find the method, refuse what cannot be served."""
@@ -122,6 +123,10 @@ class GrpcCall(Http2Stream):
         if self._context.method.client_streaming:
             self._requests = RequestStream(self)
             self._start_stream(self._requests)
+        else:
+            late = self.connection.limits.request
+            too_late = RpcError(Status.DEADLINE_EXCEEDED, f"the request did not arrive within {late:g} s")
+            self._arriving = self.connection.clock.callLater(late, self.fail, too_late)
 
     def _open(self) -> CallContext:
         headers, plane = self._headers, self.connection.plane
@@ -167,6 +172,7 @@ class GrpcCall(Http2Stream):
         """The request is complete."""
         if self._answered or self._context is None:
             return
+        self._arrived()
         if self._reader.held:
             self.fail(RpcError(Status.INTERNAL, "the request ends within a message"))
         elif self._requests is not None:
@@ -262,7 +268,13 @@ class GrpcCall(Http2Stream):
             running.addErrback(lambda _: None)
             running.cancel()
 
+    def _arrived(self) -> None:
+        if self._arriving is not None and self._arriving.active():
+            self._arriving.cancel()
+        self._arriving = None
+
     def _release(self) -> None:
+        self._arrived()
         self.connection.budget.held -= self._held
         self._held = 0
         self._message = None

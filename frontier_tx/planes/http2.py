@@ -51,8 +51,8 @@ _CREDIT_PER_CALL = 8
 class Http2Limits:
     """Bounds of one connection; times in seconds, sizes in bytes.
 
-    ``idle`` ends a connection without streams. One with streams is pinged after ``ping_every`` of silence and ended
-    when ``ping_timeout`` passes without a byte. ``stall`` ends a stream, or a connection, that takes nothing of what
+    A whole unary request must arrive within ``request``. ``idle`` ends a connection without streams. One with streams
+    is pinged after ``ping_every`` of silence and ended when ``ping_timeout`` passes without a byte. ``stall`` ends a stream, or a connection, that takes nothing of what
     waits for it. ``flood_burst`` and ``flood_rate`` (per second) bound frames that cost work and move nothing.
     """
 
@@ -61,6 +61,7 @@ class Http2Limits:
     stream_window: int = 256 * 1024
     connection_window: int = 1024 * 1024
     handshake: float = 10.0
+    request: float = 15.0
     idle: float = 300.0
     ping_every: float = 60.0
     ping_timeout: float = 20.0

@@ -108,7 +108,7 @@ class ReflectionService:
         elif question == "file_by_filename":
             self._files(request.file_by_filename, response)
         elif question == "file_containing_symbol":
-            self._files(pool.FindFileContainingSymbol(request.file_containing_symbol).name, response)
+            self._files(self._file_of(request.file_containing_symbol), response)
         elif question == "file_containing_extension":
             asked = request.file_containing_extension
             extended = pool.FindMessageTypeByName(asked.containing_type)
@@ -121,6 +121,15 @@ class ReflectionService:
         else:
             response.error_response.error_code = Status.INVALID_ARGUMENT
             response.error_response.error_message = "the request holds no question"
+
+    def _file_of(self, symbol: str) -> str:
+        try:
+            name: str = self._contract.pool.FindFileContainingSymbol(symbol).name
+        except KeyError:
+            # The pool knows no methods by name.
+            service, _, method = symbol.rpartition(".")
+            name = self._contract.service(service).methods_by_name[method].containing_service.file.name
+        return name
 
     def _files(self, name: str, response: Any) -> None:
         found = [file.SerializeToString() for file in closure(self._contract, name)]

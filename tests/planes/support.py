@@ -156,7 +156,7 @@ class RawPeer:
 
     def take(self) -> bytes:
         """What came since the last look."""
-        new = self.transport.getOutBuffer()
+        new: bytes = self.transport.getOutBuffer() or b""
         self.received += new
         return new
 
