@@ -5,6 +5,7 @@
 
 from frontier_tx.clients.channel import Message, Request
 from frontier_tx.clients.client import Client, Edge, Service
+from frontier_tx.clients.cluster import ClusterService
 from frontier_tx.clients.errors import HandlerError, NoSuchRPC, SendBufferFull
 from frontier_tx.clients.intake import Bounds, Intake
 from frontier_tx.clients.keeper import Backoff, ConnectFailed
@@ -14,6 +15,7 @@ __all__ = [
     "Backoff",
     "Bounds",
     "Client",
+    "ClusterService",
     "ConnectFailed",
     "Edge",
     "HandlerError",

@@ -1,0 +1,272 @@
+"""Asks Frontlas: a gRPC client of the cluster plane with any number of servers, one of which is used at a time."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.logger import Logger
+
+from frontier_tx.config.address import join_host_port, split_host_port
+from frontier_tx.planes.contract import frontlas_contract
+from frontier_tx.planes.grpc_client import GrpcClientConnection, connect
+from frontier_tx.planes.status import RpcError, Status
+from frontier_tx.switch.errors import EdgeNotOnline
+from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError, TooManyPending
+
+#: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).
+UNKNOWN_TEXT = "redis: nil"
+#: Questions under way on one connection, and those that wait for their turn.
+CONCURRENT = 50
+WAITING = 65_536
+#: Seconds for which nothing is asked after all servers failed.
+PAUSE = 1.0
+
+Address = tuple[str, int]
+#: Makes the endpoint to dial for a host and a port.
+EndpointFor = Callable[[str, int], IStreamClientEndpoint]
+
+
+class FrontlasUnavailable(LocalError):
+    """No Frontlas could be asked; the text names the addresses and the cause."""
+
+
+class LookupRefused(RemoteError):
+    """Frontlas answered with an error; the text is its own."""
+
+
+class UnknownEdge(RemoteError, EdgeNotOnline):
+    """Frontlas knows no Frontier that holds the edge; the text is Frontlas's."""
+
+    def __init__(self, text: str = UNKNOWN_TEXT) -> None:
+        Exception.__init__(self, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A Frontier as Frontlas lists it; the address is parsed, so that spellings do not matter."""
+
+    frontier_id: str
+    host: str
+    port: int
+
+
+class Atlas:
+    """A client of one or several Frontlas that share their registry.
+
+    :param addresses: ``host:port`` each; asked in this order until one answers, which is then kept.
+    :param timeout: seconds for a connection, and for an answer.
+    :raises ValueError: no address, or one that is not ``host:port``.
+    """
+
+    log = Logger(namespace="frontier.client")
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        reactor: Any,
+        *,
+        tls: IOpenSSLClientConnectionCreator | None = None,
+        timeout: float = 5.0,
+        endpoint_for: EndpointFor | None = None,
+    ) -> None:
+        if not addresses:
+            raise ValueError("no address of a Frontlas was given")
+        self.addresses = [split_host_port(address) for address in addresses]
+        self._reactor = reactor
+        self._tls = tls
+        self._timeout = timeout
+        self._endpoint_for = endpoint_for or (lambda host, port: HostnameEndpoint(reactor, host, port))
+        contract = frontlas_contract()
+        self._list = contract.method("controlplane.ClusterService", "ListFrontiers")
+        self._find = contract.method("controlplane.ClusterService", "GetFrontierByEdge")
+        self._turn = 0
+        self._current: GrpcClientConnection | None = None
+        self._connecting: Deferred[None] | None = None
+        self._waiters: list[Deferred[GrpcClientConnection]] = []
+        self._leaving: dict[GrpcClientConnection, IDelayedCall] = {}
+        self._slots = DeferredSemaphore(CONCURRENT)
+        self._asking = 0
+        self._quiet_until = float("-inf")
+        self._trouble = ""
+        self._told = False
+        self._closed = False
+        #: Questions asked, and those that no server answered.
+        self.asked = 0
+        self.failed = 0
+
+    @property
+    def trouble(self) -> str:
+        """Why no Frontlas can be asked; empty while one can."""
+        return self._trouble
+
+    async def frontiers(self) -> list[Listed]:
+        """All Frontiers that are listed with an address that can be dialled.
+
+        :raises FrontlasUnavailable: no server answered.
+        :raises LookupRefused: one answered with an error.
+        """
+        answer = await self._ask(self._list, self._list.request())
+        found = [_listed(frontier) for frontier in answer.frontiers]
+        return [listed for listed in found if listed is not None]
+
+    async def holder(self, edge_id: int) -> Listed:
+        """The Frontier that holds the edge.
+
+        :raises UnknownEdge: none does. Else as ``frontiers``.
+        """
+        try:
+            answer = await self._ask(self._find, self._find.request(edge_id=edge_id))
+        except LookupRefused as error:
+            if str(error) == UNKNOWN_TEXT:
+                raise UnknownEdge from None
+            raise
+        listed = _listed(answer.fontier)
+        if listed is None:
+            raise UnknownEdge(f"Frontlas names no address for edge {edge_id}")
+        return listed
+
+    def close(self) -> None:
+        """Stop; what is under way fails."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._tell(EndClosed())
+        for connection, timer in self._leaving.items():
+            timer.cancel()
+            connection.close()
+        self._leaving.clear()
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+
+    # -- asking -------------------------------------------------------------------------------------------
+
+    async def _ask(self, method: Any, request: Any) -> Any:
+        if self._asking >= WAITING:
+            raise TooManyPending
+        self._asking += 1
+        try:
+            await self._slots.acquire()
+            try:
+                self.asked += 1
+                return await self._try_each(method, request)
+            finally:
+                self._slots.release()
+        finally:
+            self._asking -= 1
+
+    async def _try_each(self, method: Any, request: Any) -> Any:
+        cause = ""
+        for _ in self.addresses:
+            connection = await self._connection()
+            name = join_host_port(*self.addresses[self._turn])
+            try:
+                answer = await connection.unary(method, request, self._timeout)
+            except RpcError as error:
+                if self._closed:
+                    raise EndClosed from None
+                if error.status not in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED):
+                    raise LookupRefused(str(error)) from None
+                cause = f"{name}: {error}"
+                if len(self.addresses) > 1 or error.status is Status.DEADLINE_EXCEEDED or not connection.usable:
+                    self._leave(connection)
+            else:
+                self._well(name)
+                return answer
+        raise self._ill(cause)
+
+    def _well(self, name: str) -> None:
+        self._trouble = ""
+        if self._told:
+            self._told = False
+            self.log.info("Frontlas {name} answers again", name=name)
+
+    def _ill(self, cause: str) -> FrontlasUnavailable:
+        self.failed += 1
+        self._trouble = f"no Frontlas can be asked: {cause}"
+        self._quiet_until = self._reactor.seconds() + PAUSE
+        if not self._told and not self._closed:
+            self._told = True
+            self.log.warn("{trouble}; the Frontiers and edges known so far are used on", trouble=self._trouble)
+        return FrontlasUnavailable(self._trouble)
+
+    # -- connecting ---------------------------------------------------------------------------------------
+
+    async def _connection(self) -> GrpcClientConnection:
+        if self._closed:
+            raise EndClosed
+        if self._current is not None:
+            if self._current.usable:
+                return self._current
+            self._leave(self._current)
+        if self._trouble and self._reactor.seconds() < self._quiet_until:
+            raise FrontlasUnavailable(self._trouble)
+        waiter: Deferred[GrpcClientConnection] = Deferred()
+        self._waiters.append(waiter)
+        if self._connecting is None:
+            connecting = self._connecting = Deferred.fromCoroutine(self._connect())
+            connecting.addBoth(self._connect_over)
+        return await waiter
+
+    def _connect_over(self, result: Any) -> None:
+        self._connecting = None
+
+    async def _connect(self) -> None:
+        causes = []
+        for _ in self.addresses:
+            host, port = self.addresses[self._turn]
+            try:
+                made = await connect(
+                    self._reactor,
+                    self._endpoint_for(host, port),
+                    join_host_port(host, port),
+                    tls=self._tls,
+                    timeout=self._timeout,
+                )
+            except RpcError as error:
+                if self._closed:
+                    return
+                causes.append(str(error))
+                self._next()
+                continue
+            self._connecting = None
+            self._current = made
+            self._tell(made)
+            return
+        self._connecting = None
+        self._tell(self._ill("; ".join(causes)))
+
+    def _tell(self, outcome: GrpcClientConnection | Exception) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if waiter.called:
+                continue
+            if isinstance(outcome, Exception):
+                waiter.errback(outcome)
+            else:
+                waiter.callback(outcome)
+
+    def _next(self) -> None:
+        self._turn = (self._turn + 1) % len(self.addresses)
+
+    def _leave(self, connection: GrpcClientConnection) -> None:
+        # Other questions may still be answered on it: each has its own time limit, which is over by then.
+        if connection is self._current:
+            self._current = None
+            self._next()
+            self._leaving[connection] = self._reactor.callLater(self._timeout, self._left, connection)
+
+    def _left(self, connection: GrpcClientConnection) -> None:
+        del self._leaving[connection]
+        connection.close()
+
+
+def _listed(frontier: Any) -> Listed | None:
+    try:
+        host, port = split_host_port(frontier.advertised_sb_addr)
+    except ValueError:
+        return None
+    return Listed(frontier.frontier_id, host.lower(), port) if host and port else None

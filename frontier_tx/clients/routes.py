@@ -1,0 +1,47 @@
+"""Which Frontier holds which edge, as far as it was asked: bounded, and each answer with a life."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An answer. ``epoch`` counts the connections to that Frontier: with the next one the answer is void."""
+
+    frontier_id: str
+    epoch: int
+    until: float
+
+
+class Routes:
+    """The cache. Times are seconds of any one clock.
+
+    :param life: seconds for which an answer counts.
+    :param bound: entries that are held; the one that was not used for longest goes first.
+    """
+
+    def __init__(self, life: float = 60.0, bound: int = 100_000) -> None:
+        self._life = life
+        self._bound = bound
+        self._routes: OrderedDict[int, Route] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def get(self, edge_id: int) -> Route | None:
+        """What was answered last, however long ago: ``Route.until`` tells whether it still counts."""
+        route = self._routes.get(edge_id)
+        if route is not None:
+            self._routes.move_to_end(edge_id)
+        return route
+
+    def put(self, edge_id: int, frontier_id: str, epoch: int, now: float) -> None:
+        """Keep an answer."""
+        self._routes[edge_id] = Route(frontier_id, epoch, now + self._life)
+        self._routes.move_to_end(edge_id)
+        if len(self._routes) > self._bound:
+            self._routes.popitem(last=False)
+
+    def drop(self, edge_id: int) -> None:
+        """It proved wrong."""
+        self._routes.pop(edge_id, None)

@@ -1,0 +1,325 @@
+"""ClusterService over real gateways, Frontlas with its registry in memory, and reporters, all on the loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import DeferredList, ensureDeferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.task import deferLater
+
+from frontier_tx.atlas.messages import FrontierMeta
+from frontier_tx.atlas.protocols import AtlasServerFactory
+from frontier_tx.atlas.reporter import Reporter
+from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
+from frontier_tx.clients.atlas import FrontlasUnavailable, UnknownEdge
+from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.switch.errors import EdgeNotOnline
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.errors import EndClosed, OperationTimeout, RemoteError
+from frontier_tx.wire.outlet import Outlet
+from frontlas_tx.cluster_plane.server import ClusterPlane
+from frontlas_tx.frontier_plane import FrontierPlane
+from frontlas_tx.registry.memory import MemoryRegistry
+
+SOON = Backoff(first=0.05, most=0.2)
+
+
+async def until(true: Callable[[], Any], seconds: float = 5.0) -> None:
+    for _ in range(round(seconds / 0.01)):
+        if true():
+            return
+        await deferLater(reactor, 0.01)
+    raise AssertionError("it did not come about")
+
+
+class Frontier:
+    """A gateway that reports itself."""
+
+    def __init__(self, cluster: Cluster, name: str, service_port: int = 0) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.core = GatewayCore(reactor)
+        self.edge_listener = reactor.listenTCP(0, self.core.edges, interface="127.0.0.1")
+        self.service_listener = reactor.listenTCP(service_port, self.core.services, interface="127.0.0.1")
+        self.service_port = self.service_listener.getHost().port
+        self.alarms = Alarms(reactor)
+        self.reporter = Reporter(
+            self.core.repository,
+            [HostnameEndpoint(reactor, "127.0.0.1", cluster.reports.getHost().port)],
+            FrontierMeta(name, f"127.0.0.1:{self.service_port}", "", f"{name}-{id(self)}"),
+            reactor,
+            self.alarms,
+            Outlet(reactor),
+        )
+        self.core.presence.listeners.append(self.reporter)
+        self.reporter.start()
+
+    async def edge(self, name: str, edge_id: int = 0) -> Edge:
+        """An edge that says who it is and where it is connected."""
+        edge = Edge("127.0.0.1", self.edge_listener.getHost().port, reactor=reactor, reconnect=None, wanted_id=edge_id)
+        self.cluster.edges.append(edge)
+        await edge.register("who", lambda request: f"{name} at {self.name}".encode())
+        await edge.connect()
+        await self.cluster.located(edge.edge_id, self.name)
+        return edge
+
+    async def die(self) -> None:
+        """The ports close and every connection breaks."""
+        for port in (self.edge_listener, self.service_listener):
+            await port.stopListening()
+        for connection in self.core.connections():
+            connection.abort("killed")
+        await self.reporter.stop()
+        self.core.alarms.stop()
+        self.alarms.stop()
+
+
+class Cluster:
+    """Frontlas, Frontiers and what is connected to them."""
+
+    def __init__(self) -> None:
+        self.registry = MemoryRegistry(reactor)
+        self.registry.start()
+        self.alarms = Alarms(reactor)
+        factory = AtlasServerFactory(FrontierPlane(self.registry), self.alarms, Outlet(reactor))
+        self.reports = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.planes: list[tuple[ClusterPlane, Any]] = []
+        self.frontiers: list[Frontier] = []
+        self.edges: list[Edge] = []
+        self.services: list[ClusterService] = []
+        self.frontlas()
+
+    def frontlas(self, port: int = 0) -> str:
+        plane = ClusterPlane(self.registry, reactor)
+        plane.start()
+        listener = reactor.listenTCP(port, plane.factory, interface="127.0.0.1")
+        self.planes.append((plane, listener))
+        return f"127.0.0.1:{listener.getHost().port}"
+
+    async def away(self, number: int = 0) -> str:
+        plane, listener = self.planes.pop(number)
+        address = f"127.0.0.1:{listener.getHost().port}"
+        await listener.stopListening()
+        await plane.drain(0)
+        plane.stop()
+        return address
+
+    @property
+    def addresses(self) -> list[str]:
+        return [f"127.0.0.1:{listener.getHost().port}" for _, listener in self.planes]
+
+    async def frontier(self, name: str, service_port: int = 0) -> Frontier:
+        made = Frontier(self, name, service_port)
+        self.frontiers.append(made)
+
+        async def listed() -> bool:
+            return name in [record.frontier_id for record in await self.registry.frontiers()]
+
+        await self.eventually(listed)
+        return made
+
+    async def eventually(self, true: Callable[[], Awaitable[bool]]) -> None:
+        for _ in range(500):
+            if await true():
+                return
+            await deferLater(reactor, 0.01)
+        raise AssertionError("it did not come about")
+
+    async def located(self, edge_id: int, name: str) -> None:
+        async def there() -> bool:
+            record = await self.registry.frontier_of_edge(edge_id)
+            return record is not None and record.frontier_id == name
+
+        await self.eventually(there)
+
+    async def service(self, connect: bool = True, **options: Any) -> ClusterService:
+        options = {"frontlas": self.addresses, "poll": 0.1, "reconnect": SOON, **options}
+        made = ClusterService(options.pop("frontlas"), reactor=reactor, **options)
+        self.services.append(made)
+        if connect:
+            await made.connect()
+            await until(lambda: all(state.online for state in made.frontiers))
+        return made
+
+    async def stop(self) -> None:
+        await DeferredList([client.close() for client in [*self.services, *self.edges]])
+        for frontier in self.frontiers:
+            await frontier.die()
+        while self.planes:
+            await self.away()
+        await self.reports.stopListening()
+        self.registry.stop()
+        await deferLater(reactor, 0.02)
+        self.alarms.stop()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    yield made
+    pytest_twisted.blockon(ensureDeferred(made.stop()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_reach_edges_on_every_frontier(cluster: Cluster) -> None:
+    first, second = await cluster.frontier("f1"), await cluster.frontier("f2")
+    one, two = await first.edge("one"), await second.edge("two")
+    service = await cluster.service()
+    assert await service.call(one.edge_id, "who") == b"one at f1"
+    assert await service.call(two.edge_id, "who") == b"two at f2"
+    asked = service.atlas.asked
+    assert await service.call(two.edge_id, "who") == b"two at f2"
+    lists = service.lists
+    assert service.atlas.asked - asked <= service.lists - lists + 1
+    assert {member.service.service_id for member in service._members.values() if member.service} == {
+        service.service_id
+    }
+    assert service.service_id != 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_edges_send_comes_from_every_frontier(cluster: Cluster) -> None:
+    frontiers = [await cluster.frontier("f1"), await cluster.frontier("f2")]
+    service = await cluster.service(topics=["t"])
+    await service.register("echo", lambda request: request.data)
+    frontiers.append(await cluster.frontier("f3"))
+    await until(lambda: sum(state.online for state in service.frontiers) == 3)
+    await deferLater(reactor, 0.05)
+    for frontier in frontiers:
+        edge = await frontier.edge("e")
+        assert await edge.call("echo", frontier.name.encode()) == frontier.name.encode()
+        sent = edge.publish("t", b"news")
+        message = await service.receive()
+        assert (message.data, message.edge_id) == (b"news", edge.edge_id)
+        message.ack()
+        await sent
+        stream = await service.open_stream(edge.edge_id)
+        other = await edge.accept_stream()
+        stream.write(b"raw")
+        assert await other.read() == b"raw"
+        assert stream in service.list_streams()
+        await stream.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_edge_that_moved_is_found_again_with_one_retry(cluster: Cluster) -> None:
+    first, second = await cluster.frontier("f1"), await cluster.frontier("f2")
+    service = await cluster.service()
+    edge = await first.edge("e")
+    assert await service.call(edge.edge_id, "who") == b"e at f1"
+    edge_id = edge.edge_id
+    await edge.close()
+    service_id_before = service.service_id
+    await service.register_get_edge_id(lambda meta: edge_id)
+    await second.edge("e")
+    assert await service.call(edge_id, "who") == b"e at f2"
+    assert service.retries == 1
+    assert service.service_id == service_id_before
+
+
+@pytest_twisted.ensureDeferred
+async def test_application_errors_change_nothing(cluster: Cluster) -> None:
+    frontier = await cluster.frontier("f1")
+    edge = await frontier.edge("e")
+
+    def refuse(request: Request) -> bytes:
+        raise HandlerError("no")
+
+    await edge.register("refuse", refuse)
+    service = await cluster.service()
+    (member,) = service._members.values()
+    before = member.service
+    for method, text in (("refuse", "no"), ("nothing", "no such rpc: nothing")):
+        with pytest.raises(RemoteError, match=f"^{text}$"):
+            await service.call(edge.edge_id, method)
+    assert member.service is before and service.retries == 0 and len(service.routes) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_unknown_edge_has_the_text_of_frontlas(cluster: Cluster) -> None:
+    frontier = await cluster.frontier("f1")
+    edge = await frontier.edge("e")
+    service = await cluster.service()
+    with pytest.raises(UnknownEdge, match=r"^redis: nil$") as caught:
+        await service.call(4711, "who")
+    assert isinstance(caught.value, EdgeNotOnline)
+    assert await service.call(edge.edge_id, "who") == b"e at f1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frontier_that_dies_is_connected_to_again(cluster: Cluster) -> None:
+    first, second = await cluster.frontier("f1"), await cluster.frontier("f2")
+    await first.edge("one")
+    two = await second.edge("two")
+    service = await cluster.service(poll=30)
+    gone = cluster.edges[0].edge_id
+    assert await service.call(gone, "who") == b"one at f1"
+    cluster.frontiers.remove(first)
+    await first.die()
+    await until(lambda: sum(state.online for state in service.frontiers) == 1)
+    with pytest.raises((UnknownEdge, ConnectFailed)):
+        await service.call(gone, "who", timeout=2)
+    assert await service.call(two.edge_id, "who") == b"two at f2"
+    back = await cluster.frontier("f1", first.service_port)
+    await until(lambda: all(state.online for state in service.frontiers))
+    edge = await back.edge("again")
+    assert await service.call(edge.edge_id, "who") == b"again at f1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_frontlas_the_known_goes_on(cluster: Cluster) -> None:
+    first = await cluster.frontier("f1")
+    known, unknown = await first.edge("known"), await first.edge("unknown")
+    service = await cluster.service(cache_seconds=0.05)
+    assert await service.call(known.edge_id, "who") == b"known at f1"
+    address = await cluster.away()
+    await deferLater(reactor, 0.1)
+    assert await service.call(known.edge_id, "who") == b"known at f1"
+    with pytest.raises(FrontlasUnavailable, match=r"^no Frontlas can be asked: .*" + address):
+        await service.call(unknown.edge_id, "who")
+    await deferLater(reactor, 0.5)
+    assert all(state.online for state in service.frontiers)
+    cluster.frontlas(int(address.partition(":")[2]))
+    await until(lambda: not service.atlas.trouble)
+    assert await service.call(unknown.edge_id, "who") == b"unknown at f1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_frontlas_of_several_is_enough(cluster: Cluster) -> None:
+    frontier = await cluster.frontier("f1")
+    edge, other = await frontier.edge("e"), await frontier.edge("o")
+    cluster.frontlas()
+    service = await cluster.service(frontlas=["127.0.0.1:1", *cluster.addresses])
+    assert await service.call(edge.edge_id, "who") == b"e at f1"
+    await cluster.away()
+    assert await service.call(other.edge_id, "who") == b"o at f1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_time_limit_covers_the_look_up(cluster: Cluster) -> None:
+    frontier = await cluster.frontier("f1")
+    edge = await frontier.edge("e")
+    service = await cluster.service()
+    silent = cluster.registry.frontier_of_edge
+    try:
+        cluster.registry.frontier_of_edge = lambda edge_id: deferLater(reactor, 1, lambda: None)  # type: ignore
+        with pytest.raises(OperationTimeout):
+            await service.call(edge.edge_id, "who", timeout=0.1)
+    finally:
+        cluster.registry.frontier_of_edge = silent  # type: ignore[method-assign]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_start_that_cannot_be_fails_with_the_reason(cluster: Cluster) -> None:
+    service = await cluster.service(connect=False, frontlas=["127.0.0.1:1"])
+    with pytest.raises(FrontlasUnavailable, match=r"127\.0\.0\.1:1"):
+        await service.connect()
+    with pytest.raises(EndClosed):
+        await service.receive()
+    with pytest.raises(EndClosed):
+        await service.call(1, "who")
