@@ -1,0 +1,239 @@
+"""``python -m frontlas_tx.demo``: Redis, Frontlas and three gateways on this machine, and what happens when one dies.
+
+Every server is a process of its own. The edges take whichever gateway they get, as behind a load balancer; a cluster
+service, which knows nothing but the address of Frontlas, calls all of them.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import deferLater, react
+from zope.interface import implementer
+
+from frontier_tx.clients import Backoff, Edge, Request
+from frontier_tx.clients.cluster import ClusterService
+from frontier_tx.demo import say
+from frontier_tx.errors import FrontierError
+
+GATEWAYS = 3
+START_SECONDS = 20.0
+HOST = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on, all different."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()
+
+
+class Servers:
+    """The processes of the demonstration, in a folder that goes with them."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="frontier-demo-")
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, command: list[str]) -> None:
+        """Start one; its log goes into the folder."""
+        with self._log(name).open("wb") as log:
+            self.running[name] = subprocess.Popen(  # noqa: S603 - our own words
+                command, stdout=log, stderr=log, cwd=self._folder.name
+            )
+
+    def twistd(self, name: str, program: str, config: dict[str, Any]) -> None:
+        """Start a server of this distribution."""
+        file = Path(self._folder.name) / f"{name}.yaml"
+        file.write_text(json.dumps(config))
+        twistd = Path(sys.executable).parent / "twistd"
+        command = str(twistd) if twistd.exists() else shutil.which("twistd") or "twistd"
+        self.start(name, [sys.executable, command, "-n", "--pidfile=", program, "-c", str(file)])
+
+    def _log(self, name: str) -> Path:
+        return Path(self._folder.name) / f"{name}.log"
+
+    async def ready(self, reactor: Any, name: str, port: int) -> None:
+        """Wait until a server's port is open."""
+        until = reactor.seconds() + START_SECONDS
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex((HOST, port)) == 0:
+                    return
+            if self.running[name].poll() is not None or reactor.seconds() > until:
+                print(self._log(name).read_text(errors="replace"), file=sys.stderr)
+                raise SystemExit(f"demo: {name} did not start; its log is above")
+            await deferLater(reactor, 0.05)
+
+    def kill(self, name: str) -> None:
+        """End one at once, without a goodbye."""
+        process = self.running.pop(name)
+        process.kill()
+        process.wait()
+
+    def close(self) -> None:
+        """End all of them."""
+        for name in list(self.running):
+            self.kill(name)
+        self._folder.cleanup()
+
+
+@implementer(IStreamClientEndpoint)
+class AnyOf:
+    """A load balancer in one class: connects to one of the gateways, at random."""
+
+    def __init__(self, reactor: Any, ports: list[int]) -> None:
+        self._endpoints = [TCP4ClientEndpoint(reactor, HOST, port) for port in ports]
+
+    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[Any]":
+        """See IStreamClientEndpoint."""
+        return random.choice(self._endpoints).connect(protocolFactory)
+
+
+async def start_cluster(reactor: Any, servers: Servers) -> tuple[int, list[int]]:
+    """Start everything; return the port of Frontlas and those of the gateways for edges."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("demo: there is no redis-server; install it, or see scripts/install-system-packages")
+    redis, api, plane, *ports = free_ports(3 + 2 * GATEWAYS)
+    servers.start("redis", [program, "--port", str(redis), "--save", "", "--appendonly", "no", "--bind", HOST])
+    await servers.ready(reactor, "redis", redis)
+    say("redis", f"on port {redis}")
+    servers.twistd(
+        "frontlas",
+        "frontlas",
+        {
+            "control_plane": {"listen": {"addr": f"{HOST}:{api}"}},
+            "frontier_plane": {"listen": {"addr": f"{HOST}:{plane}"}},
+            "redis": {"mode": "standalone", "standalone": {"addr": f"{HOST}:{redis}"}},
+            "observability": {"enable": False},
+        },
+    )
+    await servers.ready(reactor, "frontlas", api)
+    say("frontlas", f"services ask on port {api}, gateways report on port {plane}")
+    edge_ports, service_ports = ports[:GATEWAYS], ports[GATEWAYS:]
+    for n, (edge_port, service_port) in enumerate(zip(edge_ports, service_ports, strict=True), 1):
+        name = f"frontier{n:02}"
+        servers.twistd(
+            name,
+            "frontier",
+            {
+                "daemon": {"frontier_id": name},
+                "edgebound": {"listen": {"addr": f"{HOST}:{edge_port}"}, "edgeid_alloc_when_no_idservice_on": True},
+                "servicebound": {"listen": {"addr": f"{HOST}:{service_port}"}},
+                "frontlas": {"enable": True, "dial": {"addr": [f"{HOST}:{plane}"]}},
+                "observability": {"enable": False},
+            },
+        )
+    for n, port in enumerate(edge_ports, 1):
+        await servers.ready(reactor, f"frontier{n:02}", port)
+        say(f"gate {n:02}", f"frontier{n:02}, edges connect to port {port}")
+    return api, edge_ports
+
+
+async def call_all(service: ClusterService, edges: list[Edge]) -> list[str]:
+    """Call every edge; return what failed."""
+    failed: list[str] = []
+    for edge in edges:
+        try:
+            await service.call(edge.edge_id, "hello", timeout=5)
+        except FrontierError as error:
+            failed.append(f"{edge.edge_id}: {error}")
+    return failed
+
+
+async def until_all_answer(reactor: Any, service: ClusterService, edges: list[Edge], seconds: float) -> float:
+    """Call all edges again and again until everyone answers; return how long that took."""
+    began = time.monotonic()
+    while True:
+        failed = await call_all(service, edges)
+        if not failed:
+            return time.monotonic() - began
+        if time.monotonic() - began > seconds:
+            raise SystemExit(f"demo: {len(failed)} of {len(edges)} edges do not answer, the first: {failed[0]}")
+        await deferLater(reactor, 0.2)
+
+
+async def holders(service: ClusterService, edges: list[Edge]) -> str:
+    """Who holds how many edges, as Frontlas counts."""
+    counted: Counter[str] = Counter()
+    for edge in edges:
+        counted[(await service.atlas.holder(edge.edge_id)).frontier_id] += 1
+    return ", ".join(f"{name} {number}" for name, number in sorted(counted.items()))
+
+
+async def story(reactor: Any, servers: Servers, number: int) -> None:
+    """Build the cluster, use it, break it, use it again."""
+    api, ports = await start_cluster(reactor, servers)
+    balancer = AnyOf(reactor, ports)
+    edges = [Edge(balancer, meta=b"demo", reactor=reactor, reconnect=Backoff()) for _ in range(number)]
+
+    async def hello(request: Request) -> bytes:
+        return b"hello"
+
+    for edge in edges:
+        await edge.connect()
+        await edge.register("hello", hello)
+    service = ClusterService(f"{HOST}:{api}", name="console", reactor=reactor)
+    await service.connect()
+    try:
+        took = await until_all_answer(reactor, service, edges, 20)
+        say("service", f"calls all {number} edges, wherever they are: all answer ({took:.2f} s)")
+        say("frontlas", f"edges are at: {await holders(service, edges)}")
+        victim = f"frontier{GATEWAYS:02}"
+        servers.kill(victim)
+        say("kill -9", victim)
+        began = time.monotonic()
+        await deferLater(reactor, 0.1)
+        say("edges", f"{sum(not edge.online for edge in edges)} of {number} are without a connection 0.1 s later")
+        while not all(edge.online for edge in edges):
+            await deferLater(reactor, 0.02)
+        say("edges", f"all are back, elsewhere, {time.monotonic() - began:.2f} s after the kill")
+        took = await until_all_answer(reactor, service, edges, 60)
+        say("service", f"calls all {number} edges: all answer ({took:.2f} s)")
+        say("frontlas", f"edges are at: {await holders(service, edges)}")
+    finally:
+        await service.close()
+        for edge in edges:
+            await edge.close()
+
+
+async def main(reactor: Any, number: int) -> None:
+    """Run the story, and leave nothing behind."""
+    servers = Servers()
+    try:
+        await story(reactor, servers, number)
+    finally:
+        servers.close()
+    say("demo", "all processes ended")
+
+
+def run() -> None:
+    """Entry of ``python -m frontlas_tx.demo``."""
+    parser = argparse.ArgumentParser(prog="python -m frontlas_tx.demo", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--edges", type=int, default=30, help="number of edges (default 30)")
+    number = max(1, parser.parse_args().edges)
+    os.environ.setdefault("FRONTIER_DRAIN_SECONDS", "1")
+    react(lambda reactor: ensureDeferred(main(reactor, number)))
+
+
+if __name__ == "__main__":
+    run()
