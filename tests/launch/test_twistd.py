@@ -183,6 +183,16 @@ def test_a_server_starts_and_stops(tmp_path: Path) -> None:
     assert all(record["level"] in ("info", "warn") for record in records), messages
 
 
+def test_frontlas_starts_with_the_registry_in_memory(tmp_path: Path) -> None:
+    listen = {"listen": {"addr": "127.0.0.1:0"}}
+    content = {"control_plane": listen, "frontier_plane": listen, "observability": {"enable": False}}
+    (tmp_path / "f.yaml").write_text(yaml.safe_dump(content))
+    server = Running(tmp_path, "frontlas", "-c", "f.yaml")
+    server.wait_for("control_plane listens on")
+    assert server.stop() in (0, -signal.SIGTERM)
+    assert "Traceback" not in server.out.read_text()
+
+
 def test_a_port_with_tls(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     cert, key = authority.issue("gw", "gw.example")
