@@ -144,7 +144,7 @@ class ClusterService(Messages):
                 await self._refresh()
                 if wait and self._members:
                     await self._first_connection()
-            except BaseException:
+            except Exception:
                 await self.close()
                 raise
             if not self._closed:
