@@ -177,9 +177,7 @@ class ClientCall(Http2Stream):
 
     connection: GrpcClientConnection
 
-    def __init__(
-        self, connection: GrpcClientConnection, stream_id: int, method: MethodSpec, max_message: int
-    ) -> None:
+    def __init__(self, connection: GrpcClientConnection, stream_id: int, method: MethodSpec, max_message: int) -> None:
         super().__init__(connection, stream_id)
         self.timer: IDelayedCall | None = None
         self.error: RpcError | None = None

@@ -52,8 +52,9 @@ class Http2Limits:
     """Bounds of one connection; times in seconds, sizes in bytes.
 
     A whole unary request must arrive within ``request``. ``idle`` ends a connection without streams. One with streams
-    is pinged after ``ping_every`` of silence and ended when ``ping_timeout`` passes without a byte. ``stall`` ends a stream, or a connection, that takes nothing of what
-    waits for it. ``flood_burst`` and ``flood_rate`` (per second) bound frames that cost work and move nothing.
+    is pinged after ``ping_every`` of silence and ended when ``ping_timeout`` passes without a byte. ``stall`` ends a
+    stream, or a connection, that takes nothing of what waits for it. ``flood_burst`` and ``flood_rate`` (per second)
+    bound frames that cost work and move nothing.
     """
 
     max_streams: int = 100

@@ -193,9 +193,7 @@ class RestRouter:
 class _EventStream:
     """One streaming call as server-sent events: ``data`` is a response in JSON, ``error`` ends a failed call."""
 
-    def __init__(
-        self, router: RestRouter, context: CallContext, message: Any, exchange: Exchange, media: str
-    ) -> None:
+    def __init__(self, router: RestRouter, context: CallContext, message: Any, exchange: Exchange, media: str) -> None:
         self._router = router
         self._exchange = exchange
         self._media = media

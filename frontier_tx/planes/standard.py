@@ -146,9 +146,7 @@ class MetadataService:
 
     def list_services(self, request: Any, context: CallContext) -> Any:
         """Names of services and paths of methods."""
-        return self._list(
-            services=self._plane.services, methods=sorted(method.path for method in self._plane.methods)
-        )
+        return self._list(services=self._plane.services, methods=sorted(method.path for method in self._plane.methods))
 
     def get_service_desc(self, request: Any, context: CallContext) -> Any:
         """The files that describe one service."""

@@ -1,7 +1,8 @@
 """``controlplane.ClusterService``: questions about Frontiers, edges and services of the whole cluster.
 
-The rules: a cursor together with a count asks for one step of a scan and wins over identities; an identity that is not
-known leaves a blank record in its place, so that positions match the request; single questions answer NOT_FOUND.
+The rules: a cursor together with a count asks for one step of a scan and wins over identities; an identity
+that is not known leaves a blank record in its place, so that positions match the request; single questions
+answer NOT_FOUND.
 """
 
 from __future__ import annotations

@@ -87,8 +87,8 @@ class ClusterPlane:
             unwatch()
 
     def drain(self, grace: float) -> Deferred[None]:
-        """Stop in order: health turns to NOT_SERVING, calls under way may end within ``grace`` seconds, watchers are
-        told to go elsewhere, all connections end. Close the port first."""
+        """Stop in order: health turns to NOT_SERVING, calls under way may end within ``grace`` seconds,
+        watchers are told to go elsewhere, all connections end. Close the port first."""
         self._draining = True
         self._update()
         return self.factory.drain(grace)

@@ -1,8 +1,8 @@
 """``controlplane.ClusterWatch``: what happens in the cluster, as it happens.
 
-A stream has no position to resume at. A client that lost one asks again with ``snapshot``, and the server does the same
-by itself for a client that was too slow: between SNAPSHOT_BEGIN and SNAPSHOT_END everything live is named at least
-once, so what was not named is gone.
+A stream has no position to resume at. A client that lost one asks again with ``snapshot``, and the server
+does the same by itself for a client that was too slow: between SNAPSHOT_BEGIN and SNAPSHOT_END everything
+live is named at least once, so what was not named is gone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from frontlas_tx.registry.records import Change, ChangeKind, EdgeRecord, Frontie
 PAGE = 500
 """Records per step of a snapshot."""
 AGAIN = 5.0
-"""Seconds between two snapshots of one stream, so that a client that never keeps up costs no more than this."""
+"""Seconds between two snapshots of one stream, so that a client that never keeps up costs no more than
+this."""
 
 _FRONTIERS = (ChangeKind.FRONTIER_UP, ChangeKind.FRONTIER_DOWN)
 _EDGES = (ChangeKind.EDGE_ONLINE, ChangeKind.EDGE_OFFLINE)
@@ -170,8 +171,8 @@ class _Stream:
                 yield await self._watch.of_change(change)
 
     async def _snapshot(self) -> AsyncIterator[Any]:
-        # Changes are let in after each step: one that came while a step was read is then told after what was read,
-        # so that the last event about a record is right.
+        # Changes are let in after each step: one that came while a step was read is then told after what was
+        # read, so that the last event about a record is right.
         watch, registry = self._watch, self._watch.registry
         yield watch.bare("SNAPSHOT_BEGIN")
         if ChangeKind.FRONTIER_UP in self._kinds:

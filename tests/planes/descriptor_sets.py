@@ -1,6 +1,6 @@
 """Compiles the .proto files to the descriptor sets that are installed; run as a script it writes them.
 
-    python tests/planes/descriptor_sets.py
+python tests/planes/descriptor_sets.py
 """
 
 from __future__ import annotations

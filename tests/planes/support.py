@@ -180,5 +180,3 @@ def outcome(deferred: Deferred[Any]) -> Any:
 
     deferred.addBoth(keep)
     return got[0] if got else deferred
-
-
