@@ -82,6 +82,8 @@ class Atlas:
         contract = frontlas_contract()
         self._list = contract.method("controlplane.ClusterService", "ListFrontiers")
         self._find = contract.method("controlplane.ClusterService", "GetFrontierByEdge")
+        self._watch = contract.method("controlplane.ClusterWatch", "Watch")
+        self._joined_kind = contract.enum("controlplane.WatchEvent.Kind")["FRONTIER_UP"]
         self._turn = 0
         self._current: GrpcClientConnection | None = None
         self._connecting: Deferred[None] | None = None
@@ -127,6 +129,20 @@ class Atlas:
         if listed is None:
             raise UnknownEdge(f"Frontlas names no address for edge {edge_id}")
         return listed
+
+    async def watch_joins(self, joined: Callable[[], None]) -> None:
+        """Call ``joined`` for each Frontier that joins; returns when the server tells no more, or never did.
+
+        :raises FrontlasUnavailable: no server can be reached.
+        """
+        connection = await self._connection()
+        try:
+            async for event in connection.stream(self._watch, self._watch.request(frontiers=True)):
+                if event.kind == self._joined_kind:
+                    joined()
+        except RpcError:
+            # A Frontlas without this method, or one that goes away: lists are asked for anyway.
+            return
 
     def close(self) -> None:
         """Stop; what is under way fails."""

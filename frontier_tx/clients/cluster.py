@@ -35,6 +35,8 @@ from frontier_tx.wire.errors import (
 EVERY = 10.0
 #: Lists in a row that do not name a connected Frontier, until it is left.
 LISTS = 3
+#: Seconds from the news of a Frontier that joined to the list that names it; news meanwhile need no list of their own.
+SETTLE = 0.2
 #: Seconds between the starts of connections while nobody has given this service its id.
 STAGGER = 0.5
 
@@ -120,7 +122,8 @@ class ClusterService(Messages):
         self._waiters: list[Deferred[None]] = []
         self._timer: IDelayedCall | None = None
         self._pioneer: IDelayedCall | None = None
-        self._listing: Deferred[None] | None = None
+        self._watch_timer: IDelayedCall | None = None
+        self._listing = False
         self._list_trouble = ""
         self._full_told = False
         self._up = 0
@@ -149,6 +152,7 @@ class ClusterService(Messages):
                 raise
             if not self._closed:
                 self._timer = self.reactor.callLater(self._poll, self._poll_due)
+                self._watch()
 
         return _operation(begin())
 
@@ -166,7 +170,7 @@ class ClusterService(Messages):
     def close(self) -> "Deferred[None]":
         """Say goodbye to all Frontiers and stop; fires when the connections are gone, in bounded time."""
         self._closed = True
-        for timer in (self._timer, self._pioneer):
+        for timer in (self._timer, self._pioneer, self._watch_timer):
             if timer is not None and timer.active():
                 timer.cancel()
         self.atlas.close()
@@ -395,11 +399,27 @@ class ClusterService(Messages):
     # -- following the list -------------------------------------------------------------------------------
 
     def _poll_due(self) -> None:
-        self._listing = Deferred.fromCoroutine(self._refresh())
-        self._listing.addErrback(self._list_failed)
-        self._listing.addBoth(self._poll_again)
+        self._listing = True
+        listing = Deferred.fromCoroutine(self._refresh())
+        listing.addErrback(self._list_failed)
+        listing.addBoth(self._poll_again)
+
+    def _watch(self) -> None:
+        watching = Deferred.fromCoroutine(self.atlas.watch_joins(self._joined))
+        watching.addBoth(self._watch_over)
+
+    def _watch_over(self, result: Any) -> None:
+        # Why it ended does not matter: the lists tell of trouble, and go on by themselves.
+        if not self._closed:
+            self._watch_timer = self.reactor.callLater(self._poll, self._watch)
+
+    def _joined(self) -> None:
+        timer = self._timer
+        if not self._listing and timer is not None and timer.active():
+            timer.reset(min(SETTLE, max(0.0, timer.getTime() - self.reactor.seconds())))
 
     def _poll_again(self, result: Any) -> None:
+        self._listing = False
         if not self._closed:
             self._timer = self.reactor.callLater(self._poll, self._poll_due)
 

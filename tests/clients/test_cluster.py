@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import DeferredList, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
@@ -18,9 +18,9 @@ from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
 from frontier_tx.clients.atlas import FrontlasUnavailable, UnknownEdge
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.switch.errors import EdgeNotOnline
+from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.errors import EndClosed, OperationTimeout, RemoteError
+from frontier_tx.wire.errors import EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.frontier_plane import FrontierPlane
@@ -204,6 +204,42 @@ async def test_what_edges_send_comes_from_every_frontier(cluster: Cluster) -> No
         assert await other.read() == b"raw"
         assert stream in service.list_streams()
         await stream.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frontier_that_joins_is_known_before_the_next_list(cluster: Cluster) -> None:
+    await cluster.frontier("f1")
+    service = await cluster.service(poll=600)
+    await deferLater(reactor, 0.1)
+    await cluster.frontier("f2")
+    await until(lambda: sum(state.online for state in service.frontiers) == 2)
+    assert service.lists <= 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_the_edge_may_have_begun_is_not_made_again(cluster: Cluster) -> None:
+    first, second = await cluster.frontier("f1"), await cluster.frontier("f2")
+    service = await cluster.service()
+    edge = await first.edge("e")
+    begun: list[Request] = []
+
+    def hang(request: Request) -> Deferred[bytes]:
+        begun.append(request)
+        return Deferred()
+
+    await edge.register("hang", hang)
+    edge_id = edge.edge_id
+    calling = service.call(edge_id, "hang")
+    await until(lambda: begun)
+    await service.register_get_edge_id(lambda meta: edge_id)
+    moved = await second.edge("e")
+    await moved.register("hang", hang)
+    for connection in first.core.connections():
+        connection.abort("broken")
+    with pytest.raises((ForceClosed, FarSideClosed), match=r"^force closed$"):
+        await calling
+    assert len(begun) == 1 and service.retries == 0
+    assert await service.call(edge_id, "who") == b"e at f2"
 
 
 @pytest_twisted.ensureDeferred

@@ -25,6 +25,7 @@ class Atlas:
         self.holders: dict[int, Listed] = {}
         self.away = False
         self.asked = 0
+        self.watches = 0
 
     async def frontiers(self) -> list[Listed]:
         if self.away:
@@ -38,6 +39,9 @@ class Atlas:
         if edge_id not in self.holders:
             raise UnknownEdge
         return self.holders[edge_id]
+
+    async def watch_joins(self, joined: Any) -> None:
+        self.watches += 1
 
     def close(self) -> None:
         """Nothing to end."""
@@ -192,6 +196,13 @@ def test_an_empty_cluster_is_joined_later() -> None:
     world.atlas.listed = listed
     world.run(11)
     assert outcome(online) is None
+
+
+def test_a_frontlas_that_tells_no_joins_is_asked_again_in_peace() -> None:
+    world = World(1)
+    world.connect()
+    world.run(30)
+    assert 3 <= world.atlas.watches <= 5
 
 
 def test_more_frontiers_than_allowed_are_left_out() -> None:
