@@ -85,7 +85,8 @@ class Member:
         """What is to be told of it."""
         trouble = "" if self.online else self.trouble
         address = join_host_port(self.host, self.port)
-        return FrontierState(self.frontier_id, address, self.online, self.missing, self.failures, trouble)
+        failures = 0 if self.online else self.failures
+        return FrontierState(self.frontier_id, address, self.online, self.missing, failures, trouble)
 
     def start(self) -> None:
         """Connect now, if that is not under way."""

@@ -359,3 +359,42 @@ async def test_a_start_that_cannot_be_fails_with_the_reason(cluster: Cluster) ->
         await service.receive()
     with pytest.raises(EndClosed):
         await service.call(1, "who")
+
+
+@pytest_twisted.ensureDeferred
+async def test_streams_messages_and_presence_of_all_frontiers(cluster: Cluster) -> None:
+    frontiers = [await cluster.frontier("f1"), await cluster.frontier("f2")]
+    service = await cluster.service(name="s")
+    came: list[int] = []
+    left: list[int] = []
+    await service.register_edge_online(lambda event: came.append(event.edge_id))
+    await service.register_edge_offline(lambda event: left.append(event.edge_id))
+    for frontier in frontiers:
+        edge = await frontier.edge("e")
+        assert came[-1] == edge.edge_id
+        opened = await edge.open_stream("s", b"meta")
+        accepted = await service.accept_stream()
+        assert accepted.meta == b"meta"
+        await opened.close()
+        sent = service.publish(edge.edge_id, b"news", timeout=3)
+        message = await edge.receive()
+        assert message.data == b"news"
+        message.ack()
+        await sent
+        await edge.close()
+        await until(lambda gone=edge.edge_id: gone in left)
+    assert len(came) == len(left) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_close_ends_everything(cluster: Cluster) -> None:
+    frontier = await cluster.frontier("f1")
+    edge = await frontier.edge("e")
+    ended: list[str] = []
+    service = await cluster.service(on_offline=ended.append)
+    receiving, accepting = service.receive(), service.accept_stream()
+    await service.close()
+    for waiting in (receiving, accepting, service.call(edge.edge_id, "who"), service.when_online()):
+        with pytest.raises(EndClosed):
+            await waiting
+    assert not service.online and service.frontiers == [] and len(ended) == 1
