@@ -12,10 +12,9 @@ from dataclasses import dataclass
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LAST_STREAM_ID = 2**31 - 1
 
-_DATA, _HEADERS, _RST_STREAM, _GOAWAY = 0, 1, 3, 7
+_DATA, _HEADERS, _GOAWAY = 0, 1, 7
 _HEADER = 9
 _END_STREAM = 1
-_RESET_WEIGHT = 5
 _MAX_GOAWAY = 16_384
 
 
@@ -37,7 +36,8 @@ class FrameGate:
     """Passes frames on, keeps GOAWAY frames back, and weighs the ones that move nothing forward.
 
     ``skip`` bytes at the start (the client's preface) are passed on unseen. ``weight`` grows by one for each control
-    frame and each empty DATA frame, and by five for each reset of a stream.
+    frame and each empty DATA frame. Resets of streams count no more than others: a caller may change its mind about
+    many calls at once, but not thousands of times in a second.
     """
 
     def __init__(self, skip: int = 0) -> None:
@@ -90,9 +90,7 @@ class FrameGate:
         return b"".join(kept), goaways
 
     def _weigh(self, kind: int, length: int, flags: int) -> None:
-        if kind == _RST_STREAM:
-            self.weight += _RESET_WEIGHT
-        elif kind == _DATA:
+        if kind == _DATA:
             if not length and not flags & _END_STREAM:
                 self.weight += 1
         elif kind != _HEADERS:

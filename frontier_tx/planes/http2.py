@@ -67,8 +67,8 @@ class Http2Limits:
     ping_every: float = 60.0
     ping_timeout: float = 20.0
     stall: float = 30.0
-    flood_burst: int = 1000
-    flood_rate: int = 100
+    flood_burst: int = 2000
+    flood_rate: int = 500
 
 
 class Http2Stream:

@@ -114,4 +114,4 @@ def test_our_goaway_is_a_goaway() -> None:
 def test_weights() -> None:
     gate = FrameGate()
     gate.feed(RstStreamFrame(1).serialize() + DataFrame(1, b"").serialize() + DataFrame(1, b"x").serialize())
-    assert gate.weight == 6
+    assert gate.weight == 2

@@ -200,7 +200,7 @@ def test_rapid_resets(memory: Memory) -> None:
         peer.h2.reset_stream(stream, ErrorCodes.CANCEL)
         peer.turn()
         sent += 1
-    assert sent < 400
+    assert sent <= 2000
     assert peer.farewell is not None
     assert peer.farewell.error_code == ErrorCodes.ENHANCE_YOUR_CALM
     assert memory.plane.calls == 0
@@ -225,12 +225,12 @@ def test_resets_in_one_piece(memory: Memory) -> None:
 def test_floods_of_control_frames(memory: Memory, frame_type: Any) -> None:
     peer = Peer(memory)
     data = frame_type.serialize() * 50
-    for _ in range(100):
+    for _ in range(200):
         if peer.raw.over:
             break
         peer.raw_frames(data)
     assert peer.raw.over
-    assert peer.raw.received.count(data[:9]) < 1100
+    assert peer.raw.received.count(data[:9]) < 2100
     assert works(memory)
     clean(memory, peer)
 
