@@ -412,14 +412,14 @@ class MemoryRegistry:
             repeated = not fresh or (report.online_at and stored.addr == peer.addr)
             if stored.frontier_id == name and repeated:
                 return
-            if stored.frontier_id != name and self._is_alive(stored.frontier_id):
-                if not fresh or (report.online_at and stored.update_time >= report.online_at):
-                    holder.elsewhere.add(edge_id)
-                    return
+            newer = not fresh or (report.online_at and stored.update_time >= report.online_at)
+            if newer and stored.frontier_id != name and self._is_alive(stored.frontier_id):
+                holder.elsewhere.add(edge_id)
+                return
+            if stored.frontier_id != name:
                 other = self._holders.get(stored.frontier_id)
                 if other is not None and edge_id in other.table.edges:
                     other.elsewhere.add(edge_id)
-            if stored.frontier_id != name:
                 self._held_by(stored.frontier_id).edges.discard(edge_id)
         record = EdgeRecord(edge_id, name, peer.addr, max(peer.since, holder.claim.born))
         self._edges[edge_id] = record

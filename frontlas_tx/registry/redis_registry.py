@@ -487,6 +487,9 @@ class RedisRegistry:
     def seconds(self) -> int:
         return self._index.now // 1000
 
+    def entry(self, frontier_id: str) -> Entry | None:
+        return self._index.get(frontier_id)
+
     def holder(self, frontier_id: str) -> Entry | None:
         entry = self._index.get(frontier_id)
         return entry if entry is not None and self._index.alive(entry) else None

@@ -58,8 +58,11 @@ class ISessionHost(Protocol):
     def seconds(self) -> int:
         """The store's time."""
 
+    def entry(self, frontier_id: str) -> Entry | None:
+        """The entry of another Frontier."""
+
     def holder(self, frontier_id: str) -> Entry | None:
-        """The entry of another Frontier if it is alive, else None."""
+        """The same if it is alive, else None."""
 
     async def held_elsewhere(self, frontier_id: str) -> bool:
         """Whether a Frontier that is not in the index is alive (with a Frontlas of the reference)."""
@@ -378,7 +381,7 @@ class Session:
         old = decode_edge(edge_id, text)
         if old is None or old.frontier_id == self.claim.frontier_id:
             return
-        other = self._host.holder(old.frontier_id)
+        other = self._host.entry(old.frontier_id)
         if other is not None:
             second.remove.setdefault(edges_of(other), []).append(edge_id)
             self._host.moved_away(edge_id, old.frontier_id)

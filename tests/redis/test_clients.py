@@ -354,6 +354,33 @@ async def test_tls_verified_by_an_authority_of_ones_own(pair: tuple[Path, Path])
         server.close()
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_slot_on_its_way_is_followed_by_ask_and_then_by_moved() -> None:
+    made = Clustered(spare=1).start()
+    try:
+        settings = cluster(made.masters[0].addr)
+        key, new = "{tag}:old", "{tag}:new"
+        source = made.masters[slot_of(key) * 3 // 16384]
+        [target] = made.spare
+        async with Client(settings, BOTH) as redis:
+            await redis.execute("SET", key, 1)
+            target.cli("CLUSTER", "SETSLOT", slot_of(key), "IMPORTING", source.cli("CLUSTER", "MYID"))
+            source.cli("CLUSTER", "SETSLOT", slot_of(key), "MIGRATING", target.cli("CLUSTER", "MYID"))
+            requests = [command("GET", key), command("SET", new, 2), command("GET", new), BOTH(new, 3)]
+            assert await redis.batch(requests) == [b"1", "OK", b"2", [new.encode(), b"3"]]
+            before = redis.metrics()["redis_redirects_total"]
+            assert before >= 3
+            assert source.cli("GET", key) == "1"
+            made.move_slot(slot_of(key), source, target)
+            assert await redis.batch([command("GET", key), command("GET", new)]) == [b"1", b"2"]
+            await until(lambda: len(redis.masters) == 4 and redis.ready, "the new master is known")
+            before = redis.metrics()["redis_redirects_total"]
+            assert await redis.execute("GET", key) == b"1"
+            assert redis.metrics()["redis_redirects_total"] == before
+    finally:
+        made.close()
+
+
 def test_slots_and_addresses() -> None:
     assert slot_of("123456789") == 12739
     assert slot_of("{user1000}.following") == slot_of(b"{user1000}.followers") == slot_of("user1000")

