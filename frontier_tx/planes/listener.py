@@ -33,8 +33,8 @@ class ListenerLimits:
     ``first_bytes`` seconds may pass until a connection shows what it speaks, ``max_message`` bytes has one gRPC
     message, ``request_memory`` bytes are held of requests that are not complete, over all connections."""
 
-    max_connections: int = 1000
-    max_per_host: int = 250
+    max_connections: int = 10_000
+    max_per_host: int = 2_000
     first_bytes: float = 10.0
     max_message: int = MAX_MESSAGE
     request_memory: int = 64 * 1024 * 1024

@@ -79,7 +79,7 @@ class Plane:
         *,
         call_timeout: float = 30.0,
         max_calls: int = 2000,
-        max_streams: int = 1000,
+        max_streams: int = 10_000,
         authorize: Authorize | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
