@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gateways import StartedGateway, own_command, stop_all
-from tests.interop.ends import Ends
+from tests.interop.ends import Driver, Ends
 from tests.interop.go_driver import GoDriver, NoGo, build
+from tests.interop.python_driver import PythonDriver
 
 OTHER = os.environ.get("FRONTIER_GATEWAY_COMMAND", "")
 
@@ -136,6 +137,30 @@ def ends_of(go: GoDriver, gateway_with: StartGateway) -> Iterator[ConnectTo]:
     for ends, gateway in made:
         ends.close()
         assert gateway.alive(), "the gateway died:\n" + "\n".join(gateway.last_words())
+
+
+#: Who plays edges and who plays services. Twisted's and asyncio's clients are one core, so each plays one of them here.
+PAIRINGS = ["go-go", "go-asyncio", "twisted-go"]
+
+
+@pytest.fixture(scope="session")
+def players(go: GoDriver) -> Iterator[dict[str, Driver]]:
+    """Drivers by the name of who plays."""
+    python = {"asyncio": PythonDriver("asyncio"), "twisted": PythonDriver("twisted")}
+    yield {"go": go, **python}
+    for driver in python.values():
+        driver.stop()
+
+
+@pytest.fixture(params=PAIRINGS)
+def paired(
+    request: pytest.FixtureRequest, ends_of: ConnectTo, gateway: StartedGateway, players: dict[str, Driver]
+) -> Ends:
+    """Ends of each pairing in turn."""
+    edges, services = str(request.param).split("-")
+    ends = ends_of(gateway)
+    ends.edges, ends.services = players[edges], players[services]
+    return ends
 
 
 @pytest.fixture

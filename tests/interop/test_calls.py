@@ -29,8 +29,8 @@ class Way:
 
 
 @pytest.fixture(params=["service_to_edge", "edge_to_service"])
-def way(request: pytest.FixtureRequest, ends: Ends) -> Way:
-    edge, service = ends.edge(b"edge"), ends.service(unique("service"))
+def way(request: pytest.FixtureRequest, paired: Ends) -> Way:
+    edge, service = paired.edge(b"edge"), paired.service(unique("service"))
     if request.param == "service_to_edge":
         return Way(service, edge, {"edge_id": edge.client_id}, True)
     return Way(edge, service, {}, False)
@@ -92,7 +92,7 @@ def test_panic_of_a_handler_is_an_error_of_that_call_only(way: Way) -> None:
     method, other = unique("panic"), unique("echo")
     way.callee.register(method, panic="oh dear")
     way.callee.register(other, echo=True)
-    with fails("rpc handler panic: oh dear"):
+    with fails("rpc handler panic: oh dear", "rpc handler failed: RuntimeError: oh dear"):
         way.call(method)
     assert way.call(other, b"still here") == b"still here"
 
@@ -123,7 +123,8 @@ def test_slow_call_delays_no_other(way: Way) -> None:
 
 def test_deadline_reaches_handler_and_ends_the_call(way: Way) -> None:
     method = unique("hang")
-    way.callee.register(method, until_done=True)
+    # it goes on for a while, or its answer would meet the end of the call
+    way.callee.register(method, until_done=True, sleep_ms=200)
     with fails("context deadline exceeded"):
         way.call(method, deadline_ms=400)
     seen = way.callee.seen(method, ended=True)[0]

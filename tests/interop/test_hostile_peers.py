@@ -178,6 +178,31 @@ def test_json_made_to_hurt(address: str, bystanders: Bystanders, kind: int, body
         assert peer.answers() or peer.closes(2)
 
 
+LARGE = 10_000_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"value":[' + b"1," * (LARGE // 2) + b"1]}",
+        b'{"zzz":[' + b"{}," * (LARGE // 3) + b"{}]}",
+        b"{" + b'"a":1,' * (LARGE // 6) + b'"a":1}',
+        b'{"topic":"' + b"\xff" * LARGE + b'"}',
+    ],
+    ids=["numbers", "objects", "keys", "not_utf8"],
+)
+def test_largest_frames_of_odd_json(
+    module_gateway: StartedGateway, bystanders: Bystanders, address: str, body: bytes
+) -> None:
+    """No library writes such bodies; reading them must cost neither the others' time nor much memory."""
+    before = resident(module_gateway)
+    with bystanders.undisturbed(), connected(address, SERVICE_META) as peer:
+        with contextlib.suppress(Closed):
+            peer.send_frame(MESSAGE, on_session(1, body))
+        assert peer.answers() or peer.closes(2)
+        assert resident(module_gateway) - before < 96 * MIB
+
+
 TIMES = [
     "0000-01-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "0001-01-01T00:00:00-23:59", "9999-12-31T23:59:59-23:59",
     "9999-12-31T23:59:59.999999999Z", "2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:00:00+99:99",

@@ -26,9 +26,9 @@ class Way:
 
 
 @pytest.fixture(params=["service_to_edge", "edge_to_service"])
-def way(request: pytest.FixtureRequest, ends: Ends) -> Way:
+def way(request: pytest.FixtureRequest, paired: Ends) -> Way:
     topic = unique("topic")
-    edge, service = ends.edge(b"edge"), ends.service(unique("service"), [topic])
+    edge, service = paired.edge(b"edge"), paired.service(unique("service"), [topic])
     if request.param == "service_to_edge":
         return Way(service, edge, {"edge_id": edge.client_id, "topic": topic}, topic, True)
     return Way(edge, service, {"topic": topic}, topic, False)

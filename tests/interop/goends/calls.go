@@ -94,7 +94,6 @@ func register(c *command) (reply, error) {
 			s.DeadlineMs = float64(time.Until(d).Microseconds()) / 1000
 		}
 		t.log.change(func() { t.log.runs = append(t.log.runs, s) })
-		time.Sleep(time.Duration(b.SleepMs) * time.Millisecond)
 		if b.UntilDone {
 			select {
 			case <-ctx.Done():
@@ -102,6 +101,7 @@ func register(c *command) (reply, error) {
 			case <-time.After(20 * time.Second):
 			}
 		}
+		time.Sleep(time.Duration(b.SleepMs) * time.Millisecond)
 		switch {
 		case b.Panic != "":
 			panic(b.Panic)
