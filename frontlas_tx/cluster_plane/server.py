@@ -16,6 +16,7 @@ from frontier_tx.planes.rest import RestRouter
 from frontier_tx.planes.standard import Serving, add_standard_services
 from frontlas_tx.cluster_plane.queries import ClusterQueries
 from frontlas_tx.cluster_plane.watch import ClusterWatch
+from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.interfaces import IRegistry
 
 CALL_TIMEOUT = 10.0
@@ -99,7 +100,7 @@ class ClusterPlane:
             return "draining"
         try:
             await self._registry.check_health()
-        except Exception as error:
+        except RegistryError as error:
             return str(error)
         return None
 
