@@ -6,7 +6,6 @@ The first two bytes of this wire are always ``01 01``. They are only looked at: 
 import random
 from collections.abc import Sequence
 
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -165,12 +164,3 @@ def _end(protocol: Protocol) -> None:
         if getattr(transport, "producer", None) is not None:
             transport.unregisterProducer()  # type: ignore[attr-defined]
         transport.loseConnection()
-
-
-def endpoints_of(reactor: object, addresses: Sequence[str]) -> list[IStreamClientEndpoint]:
-    """Endpoints for ``host:port`` texts."""
-    made: list[IStreamClientEndpoint] = []
-    for address in addresses:
-        host, _, port = address.rpartition(":")
-        made.append(HostnameEndpoint(reactor, host.strip("[]"), int(port)))
-    return made

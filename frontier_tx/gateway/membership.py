@@ -55,9 +55,10 @@ def frontier_id(config: FrontierConfig) -> str:
     return config.daemon.frontier_id or f"{socket.gethostname()}-{config.servicebound.listen.port}"
 
 
-def endpoints(dial: Dial, reactor: Any) -> list[IStreamClientEndpoint]:
-    """Where Frontlas listens.
+def endpoints(dial: Dial, path: str, reactor: Any) -> list[IStreamClientEndpoint]:
+    """Where the servers of a section listen.
 
+    :param path: the section's dotted key.
     :raises ConfigError: a TLS file that cannot be used.
     """
     made: list[IStreamClientEndpoint] = []
@@ -65,7 +66,7 @@ def endpoints(dial: Dial, reactor: Any) -> list[IStreamClientEndpoint]:
         host, port = split_host_port(address)
         endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port)
         if dial.tls.enable:
-            endpoint = wrapClientTLS(client_context(dial.tls, "frontlas.dial.tls", host), endpoint)
+            endpoint = wrapClientTLS(client_context(dial.tls, f"{path}.tls", host), endpoint)
         made.append(endpoint)
     return made
 
@@ -79,7 +80,7 @@ def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Repo
         secrets.token_hex(8),
     )
     reporter = Reporter(
-        core.repository, endpoints(config.frontlas.dial, reactor), meta, reactor, core.alarms, core.outlet
+        core.repository, endpoints(config.frontlas.dial, "frontlas.dial", reactor), meta, reactor, core.alarms, core.outlet
     )
     core.presence.listeners.append(reporter)
     return reporter

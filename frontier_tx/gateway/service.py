@@ -12,10 +12,10 @@ from twisted.logger import Logger
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
 from frontier_tx.config.frontier import FrontierConfig
-from frontier_tx.gateway.bypass import BypassFactory, endpoints_of
+from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
-from frontier_tx.gateway.membership import ReporterCollector, frontier_id, reporter_of
+from frontier_tx.gateway.membership import ReporterCollector, endpoints, frontier_id, reporter_of
 from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, raise_open_files
 from frontier_tx.planes.observability import observability_site
@@ -100,12 +100,14 @@ class Gateway(Service):
         self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
-            others = endpoints_of(self._clock, config.edgebound.bypass.addrs)
+            others = endpoints(config.edgebound.bypass, "edgebound.bypass", self._clock)
             edges = BypassFactory(self.core.edges, others, self._clock)
         self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
             site = observability_site(self._clock, self.not_ready, self._metrics())
             self._ports.listen("observability", Listen(addr=config.observability.addr), site)
+        if config.daemon.pprof.enable:
+            self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")
         if config.controlplane.enable:
             self.log.warn("controlplane.enable: this version has no control plane; its port stays closed")
 
