@@ -26,7 +26,8 @@ from twisted.python.failure import Failure
 from frontier_tx.planes.contract import MethodSpec
 from frontier_tx.planes.frame_gate import GoAway
 from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, decode_message, format_timeout, frame
-from frontier_tx.planes.http2 import Headers, Http2Connection, Http2Limits, Http2Stream
+from frontier_tx.planes.http2 import Http2Connection, Http2Limits
+from frontier_tx.planes.http2_stream import Headers, Http2Stream
 from frontier_tx.planes.status import RpcError, Status, status_of_http, status_of_number
 
 _QUEUED = 16
@@ -116,7 +117,7 @@ class GrpcClientConnection(Http2Connection):
             call.timer = self.clock.callLater(timeout, call.expire)
         # This opens the stream: only from now on it is one to h2.
         self.h2.send_headers(call.stream_id, headers)
-        call.out += frame(request.SerializeToString())
+        call.queue(frame(request.SerializeToString()))
         call.finish()
         return call
 
@@ -184,7 +185,7 @@ class ClientCall(Http2Stream):
         self.done = False
         self.started = False
         self.owed = 0
-        self.queue: deque[Any] = deque()
+        self.responses: deque[Any] = deque()
         self._method = method
         self._reader = MessageReader(max_message)
         self._http_error: RpcError | None = None
@@ -201,9 +202,9 @@ class ClientCall(Http2Stream):
                 raise
             if self.error is not None:
                 raise self.error
-            if len(self.queue) != 1:
-                raise RpcError(Status.INTERNAL, f"the server sent {len(self.queue)} responses to a unary call")
-            return self.queue[0]
+            if len(self.responses) != 1:
+                raise RpcError(Status.INTERNAL, f"the server sent {len(self.responses)} responses to a unary call")
+            return self.responses[0]
 
         return Deferred.fromCoroutine(wait())
 
@@ -215,7 +216,7 @@ class ClientCall(Http2Stream):
 
     async def wait(self, until_end: bool = False) -> None:
         """Wait for a response or the end."""
-        while not self.done and (until_end or not self.queue):
+        while not self.done and (until_end or not self.responses):
             self._waiting = Deferred()
             await self._waiting
 
@@ -239,19 +240,19 @@ class ClientCall(Http2Stream):
             return
         try:
             for message in self._reader.feed(data):
-                if len(self.queue) >= _MAX_QUEUED:
+                if len(self.responses) >= _MAX_QUEUED:
                     raise RpcError(Status.RESOURCE_EXHAUSTED, f"{_MAX_QUEUED} responses wait to be read")
-                self.queue.append(self._method.response.FromString(message))
+                self.responses.append(self._method.response.FromString(message))
         except DecodeError:
             self._broken(RpcError(Status.INTERNAL, f"the response to {self._method.path} cannot be decoded"))
         except RpcError as error:
             self._broken(error)
         else:
-            if len(self.queue) < _QUEUED:
+            if len(self.responses) < _QUEUED:
                 self.consumed(size)
             else:
                 self.owed += size
-            if self.queue:
+            if self.responses:
                 self._wake()
 
     def trailers(self, headers: Headers) -> None:
@@ -313,12 +314,12 @@ class ResponseStream(AsyncIterator[Any]):
     async def __anext__(self) -> Any:
         call = self._call
         await call.wait()
-        if not call.queue:
+        if not call.responses:
             if call.error is not None:
                 raise call.error
             raise StopAsyncIteration
-        response = call.queue.popleft()
-        if call.owed and len(call.queue) < _QUEUED:
+        response = call.responses.popleft()
+        if call.owed and len(call.responses) < _QUEUED:
             owed, call.owed = call.owed, 0
             call.consumed(owed)
         return response

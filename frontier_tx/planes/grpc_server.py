@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from frontier_tx.planes.frame_gate import GoAway
 from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, encode_message, frame, parse_timeout
-from frontier_tx.planes.http2 import Headers, Http2Connection, Http2Limits, Http2Stream
+from frontier_tx.planes.http2 import Http2Connection, Http2Limits
+from frontier_tx.planes.http2_stream import Headers, Http2Stream
 from frontier_tx.planes.plane import CallContext, Plane
 from frontier_tx.planes.status import RpcError, Status
 
@@ -28,16 +29,27 @@ _QUEUED_REQUESTS = 16
 _MAX_QUEUED_REQUESTS = 1024
 """Requests that fit the receive window of a stream but are too many to be held as objects."""
 
+_UNSENT = 32 * 1024 * 1024
+"""Bytes of answers that may wait on one connection before it gets no more of them."""
+_UNSENT_WHEN_FULL = 64 * 1024
+"""The same while the server holds too much altogether: those who read what they asked for go on."""
+_CLOGGED = RpcError(
+    Status.RESOURCE_EXHAUSTED, "too much waits to be read on this connection; read it, and ask for less at a time"
+)
+
 PlainHandler = Callable[["PlainExchange"], None]
 """Takes over a request that is not gRPC."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """Bytes of incomplete requests that one server holds over all its connections, and the most it may hold."""
+    """What one server holds over all its connections: bytes of incomplete requests (``held``), of which it takes no
+    more than ``limit``, and bytes of answers that are not read (``unsent``)."""
 
     limit: int = 64 * 1024 * 1024
+    unsent_limit: int = 256 * 1024 * 1024
     held: int = 0
+    unsent: int = 0
 
 
 class GrpcServerConnection(Http2Connection):
@@ -71,6 +83,16 @@ class GrpcServerConnection(Http2Connection):
             stream = PlainExchange(self, stream_id, fields)
         self.streams[stream_id] = stream
         stream.begin()
+
+    @property
+    def clogged(self) -> bool:
+        """Whether so much waits to be read that there is no memory for more answers."""
+        budget = self.budget
+        return self.unsent > _UNSENT or (budget.unsent > budget.unsent_limit and self.unsent > _UNSENT_WHEN_FULL)
+
+    def held(self, change: int) -> None:
+        super().held(change)
+        self.budget.unsent += change
 
     def trailers_received(self, stream: GrpcCall | PlainExchange, headers: Headers) -> None:
         """Nothing in the trailers of a request matters."""
@@ -130,6 +152,8 @@ class GrpcCall(Http2Stream):
 
     def _open(self) -> CallContext:
         headers, plane = self._headers, self.connection.plane
+        if self.connection.clogged:
+            raise _CLOGGED
         if headers.get(":method") != "POST":
             raise RpcError(Status.UNIMPLEMENTED, f"gRPC calls are POST, not {headers.get(':method', '')[:16]}")
         method = plane.find(headers.get(":path", ""))
@@ -220,8 +244,12 @@ class GrpcCall(Http2Stream):
 
     def _respond(self, response: Any) -> None:
         self._running = None
+        if self.connection.clogged:
+            # Made while others of the same connection filled its memory.
+            self.fail(_CLOGGED)
+            return
         self._head()
-        self.out += frame(response.SerializeToString())
+        self.queue(frame(response.SerializeToString()))
         self._end(Status.OK, "")
 
     def _send(self, response: Any) -> Deferred[None]:
@@ -341,6 +369,8 @@ class PlainExchange(Http2Stream):
         """Hand the request over; nothing in its body matters."""
         if self.connection.plain is None:
             self.send_headers([(b":status", b"415"), (b"content-length", b"0")], end_stream=True)
+        elif self.connection.clogged:
+            self.send_headers([(b":status", b"429"), (b"content-length", b"0")], end_stream=True)
         else:
             self.connection.plain(self)
 

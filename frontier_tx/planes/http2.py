@@ -26,7 +26,6 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -34,13 +33,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.planes.frame_gate import LAST_STREAM_ID, PREFACE, FrameGate, GoAway
+from frontier_tx.planes.http2_stream import Headers, Http2Stream
 
 log = Logger()
 
-Headers = list[tuple[bytes, bytes]]
-
-HIGH_WATER = 64 * 1024
-"""Bytes waiting on one stream from which on its writer is asked to wait."""
 DRAIN_PING = b"draining"
 DRAIN_WAIT = 1.0
 """Seconds between the two GOAWAY frames of an orderly end when the peer does not answer the ping between them."""
@@ -69,71 +65,6 @@ class Http2Limits:
     stall: float = 30.0
     flood_burst: int = 2000
     flood_rate: int = 500
-
-
-class Http2Stream:
-    """One stream as its user sees it; made and driven by the connection."""
-
-    def __init__(self, connection: Http2Connection, stream_id: int) -> None:
-        self.connection = connection
-        self.stream_id = stream_id
-        self.out = bytearray()
-        self.last_headers: Headers | None = None
-        self.finishing = False
-        self.closed = False
-        self.stall_timer: IDelayedCall | None = None
-        self._writable: list[Deferred[None]] = []
-        self._unreturned = 0
-
-    def send_headers(self, headers: Headers, end_stream: bool = False) -> None:
-        """Send headers at once; not allowed after ``finish``."""
-        if self.connection.sendable(self):
-            self.connection.h2.send_headers(self.stream_id, headers, end_stream=end_stream)
-            if end_stream:
-                self.connection.ended_here(self)
-            self.connection.flush()
-
-    def write(self, data: bytes) -> Deferred[None]:
-        """Queue data; fires when the queue is short enough for more, also when the stream is gone."""
-        if self.closed:
-            return succeed(None)
-        self.out += data
-        self.connection.pump(self)
-        if self.closed or len(self.out) < HIGH_WATER:
-            return succeed(None)
-        waiter: Deferred[None] = Deferred()
-        self._writable.append(waiter)
-        return waiter
-
-    def finish(self, trailers: Headers | None = None) -> None:
-        """End this side after what is queued, with trailers or without."""
-        if not self.closed and not self.finishing:
-            self.finishing = True
-            self.last_headers = trailers
-            self.connection.pump(self)
-
-    def reset(self, code: int = ErrorCodes.CANCEL) -> None:
-        """End the stream in both directions now, dropping what is queued."""
-        if not self.closed:
-            self.connection.reset_stream(self, code)
-
-    def consumed(self, size: int) -> None:
-        """``size`` received bytes need no memory any longer: the peer may send as many more."""
-        self._unreturned += size
-        if self._unreturned >= self.connection.limits.stream_window // 2 and self.connection.sendable(self):
-            self.connection.h2.increment_flow_control_window(self._unreturned, self.stream_id)
-            self._unreturned = 0
-            self.connection.flush()
-
-    def progressed(self) -> None:
-        """Data left the queue: let writers go on when there is room."""
-        if self.stall_timer is not None:
-            self.stall_timer.cancel()
-            self.stall_timer = None
-        if self._writable and (self.closed or len(self.out) < HIGH_WATER):
-            waiting, self._writable = self._writable, []
-            for waiter in waiting:
-                waiter.callback(None)
 
 
 @implementer(IPushProducer)
@@ -165,6 +96,7 @@ class Http2Connection(Protocol):
         )
         self.h2.decoder.max_header_list_size = limits.max_header_bytes
         self.streams: dict[int, Any] = {}
+        self.unsent = 0
         self.draining = False
         self.disconnected = False
         self.closing = False
@@ -358,6 +290,10 @@ class Http2Connection(Protocol):
         for stream in list(self._pending.values()):
             self._settle(stream)
 
+    def held(self, change: int) -> None:
+        """So many bytes more, or less, wait on streams to be sent."""
+        self.unsent += change
+
     def sendable(self, stream: Http2Stream) -> bool:
         """Whether frames may still be sent on a stream.
 
@@ -377,6 +313,7 @@ class Http2Connection(Protocol):
             return False
         self.h2.send_data(stream.stream_id, bytes(stream.out[:size]))
         del stream.out[:size]
+        self.held(-size)
         self._earn(1)
         # Not held back, so that the transport can ask for a pause.
         self._write()
@@ -437,6 +374,7 @@ class Http2Connection(Protocol):
 
     def _closed(self, stream: Http2Stream) -> None:
         stream.closed = True
+        self.held(-len(stream.out))
         stream.out.clear()
         stream.progressed()
 

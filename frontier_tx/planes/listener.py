@@ -29,15 +29,20 @@ from frontier_tx.planes.status import RpcError, Status
 
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
-    """Bounds of one port. ``max_connections`` are taken at a time, ``max_per_host`` of them from one address,
-    ``first_bytes`` seconds may pass until a connection shows what it speaks, ``max_message`` bytes has one gRPC
-    message, ``request_memory`` bytes are held of requests that are not complete, over all connections."""
+    """Bounds of one port.
+
+    ``max_connections`` are taken at a time, ``max_per_host`` of them from one address; ``first_bytes`` seconds may pass
+    until a connection shows what it speaks. ``max_message`` bytes has one gRPC message. Over all HTTP/2 connections
+    ``request_memory`` bytes are held of requests that are not complete, and ``answer_memory`` bytes of answers that are
+    not read; beyond that whoever leaves much unread gets no more.
+    """
 
     max_connections: int = 10_000
     max_per_host: int = 2_000
     first_bytes: float = 10.0
     max_message: int = MAX_MESSAGE
     request_memory: int = 64 * 1024 * 1024
+    answer_memory: int = 256 * 1024 * 1024
     http1: Http1Limits = field(default_factory=Http1Limits)
     http2: Http2Limits = field(default_factory=Http2Limits)
 
@@ -57,7 +62,7 @@ class PlaneFactory(Factory):
         self.plane = plane
         self.clock = clock
         self.limits = ListenerLimits() if limits is None else limits
-        self.budget = Budget(self.limits.request_memory)
+        self.budget = Budget(self.limits.request_memory, self.limits.answer_memory)
         self.site = LimitedSite(RestResource(router), clock, self.limits.http1)
         self.refused = 0
         self._router = router
@@ -243,7 +248,7 @@ class Http2Exchange:
         bodiless = not body or self._stream.headers.get(":method") == "HEAD"
         self._head(status, [*headers, ("content-length", str(len(body)))], bodiless)
         if not bodiless:
-            self._stream.out += body
+            self._stream.queue(body)
             self._stream.finish()
 
     def start(self, status: int, headers: HttpHeaders) -> None:

@@ -334,7 +334,6 @@ def test_a_window_that_never_opens(memory: Memory) -> None:
     assert peer.of(StreamReset, stream)
     clean(memory, peer)
 
-
     def stop_reading(self) -> None:
         self.transport.producer.pauseProducing()
 
@@ -453,3 +452,36 @@ def test_limits_are_settings() -> None:
     peer = Peer(memory)
     assert peer.h2.remote_settings.max_concurrent_streams == 3
     clean(memory, peer)
+
+
+def test_answers_that_nobody_reads_are_bounded(memory: Memory) -> None:
+    peer = Peer(memory)
+    peer.h2.update_settings({4: 0})
+    peer.turn()
+    many = [(name, f"/{CLUSTER}/ListFrontiers" if name == ":path" else value) for name, value in HEADERS]
+    body = frame(message("ListFrontiersRequest", count=3000).SerializeToString())
+    streams = [peer.call(many, body) for _ in range(40)]
+    refused = [stream for stream in streams if peer.of(ResponseReceived, stream)[0].stream_ended is not None]
+    assert 25 < len(refused) < 35
+    assert 30_000_000 < memory.factory.budget.unsent < 40_000_000
+    assert works(memory)
+    peer.h2.update_settings({4: 10_000_000})
+    peer.h2.increment_flow_control_window(100_000_000)
+    peer.turn()
+    assert memory.factory.budget.unsent == 0
+    assert peer.of(DataReceived, peer.call())
+    clean(memory, peer)
+
+
+def test_when_memory_is_short_those_who_read_go_on() -> None:
+    memory = Memory(ListenerLimits(answer_memory=1_000_000))
+    peer = Peer(memory)
+    peer.h2.update_settings({4: 0})
+    peer.turn()
+    many = [(name, f"/{CLUSTER}/ListFrontiers" if name == ":path" else value) for name, value in HEADERS]
+    body = frame(message("ListFrontiersRequest", count=600).SerializeToString())
+    answers = [peer.of(ResponseReceived, peer.call(many, body))[0] for _ in range(4)]
+    assert [answer.stream_ended is None for answer in answers] == [True, True, False, False]
+    assert works(memory)
+    peer.raw.lose()
+    assert memory.factory.budget.unsent == 0
