@@ -79,9 +79,8 @@ def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Repo
         advertised("edgebound.listen", config.edgebound.listen),
         secrets.token_hex(8),
     )
-    reporter = Reporter(
-        core.repository, endpoints(config.frontlas.dial, "frontlas.dial", reactor), meta, reactor, core.alarms, core.outlet
-    )
+    frontlas = endpoints(config.frontlas.dial, "frontlas.dial", reactor)
+    reporter = Reporter(core.repository, frontlas, meta, reactor, core.alarms, core.outlet)
     core.presence.listeners.append(reporter)
     return reporter
 
