@@ -70,25 +70,38 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - at
 
 
+#: How far apart the loop may be before and after a measurement that counts.
+STEADY = 1.06
+
+
 def measure(case: Case, repeat: int, seconds: float) -> Row:
-    """Median of ``repeat`` measurements of about ``seconds`` each."""
+    """Median of ``repeat`` measurements of about ``seconds`` each.
+
+    One counts only where the fixed loop took the same time before and after it: a machine that others share changes
+    its speed by half within milliseconds.
+    """
     case.run()
     rounds = max(1, round(seconds / max(1e-6, timed(case.run))))
-    turns = 5000
+    turns = 2000
 
     def work() -> None:
         for _ in range(rounds):
             case.run()
 
-    units, times = [], []
-    for _ in range(repeat):
-        gc.collect()
-        before = timed(lambda: fixed_loop(turns))
+    steady: list[tuple[float, float]] = []
+    restless: list[tuple[float, float]] = []
+    gc.collect()
+    before = timed(lambda: fixed_loop(turns)) / turns
+    for _ in range(20 * repeat):
         took = timed(work) / (rounds * case.operations)
-        after = timed(lambda: fixed_loop(turns))
-        times.append(took)
-        units.append(took / ((before + after) / 2 / turns))
-    return Row(case.name, statistics.median(units), statistics.median(times) * 1e6)
+        after = timed(lambda: fixed_loop(turns)) / turns
+        kept = steady if max(before, after) < STEADY * min(before, after) else restless
+        kept.append((took / ((before + after) / 2), took))
+        before = after
+        if len(steady) == repeat:
+            break
+    ratios, times = zip(*(steady or restless), strict=True)
+    return Row(case.name, statistics.median(ratios), statistics.median(times) * 1e6)
 
 
 class Sink(StringTransport):
@@ -239,8 +252,8 @@ def main() -> int:
     p = argparse.ArgumentParser(
         prog="python -m benchmarks.micro", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    p.add_argument("--repeat", type=int, default=9, help="measurements of each case, of which the median counts")
-    p.add_argument("--seconds", type=float, default=0.1, help="length of each")
+    p.add_argument("--repeat", type=int, default=100, help="measurements of each case, of which the median counts")
+    p.add_argument("--seconds", type=float, default=0.004, help="length of each")
     p.add_argument("--tolerance", type=float, default=1.35, help="how much slower than the baseline is too much")
     p.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE")
     p.add_argument("--write", action="store_true", help="make these figures the baseline")
