@@ -193,8 +193,10 @@ class Exchange:
             if left <= 0:
                 self._answer(leg, frame, kind, data.key, CallerDeadlineExceeded.text)
                 return
-            by_caller = left < settings.call_seconds
-            due = min(due, now + left)
+            if kind == REQUEST:
+                # A message's sender looks after its own time: an answer of the gateway would only race with it.
+                by_caller = left < settings.call_seconds
+                due = min(due, now + left)
         data.deadline = self._text if now < self._text_until else self._deadline_text(now)
         body = encode_message(data)
         connection = target.connection
