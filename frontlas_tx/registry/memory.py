@@ -338,14 +338,14 @@ class MemoryRegistry:
 
     def metrics(self) -> dict[str, float]:
         return {
-            "registry_frontiers": float(len(self._alive)),
-            "registry_edges": float(len(self._edges)),
-            "registry_services": float(self._service_total),
-            "registry_reports_total": float(self._reports),
-            "registry_claims_refused_total": float(self._refused),
-            "registry_watchers": float(self._feed.watchers),
-            "registry_changes_total": float(self._feed.published),
-            "registry_changes_dropped_total": float(self._feed.dropped),
+            "frontiers": float(len(self._alive)),
+            "edges": float(len(self._edges)),
+            "services": float(self._service_total),
+            "reports_total": float(self._reports),
+            "claims_refused_total": float(self._refused),
+            "watchers": float(self._feed.watchers),
+            "changes_total": float(self._feed.published),
+            "changes_dropped_total": float(self._feed.dropped),
         }
 
     # Inside

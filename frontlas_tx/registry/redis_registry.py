@@ -120,6 +120,7 @@ class RedisRegistry:
         self._started: Deferred[None] | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._gaps = 0
+        self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
         self._counts = dict.fromkeys(("reports", "claims_refused", "repairs", "lookups"), 0)
@@ -155,6 +156,7 @@ class RedisRegistry:
         self._sessions.clear()
         self._feed.close()
         self._set_ready(False, "the registry was stopped")
+        self._stopped = True
         return self._redis.stop()
 
     def watch_ready(self, callback: Callable[[bool, str], None]) -> Callable[[], None]:
@@ -463,17 +465,17 @@ class RedisRegistry:
     def metrics(self) -> dict[str, float]:
         sessions = self._sessions.values()
         return {
-            "registry_frontiers": float(len(self._index.live())),
-            "registry_claims": float(len(sessions)),
-            "registry_own_edges": float(sum(len(session.table.edges) for session in sessions)),
-            "registry_own_services": float(sum(len(session.table.services) for session in sessions)),
-            "registry_reports_waiting": float(sum(session.waiting for session in sessions)),
-            "registry_writes_total": float(self._closed_written + sum(session.written for session in sessions)),
-            "registry_polls_total": float(self._index.polls),
-            "registry_watchers": float(self._feed.watchers),
-            "registry_changes_total": float(self._feed.published),
-            "registry_changes_dropped_total": float(self._feed.dropped),
-            **{f"registry_{name}_total": float(number) for name, number in self._counts.items()},
+            "frontiers": float(len(self._index.live())),
+            "claims": float(len(sessions)),
+            "own_edges": float(sum(len(session.table.edges) for session in sessions)),
+            "own_services": float(sum(len(session.table.services) for session in sessions)),
+            "reports_waiting": float(sum(session.waiting for session in sessions)),
+            "writes_total": float(self._closed_written + sum(session.written for session in sessions)),
+            "polls_total": float(self._index.polls),
+            "watchers": float(self._feed.watchers),
+            "changes_total": float(self._feed.published),
+            "changes_dropped_total": float(self._feed.dropped),
+            **{f"{name}_total": float(number) for name, number in self._counts.items()},
             **self._redis.metrics(),
         }
 
@@ -732,6 +734,8 @@ class RedisRegistry:
             self._feed.lagged()
 
     def _set_ready(self, ready: bool, why: str) -> None:
+        if self._stopped:
+            return
         changed = ready != self.ready or (not ready and why != self.why_not_ready)
         self.ready, self.why_not_ready = ready, why
         if changed:

@@ -197,8 +197,9 @@ class Session:
             if problem is not None:
                 ticket.outcome[index] = problem
                 continue
+            settled = self._is_settled(given)
             report = self.table.apply(given, now)
-            if report is not None:
+            if report is not None and not settled:
                 self._add(report).tickets.append((ticket, index))
                 ticket.waiting += 1
         ticket.done()
@@ -228,6 +229,15 @@ class Session:
 
     def _now(self) -> int:
         return self._host.seconds()
+
+    def _is_settled(self, report: Report) -> bool:
+        """Whether this is the heartbeat of a peer that is recorded already.
+
+        Its record lives for as long as the walk that goes with renewals comes by, so nothing need be written.
+        """
+        if report.kind is ReportKind.EDGE_HEARTBEAT:
+            return report.peer_id in self.table.edges and report.peer_id not in self.elsewhere
+        return report.kind is ReportKind.SERVICE_HEARTBEAT and report.peer_id in self.table.services
 
     def _add(self, report: Report) -> _Pending:
         key = (report.kind.of_edge, report.peer_id)

@@ -241,6 +241,27 @@ async def test_a_wrong_password_is_said_and_a_corrected_one_heals() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_sentinels_have_a_login_of_their_own() -> None:
+    made = Watched(replicas=0, sentinels=1).start()
+    try:
+        made.sentinels[0].cli("ACL", "SETUSER", "default", "resetpass", ">guard")
+        made.servers[0].cli("CONFIG", "SET", "requirepass", "data")
+        error = await fails(sentinel(made.addrs, password="data", pool_timeout=0.5))
+        assert isinstance(error, RedisLoginError)
+        assert str(error).endswith("correct redis.sentinel.username and redis.sentinel.password")
+        both = RedisSettings(
+            mode=Mode.SENTINEL,
+            password="data",
+            sentinel=Sentinel(addrs=made.addrs, master_name=Watched.NAME, password="guard", db=3),
+        )
+        async with Client(both) as redis:
+            assert await redis.execute("SET", "x", 1) == "OK"
+        assert made.servers[0].cli("-a", "data", "-n", 3, "GET", "x") == "1"
+    finally:
+        made.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_password_that_nobody_asks_for_is_accepted(server: RedisServer) -> None:
     async with Client(standalone(server.addr, password="any")) as redis:
         assert await redis.execute("GET", "nothing") is None

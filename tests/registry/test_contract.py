@@ -427,7 +427,7 @@ async def test_health_and_metrics(world: Any) -> None:
     assert world.registry.ready
     assert world.registry.why_not_ready == ""
     await world.registry.check_health()
-    assert world.registry.metrics()["registry_reports_total"] == 1.0
+    assert world.registry.metrics()["reports_total"] == 1.0
 
 
 def test_service_name() -> None:
