@@ -159,7 +159,7 @@ class Speaker:
         """Acknowledge every message from now on."""
         self._do("drain")
 
-    def drained(self, count: int, wait: float = 8) -> list[str]:
+    def drained(self, count: int, wait: float = 20) -> list[str]:
         """The next `count` texts that were drained."""
         texts: list[str] = self._do("drained", wait + 5, count=count, wait_ms=round(wait * 1000))["texts"]
         return texts

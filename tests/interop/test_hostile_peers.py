@@ -108,7 +108,7 @@ def test_silence_and_half_frames_before_the_handshake_end(
                 peers[-1].send(beginning)
         # one keeps dripping bytes of frames that do not count, which must not keep it alive either
         dripping = stack.enter_context(RawPeer(module_gateway.edge))
-        until = time.monotonic() + 12
+        until = time.monotonic() + 25
         ended = False
         while time.monotonic() < until and not ended:
             try:
