@@ -472,6 +472,7 @@ class RedisRegistry:
             "reports_waiting": float(sum(session.waiting for session in sessions)),
             "writes_total": float(self._closed_written + sum(session.written for session in sessions)),
             "polls_total": float(self._index.polls),
+            "subscriptions_total": float(self._gaps),
             "watchers": float(self._feed.watchers),
             "changes_total": float(self._feed.published),
             "changes_dropped_total": float(self._feed.dropped),

@@ -48,6 +48,7 @@ class Site:
         self.made_reports = 0
         self.failed_lookups = 0
         self.wrong_lookups = 0
+        self.wrong_by_its_own = 0
         self.slowest = 0.0
         self.lost_claims: list[str] = []
         self._next_edge = 10_000
@@ -137,11 +138,14 @@ class Site:
     async def _look_up(self, edge: int) -> None:
         begun = reactor.seconds()
         try:
-            found = await self.random.choice(self.registries).frontier_of_edge(edge)
+            registry = self.random.choice(self.registries)
+            found = await registry.frontier_of_edge(edge)
         except RegistryError:
             self.failed_lookups += 1
         else:
-            self.wrong_lookups += edge in self.truth and (found is None or found.frontier_id != self.truth[edge])
+            if edge in self.truth and (found is None or found.frontier_id != self.truth[edge]):
+                self.wrong_lookups += 1
+                self.wrong_by_its_own += registry is self.of(self.truth[edge])
         self.slowest = max(self.slowest, reactor.seconds() - begun)
 
     async def differences(self) -> str:
@@ -180,7 +184,8 @@ class Site:
         """One line of figures, shown with ``pytest -s``."""
         print(
             f"\n{what}: right after {took:.1f} s; reports answered with an error {self.failed_reports} of "
-            f"{self.made_reports}, lookups failed {self.failed_lookups}, wrong {self.wrong_lookups}, "
+            f"{self.made_reports}, lookups failed {self.failed_lookups}, wrong {self.wrong_lookups} "
+            f"({self.wrong_by_its_own} of them at the edge's own Frontlas), "
             f"slowest answer {self.slowest:.1f} s"
         )
 

@@ -53,6 +53,7 @@ async def test_all_say_the_same(world: RedisWorld) -> None:
     b = await take(two, "b")
     await one.report(a, [Report(ON, n, f"h:{n}") for n in range(1, 101)] + [Report(S_ON, 7, "h", "svc")])
     await two.report(b, [Report(ON, n, f"h:{n}") for n in range(91, 121)])
+    await world.agree()
     for registry in (one, two):
         for _ in range(50):
             # What another Frontlas claimed is seen with its next look at the index.
@@ -228,7 +229,7 @@ async def test_lost_records_and_members_are_written_again(world: RedisWorld) -> 
     await raw(world, "SADD", "frontlas:x:edges:1:a", 77)
     await raw(world, "SET", "frontlas:edges:77", '{"frontier_id":"a","addr":"h:1","update_time":5}')
     await one.renew(a)
-    await world.settle()
+    await world.agree()
     assert await two.counts() == Counts(1, 5, 0)
     assert [edge and edge.edge_id for edge in await two.edges([3, 4, 77])] == [3, 4, None]
 

@@ -91,6 +91,8 @@ class RedisWorld:
         self.clients.append(redis)
         self.registries.append(registry)
         await registry.start()
+        while not registry.metrics()["subscriptions_total"]:
+            await deferLater(reactor, 0.005)
         return registry
 
     async def close(self) -> None:
@@ -103,6 +105,12 @@ class RedisWorld:
             await deferLater(reactor, 0.03)
             while not all(registry.idle for registry in self.registries):
                 await deferLater(reactor, 0.01)
+
+    async def agree(self) -> None:
+        """Let every Frontlas have the news, which takes up to a second by itself."""
+        await self.settle()
+        for registry in self.registries:
+            await registry.upkeep()
 
     async def advance(self, seconds: float) -> None:
         """Let time pass, with the upkeep that goes with it."""
