@@ -6,7 +6,7 @@ from that Redis is repaired when it loses data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import count as counter
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -17,9 +17,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
-from frontlas_tx.registry.directory import MAX_FRONTIERS, Entry, Lease, decode_cursor, encode_cursor, page_of, page_size
+from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import (
     ClaimLostError,
     FrontierAlreadySetError,
@@ -45,17 +44,14 @@ from frontlas_tx.registry.redis_keys import (
     INDEX,
     alive_key,
     decode_changes,
-    decode_edge,
     decode_entry,
-    decode_service,
-    edge_key,
     edges_of,
     encode_entry,
     hash_key,
     health_key,
-    service_key,
     services_of,
 )
+from frontlas_tx.registry.redis_queries import STALE, RedisQueries, ask
 from frontlas_tx.registry.redis_scripts import CLAIM, DROP_ALIVE, FORGET, RELEASE, RENEW
 from frontlas_tx.registry.redis_session import Lives, Session
 from frontlas_tx.registry.reference import ReferenceFrontiers
@@ -66,10 +62,6 @@ T = TypeVar("T")
 
 POLL_EVERY = 1.0
 """Seconds between two looks at the index."""
-STALE = 3.0
-"""Seconds after which the index must be read again before it is used."""
-DOUBT = 0.1
-"""Seconds after which it is read again before an edge that has a record is called offline."""
 DEAD = 30.0
 """Seconds without a sign of life after which another Frontlas is dead."""
 FORGET_AT_ONCE = 10
@@ -123,7 +115,8 @@ class RedisRegistry:
         self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
-        self._counts = dict.fromkeys(("reports", "claims_refused", "repairs", "lookups"), 0)
+        self._queries = RedisQueries(redis, self._index, self._reference, self.told)
+        self._counts = dict.fromkeys(("reports", "claims_refused", "repairs"), 0)
         self._closed_written = 0
         self.ready = False
         self.why_not_ready = "the registry has not been started"
@@ -366,87 +359,43 @@ class RedisRegistry:
     # Queries
 
     def frontier_of_edge(self, edge_id: int) -> Deferred[FrontierRecord | None]:
-        async def run() -> FrontierRecord | None:
-            [found] = await self._frontiers_of([edge_id])
-            return found
-
-        return ensureDeferred(run())
+        return _first(self._queries.frontiers_of([edge_id]))
 
     def frontiers_of_edges(self, edge_ids: Sequence[int]) -> Deferred[list[FrontierRecord | None]]:
-        return ensureDeferred(self._frontiers_of(edge_ids))
+        return ensureDeferred(self._queries.frontiers_of(edge_ids))
 
     def edge(self, edge_id: int) -> Deferred[EdgeRecord | None]:
-        async def run() -> EdgeRecord | None:
-            [found] = await self._edges([edge_id])
-            return found
-
-        return ensureDeferred(run())
+        return _first(self._queries.edges([edge_id]))
 
     def edges(self, edge_ids: Sequence[int]) -> Deferred[list[EdgeRecord | None]]:
-        return ensureDeferred(self._edges(edge_ids))
+        return ensureDeferred(self._queries.edges(edge_ids))
 
     def edges_page(self, cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
-        async def run() -> Page[EdgeRecord]:
-            entry, ids, rest = await self._step(cursor, count, edges_of)
-            found = await self._edges(ids)
-            name = entry.frontier_id if entry else ""
-            return Page(rest, [edge for edge in found if edge is not None and edge.frontier_id == name])
-
-        return ensureDeferred(run())
+        return ensureDeferred(self._queries.edges_page(cursor, count))
 
     def frontiers(self) -> Deferred[list[FrontierRecord]]:
-        return ensureDeferred(self._listed())
+        return ensureDeferred(self._queries.frontiers())
 
     def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> Deferred[list[FrontierRecord | None]]:
-        async def run() -> list[FrontierRecord | None]:
-            listed = {record.frontier_id: record for record in await self._listed()}
-            unknown = [name for name in frontier_ids if name not in listed and self._index.get(name) is None]
-            others = {name: await self._reference.listed(name) for name in dict.fromkeys(unknown)}
-            return [listed.get(name) or others.get(name) for name in frontier_ids]
-
-        return ensureDeferred(run())
+        return ensureDeferred(self._queries.frontiers_by_ids(frontier_ids))
 
     def frontiers_page(self, cursor: int, count: int) -> Deferred[Page[FrontierRecord]]:
-        async def run() -> Page[FrontierRecord]:
-            return page_of(await self._numbered(), cursor, count)
-
-        return ensureDeferred(run())
+        return ensureDeferred(self._queries.frontiers_page(cursor, count))
 
     def service(self, service_id: int) -> Deferred[ServiceRecord | None]:
-        async def run() -> ServiceRecord | None:
-            [found] = await self._services([service_id])
-            return found
-
-        return ensureDeferred(run())
+        return _first(self._queries.services([service_id]))
 
     def services(self, service_ids: Sequence[int]) -> Deferred[list[ServiceRecord | None]]:
-        return ensureDeferred(self._services(service_ids))
+        return ensureDeferred(self._queries.services(service_ids))
 
     def services_page(self, cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
-        async def run() -> Page[ServiceRecord]:
-            entry, ids, rest = await self._step(cursor, count, services_of)
-            if entry is None:
-                return Page(rest, [])
-            texts = await self._ask(*[command("HGET", service_key(n), entry.frontier_id) for n in ids])
-            found = [decode_service(n, text) for n, text in zip(ids, texts, strict=True)]
-            return Page(rest, [record for record in found if record and record.update_time >= entry.born])
-
-        return ensureDeferred(run())
+        return ensureDeferred(self._queries.services_page(cursor, count))
 
     def counts(self) -> Deferred[Counts]:
-        async def run() -> Counts:
-            await self._index.fresh(STALE)
-            return await self._count(self._index.live())
-
-        return ensureDeferred(run())
+        return ensureDeferred(self._queries.counts())
 
     def counts_of(self, frontier_id: str) -> Deferred[Counts]:
-        async def run() -> Counts:
-            await self._index.fresh(STALE)
-            entry = self._index.get(frontier_id)
-            return await self._count([entry] if entry is not None and self._index.alive(entry) else [])
-
-        return ensureDeferred(run())
+        return ensureDeferred(self._queries.counts(frontier_id))
 
     def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
         return self._feed.subscribe(kinds)
@@ -471,6 +420,7 @@ class RedisRegistry:
             "own_services": float(sum(len(session.table.services) for session in sessions)),
             "reports_waiting": float(sum(session.waiting for session in sessions)),
             "writes_total": float(self._closed_written + sum(session.written for session in sessions)),
+            "lookups_total": float(self._queries.lookups),
             "polls_total": float(self._index.polls),
             "subscriptions_total": float(self._gaps),
             "watchers": float(self._feed.watchers),
@@ -507,15 +457,19 @@ class RedisRegistry:
         if session is not None and edge_id in session.table.edges:
             session.elsewhere.add(edge_id)
 
+    def told(self, edge_id: int) -> EdgeRecord | None:
+        """An edge without a record that one of our own Frontiers has reported: Redis lost it, or has yet to
+        get it."""
+        for session in self._sessions.values():
+            peer = session.table.edges.get(edge_id)
+            if peer is not None and edge_id not in session.elsewhere:
+                return EdgeRecord(edge_id, session.claim.frontier_id, peer.addr, max(peer.since, session.claim.born))
+        return None
+
     # Inside
 
     async def _ask(self, *requests: Request) -> list[Reply]:
-        """Replies; raises ``RegistryUnavailableError`` with the first error among them."""
-        replies = await self._redis.batch(requests)
-        for reply in replies:
-            if isinstance(reply, RedisError):
-                raise RegistryUnavailableError(str(reply)) from reply
-        return replies
+        return await ask(self._redis, *requests)
 
     def _session(self, claim: Claim) -> Session:
         session = self._sessions.get(claim.frontier_id)
@@ -547,104 +501,6 @@ class RedisRegistry:
         """The time to name peers by heartbeats is over."""
         session.named = True
         self._background(session, lambda: session.reconcile(everything=False, sweep=True))
-
-    async def _listed(self) -> list[FrontierRecord]:
-        return [record for _number, record in await self._numbered()]
-
-    async def _numbered(self) -> list[tuple[int, FrontierRecord]]:
-        await self._index.fresh(STALE)
-        known = self._index.entries
-        others = [record for record in self._reference.found() if record.frontier_id not in known]
-        return [*self._index.listed(), *enumerate(others, MAX_FRONTIERS + 1)]
-
-    async def _edges(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
-        return [edge for edge, _frontier in await self._look_up(edge_ids)]
-
-    async def _frontiers_of(self, edge_ids: Sequence[int]) -> list[FrontierRecord | None]:
-        found = [frontier for _edge, frontier in await self._look_up(edge_ids)]
-        return [frontier if frontier is not None and frontier.advertised_sb_addr else None for frontier in found]
-
-    async def _look_up(self, edge_ids: Sequence[int]) -> list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]]:
-        """Edges that are online, with their Frontiers: one round trip, a second one only if the index may be
-        behind."""
-        self._counts["lookups"] += len(edge_ids)
-        reading = ensureDeferred(self._index.fresh(STALE))
-        texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
-        edges = [
-            decode_edge(edge_id, text) or self._told(edge_id) for edge_id, text in zip(edge_ids, texts, strict=True)
-        ]
-        if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
-            await self._index.fresh(DOUBT)
-        found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
-        for edge in edges:
-            frontier = None
-            if edge is not None:
-                frontier = self._frontier_of(edge)
-                if frontier is None and self._index.get(edge.frontier_id) is None:
-                    frontier = await self._reference.alive(edge.frontier_id)
-            found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
-        return found
-
-    def _told(self, edge_id: int) -> EdgeRecord | None:
-        """An edge without a record that one of our own Frontiers has reported: Redis lost it, or has yet to
-        get it."""
-        for session in self._sessions.values():
-            peer = session.table.edges.get(edge_id)
-            if peer is not None and edge_id not in session.elsewhere:
-                return EdgeRecord(edge_id, session.claim.frontier_id, peer.addr, max(peer.since, session.claim.born))
-        return None
-
-    async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
-        """Ask while the index is being read."""
-        try:
-            replies = await self._ask(*requests)
-        except RegistryError:
-            reading.addErrback(lambda _: None)
-            raise
-        await reading
-        return replies
-
-    def _frontier_of(self, edge: EdgeRecord) -> FrontierRecord | None:
-        entry = self._index.get(edge.frontier_id)
-        if entry is None or edge.update_time < entry.born or not self._index.alive(entry):
-            return None
-        return entry.record(True)
-
-    async def _services(self, service_ids: Sequence[int]) -> list[ServiceRecord | None]:
-        await self._index.fresh(STALE)
-        hashes = await self._ask(*[command("HVALS", service_key(service_id)) for service_id in service_ids])
-        found: list[ServiceRecord | None] = []
-        for service_id, texts in zip(service_ids, hashes, strict=True):
-            records = [decode_service(service_id, text) for text in texts or ()]
-            live = [record for record in records if record is not None and self._is_live(record)]
-            found.append(max(live, key=lambda record: (record.update_time, record.frontier_id), default=None))
-        return found
-
-    def _is_live(self, record: ServiceRecord) -> bool:
-        entry = self.holder(record.frontier_id)
-        return entry is not None and record.update_time >= entry.born
-
-    async def _count(self, entries: Sequence[Entry]) -> Counts:
-        sizes = await self._ask(
-            *[command("SCARD", edges_of(entry)) for entry in entries],
-            *[command("SCARD", services_of(entry)) for entry in entries],
-        )
-        return Counts(len(entries), sum(sizes[: len(entries)]), sum(sizes[len(entries) :]))
-
-    async def _step(self, cursor: int, count: int, key: Callable[[Entry], str]) -> tuple[Entry | None, list[int], int]:
-        """One step over the members of all live Frontiers: which Frontier, ids, next cursor."""
-        await self._index.fresh(STALE)
-        number, inner = decode_cursor(cursor)
-        entries = [entry for entry in self._index.live() if entry.number >= number]
-        if not entries:
-            return None, [], 0
-        entry = entries[0]
-        start = inner if entry.number == number else 0
-        [[rest, members]] = await self._ask(command("SSCAN", key(entry), start, "COUNT", page_size(count)))
-        ids = [int(member) for member in members]
-        if int(rest):
-            return entry, ids, encode_cursor(entry.number, int(rest))
-        return entry, ids, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
 
     # Upkeep
 
@@ -742,3 +598,8 @@ class RedisRegistry:
         if changed:
             for callback in list(self._ready_watchers):
                 callback(ready, why)
+
+
+def _first(work: Coroutine[Deferred[Any], Any, list[T]]) -> Deferred[T]:
+    """The only element of what the work gives."""
+    return ensureDeferred(work).addCallback(lambda found: found[0])

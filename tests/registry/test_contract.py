@@ -106,6 +106,7 @@ async def test_positions_are_kept_for_unknown_ids(world: Any) -> None:
     listed = await world.registry.frontiers_by_ids(["nobody", "a", ""])
     assert [record and record.frontier_id for record in listed] == [None, "a", None]
     assert [s and s.service for s in await world.registry.services([8, 9])] == [None, "svc"]
+    assert sum(edge is not None for edge in await world.registry.edges([*range(3_000), biggest])) == 2
     assert await world.registry.edges([]) == []
     assert await world.registry.frontiers_by_ids([]) == []
 

@@ -1,0 +1,191 @@
+"""What is asked of the registry in Redis, answered with as few round trips as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, ensureDeferred
+
+from frontlas_tx.redis.errors import RedisError
+from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
+from frontlas_tx.registry.directory import (
+    MAX_FRONTIERS,
+    Entry,
+    decode_cursor,
+    encode_cursor,
+    page_of,
+    page_size,
+)
+from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
+from frontlas_tx.registry.records import Counts, EdgeRecord, FrontierRecord, Page, ServiceRecord
+from frontlas_tx.registry.redis_index import RedisIndex
+from frontlas_tx.registry.redis_keys import (
+    decode_edge,
+    decode_service,
+    edge_key,
+    edges_of,
+    service_key,
+    services_of,
+)
+from frontlas_tx.registry.reference import ReferenceFrontiers
+
+STALE = 3.0
+"""Seconds after which the index must be read again before it is used."""
+DOUBT = 0.1
+"""Seconds after which it is read again before an edge that has a record is called offline."""
+AT_ONCE = 1_000
+"""Commands of one question that are under way together, so that a long list holds up nobody."""
+
+
+async def ask(redis: IRedis, *requests: Request) -> list[Reply]:
+    """Replies; raises ``RegistryUnavailableError`` with the first error among them."""
+    replies: list[Reply] = []
+    for start in range(0, len(requests), AT_ONCE):
+        replies += await redis.batch(requests[start : start + AT_ONCE])
+        for reply in replies[start:]:
+            if isinstance(reply, RedisError):
+                raise RegistryUnavailableError(str(reply)) from reply
+    return replies
+
+
+class RedisQueries:
+    """Questions of ``IRegistry`` as coroutines.  ``told`` knows edges that this instance's own links have
+    reported."""
+
+    def __init__(
+        self,
+        redis: IRedis,
+        index: RedisIndex,
+        reference: ReferenceFrontiers,
+        told: Callable[[int], EdgeRecord | None],
+    ) -> None:
+        self._redis = redis
+        self._index = index
+        self._reference = reference
+        self._told = told
+        self.lookups = 0
+
+    async def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> list[FrontierRecord | None]:
+        """See ``IRegistry``."""
+        listed = {record.frontier_id: record for record in await self.frontiers()}
+        unknown = [name for name in frontier_ids if name not in listed and self._index.get(name) is None]
+        others = {name: await self._reference.listed(name) for name in dict.fromkeys(unknown)}
+        return [listed.get(name) or others.get(name) for name in frontier_ids]
+
+    async def frontiers_page(self, cursor: int, count: int) -> Page[FrontierRecord]:
+        """See ``IRegistry``."""
+        return page_of(await self._numbered(), cursor, count)
+
+    async def edges_page(self, cursor: int, count: int) -> Page[EdgeRecord]:
+        """See ``IRegistry``."""
+        entry, ids, rest = await self._step(cursor, count, edges_of)
+        name = entry.frontier_id if entry else ""
+        return Page(rest, [edge for edge in await self.edges(ids) if edge is not None and edge.frontier_id == name])
+
+    async def services_page(self, cursor: int, count: int) -> Page[ServiceRecord]:
+        """See ``IRegistry``."""
+        entry, ids, rest = await self._step(cursor, count, services_of)
+        if entry is None:
+            return Page(rest, [])
+        texts = await ask(self._redis, *[command("HGET", service_key(n), entry.frontier_id) for n in ids])
+        found = [decode_service(n, text) for n, text in zip(ids, texts, strict=True)]
+        return Page(rest, [record for record in found if record and record.update_time >= entry.born])
+
+    async def counts(self, frontier_id: str | None = None) -> Counts:
+        """Live numbers of all Frontiers or of one."""
+        await self._index.fresh(STALE)
+        return await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
+
+    async def frontiers(self) -> list[FrontierRecord]:
+        """See ``IRegistry``."""
+        return [record for _number, record in await self._numbered()]
+
+    async def _numbered(self) -> list[tuple[int, FrontierRecord]]:
+        await self._index.fresh(STALE)
+        known = self._index.entries
+        others = [record for record in self._reference.found() if record.frontier_id not in known]
+        return [*self._index.listed(), *enumerate(others, MAX_FRONTIERS + 1)]
+
+    async def edges(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
+        """See ``IRegistry``."""
+        return [edge for edge, _frontier in await self._look_up(edge_ids)]
+
+    async def frontiers_of(self, edge_ids: Sequence[int]) -> list[FrontierRecord | None]:
+        """See ``IRegistry``."""
+        found = [frontier for _edge, frontier in await self._look_up(edge_ids)]
+        return [frontier if frontier is not None and frontier.advertised_sb_addr else None for frontier in found]
+
+    async def _look_up(self, edge_ids: Sequence[int]) -> list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]]:
+        """Edges that are online, with their Frontiers: one round trip, a second one only if the index may be
+        behind."""
+        self.lookups += len(edge_ids)
+        reading = ensureDeferred(self._index.fresh(STALE))
+        texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
+        edges = [
+            decode_edge(edge_id, text) or self._told(edge_id) for edge_id, text in zip(edge_ids, texts, strict=True)
+        ]
+        if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
+            await self._index.fresh(DOUBT)
+        found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
+        for edge in edges:
+            frontier = None
+            if edge is not None:
+                frontier = self._frontier_of(edge)
+                if frontier is None and self._index.get(edge.frontier_id) is None:
+                    frontier = await self._reference.alive(edge.frontier_id)
+            found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
+        return found
+
+    async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
+        """Ask while the index is being read."""
+        try:
+            replies = await ask(self._redis, *requests)
+        except RegistryError:
+            reading.addErrback(lambda _: None)
+            raise
+        await reading
+        return replies
+
+    def _frontier_of(self, edge: EdgeRecord) -> FrontierRecord | None:
+        entry = self._index.get(edge.frontier_id)
+        if entry is None or edge.update_time < entry.born or not self._index.alive(entry):
+            return None
+        return entry.record(True)
+
+    async def services(self, service_ids: Sequence[int]) -> list[ServiceRecord | None]:
+        """See ``IRegistry``."""
+        await self._index.fresh(STALE)
+        hashes = await ask(self._redis, *[command("HVALS", service_key(service_id)) for service_id in service_ids])
+        found: list[ServiceRecord | None] = []
+        for service_id, texts in zip(service_ids, hashes, strict=True):
+            records = [decode_service(service_id, text) for text in texts or ()]
+            live = [record for record in records if record is not None and self._is_live(record)]
+            found.append(max(live, key=lambda record: (record.update_time, record.frontier_id), default=None))
+        return found
+
+    def _is_live(self, record: ServiceRecord) -> bool:
+        entry = self._index.get(record.frontier_id)
+        return entry is not None and self._index.alive(entry) and record.update_time >= entry.born
+
+    async def _count(self, entries: Sequence[Entry]) -> Counts:
+        sizes = await ask(
+            self._redis,
+            *[command("SCARD", edges_of(entry)) for entry in entries],
+            *[command("SCARD", services_of(entry)) for entry in entries],
+        )
+        return Counts(len(entries), sum(sizes[: len(entries)]), sum(sizes[len(entries) :]))
+
+    async def _step(self, cursor: int, count: int, key: Callable[[Entry], str]) -> tuple[Entry | None, list[int], int]:
+        """One step over the members of all live Frontiers: which Frontier, ids, next cursor."""
+        await self._index.fresh(STALE)
+        number, inner = decode_cursor(cursor)
+        entries = [entry for entry in self._index.live() if entry.number >= number]
+        if not entries:
+            return None, [], 0
+        entry = entries[0]
+        start = inner if entry.number == number else 0
+        [[rest, members]] = await ask(self._redis, command("SSCAN", key(entry), start, "COUNT", page_size(count)))
+        ids = [int(member) for member in members]
+        if int(rest):
+            return entry, ids, encode_cursor(entry.number, int(rest))
+        return entry, ids, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
