@@ -77,7 +77,7 @@ def test_payload_is_untouched(way: Way, size: int) -> None:
 
 def test_a_hundred_at_once_arrive_once_and_in_order(way: Way) -> None:
     way.receiver.drain()
-    # Known gap (docs/gateway.md): a Go edge that gets several hundred messages before it acknowledged any may stop for ever.
+    # Known gap (docs/gateway.md): a Go edge that gets several hundred messages unacknowledged may stop for ever.
     publishing = way.sender.start_publish_many(100, **way.options)
     assert way.receiver.drained(100) == [str(number) for number in range(100)]
     publishing.result(10)
