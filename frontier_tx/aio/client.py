@@ -4,14 +4,16 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from frontier_tx.aio.clock import LoopClock
-from frontier_tx.aio.futures import Handler, Runner, outcome
-from frontier_tx.aio.link import AioLink
+from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome
+from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.stream import Messages, Speaker, Stream
+from frontier_tx.aio.transport import Dialer, LoopEndpoint
 from frontier_tx.clients.channel import TAIL, Channel, Message
+from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
@@ -21,9 +23,6 @@ from frontier_tx.wire.errors import EndClosed
 from frontier_tx.wire.outlet import Outlet
 
 log = logging.getLogger("frontier.client")
-
-#: Connects a transport of one's own: ``await loop.create_connection(factory, ...)`` or the like.
-Dialer = Callable[[Callable[[], asyncio.Protocol]], Awaitable[Any]]
 
 
 class Client(Messages):
@@ -68,30 +67,13 @@ class Client(Messages):
         self._connect_seconds = connect_seconds
         self._write_stall_seconds = write_stall_seconds
         self._owns_intake = intake is None
-        self.intake = intake or Intake(Runner().run, bounds)
+        self._tasks = Tasks()
+        self.intake = intake or Intake(Runner(self._tasks).run, bounds)
         self._on_online = on_online or (lambda: None)
         self._on_offline = on_offline or (lambda reason: None)
         self._options: dict[str, Any] = {"meta": meta, "wanted_id": wanted_id, "reconnect": reconnect}
         self._wall_clock = wall_clock
         self._keeper: Keeper | None = None
-        self._dialing: asyncio.Task[None] | None = None
-
-    def _dial_to(self, alarms: Alarms, outlet: Outlet) -> Callable[[Keeper], Callable[[], object]]:
-        def dial(keeper: Keeper) -> Callable[[], object]:
-            def factory() -> asyncio.Protocol:
-                return AioLink(keeper, alarms, outlet, self._limits, self._write_stall_seconds)
-
-            async def attempt() -> None:
-                try:
-                    async with asyncio.timeout(self._connect_seconds):
-                        await self._open(factory)
-                except Exception as error:
-                    keeper.dial_failed(error)
-
-            self._dialing = asyncio.get_running_loop().create_task(attempt())
-            return self._dialing.cancel
-
-        return dial
 
     async def _open(self, factory: Callable[[], asyncio.Protocol]) -> None:
         loop = asyncio.get_running_loop()
@@ -151,8 +133,9 @@ class Client(Messages):
             alarms.stop()
             self._finished()
 
+        endpoint = LoopEndpoint(self._open, self._tasks, self._connect_seconds)
         keeper = self._keeper = Keeper(
-            self._dial_to(alarms, Outlet(clock)),
+            dial_to(endpoint, alarms, Outlet(clock), self._limits, self._write_stall_seconds, AioProtocol),
             self.intake,
             alarms,
             self._wall_clock,
@@ -167,7 +150,11 @@ class Client(Messages):
             keeper.start(done)
             return lambda: keeper.close(_ignore)
 
-        await outcome(start)
+        try:
+            await outcome(start)
+        except asyncio.CancelledError:
+            await self._tasks.ended()
+            raise
 
     async def when_online(self) -> None:
         """Return when a connection is up; EndClosed when there will be none."""
@@ -187,6 +174,7 @@ class Client(Messages):
             keeper.close(done)
 
         await outcome(start)
+        await self._tasks.ended()
 
     async def __aenter__(self) -> Self:
         await self.connect()

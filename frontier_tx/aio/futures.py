@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from frontier_tx.clients.channel import Request
 from frontier_tx.clients.intake import Done
@@ -15,6 +15,9 @@ from frontier_tx.wire.errors import Canceled
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
 
 log = logging.getLogger("frontier.client")
+
+#: Seconds for which the end of a client waits for tasks that were cancelled: handlers may have something to put away.
+SETTLE = 5.0
 
 
 class Cancelable(Protocol):
@@ -52,20 +55,41 @@ async def outcome(
         raise
 
 
-class Runner:
-    """Runs handlers as tasks, and keeps them from being collected meanwhile."""
+class Tasks:
+    """Tasks of one client: kept from being collected while they run, and waited for at its end.
+
+    The loop itself holds tasks weakly, and one that is still pending when its loop is closed is complained about.
+    """
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._running)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Start one."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def ended(self, seconds: float = SETTLE) -> None:
+        """Return when all are over, the one that asks left out, or after ``seconds``."""
+        others = self._running - {cast("asyncio.Task[None]", asyncio.current_task())}
+        if others:
+            await asyncio.wait(others, timeout=seconds)
+
+
+class Runner:
+    """Runs handlers as tasks."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
 
     def run(self, handler: Handler, request: Request) -> Callable[[], object]:
         """Start a handler; see ``channel.Run``."""
-        task = asyncio.get_running_loop().create_task(_work(handler, request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._tasks.start(_work(handler, request))
         # A task that is cancelled before its first step never gets to answer.
         task.add_done_callback(lambda task: _answer_for(task, request))
         return task.cancel
