@@ -94,7 +94,12 @@ class RedisQueries:
     async def counts(self, frontier_id: str | None = None) -> Counts:
         """Live numbers of all Frontiers or of one."""
         await self._index.fresh(STALE)
-        return await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
+        own = await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
+        names = [record.frontier_id for record in self._others() if frontier_id in (None, record.frontier_id)]
+        others = self._reference.counts(names)
+        return Counts(
+            own.frontiers + others.frontiers, own.edges + others.edges, own.services + others.services
+        )
 
     async def frontiers(self) -> list[FrontierRecord]:
         """See ``IRegistry``."""
@@ -102,9 +107,12 @@ class RedisQueries:
 
     async def _numbered(self) -> list[tuple[int, FrontierRecord]]:
         await self._index.fresh(STALE)
+        return [*self._index.listed(), *enumerate(self._others(), MAX_FRONTIERS + 1)]
+
+    def _others(self) -> list[FrontierRecord]:
+        """Frontiers of the reference alone."""
         known = self._index.entries
-        others = [record for record in self._reference.found() if record.frontier_id not in known]
-        return [*self._index.listed(), *enumerate(others, MAX_FRONTIERS + 1)]
+        return [record for record in self._reference.found() if record.frontier_id not in known]
 
     async def edges(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
         """See ``IRegistry``."""

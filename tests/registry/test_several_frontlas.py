@@ -126,6 +126,47 @@ async def test_the_identity_of_a_dead_frontlas_is_free_for_anyone(world: RedisWo
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_time_without_any_frontlas_hides_no_frontier(world: RedisWorld) -> None:
+    one, _two = world.registries
+    a, b = await take(one, "a", boot_id="x"), await take(one, "b")
+    await one.report(a, [Report(ON, 1, "h:1")])
+    await one.release(b)
+    await one.upkeep()
+    await crash(world)
+    await crash(world)
+    # Far longer than a lease and the time for which lists show what has ended.
+    world.clock.shift += 600
+    for registry in (await world.add(), await world.add()):
+        assert [record.frontier_id for record in await registry.frontiers()] == ["a"]
+        assert (await registry.frontier_of_edge(1)).frontier_id == "a"
+        assert await registry.counts() == Counts(1, 1, 0)
+    await world.advance(24)
+    assert (await world.registry.frontier_of_edge(1)).frontier_id == "a"
+    # It had the time to come back, and did not.
+    await world.advance(2)
+    assert await world.registry.frontier_of_edge(1) is None
+    assert await world.registry.counts() == Counts(0, 0, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_without_boot_id_that_died_is_known_everywhere(world: RedisWorld) -> None:
+    one, two = world.registries
+    first = await take(one, "a")
+    await one.report(first, [Report(ON, 1)])
+    await world.advance(5)
+    await one.release(first, by_peer=True)
+    second = await take(two, "a")
+    assert not second.returning
+    assert await two.frontier_of_edge(1) is None
+    assert (await two.frontiers())[0].listed_sb_addr == "a.example:01"
+    # The death is over and done with: the next change of Frontlas is a mere loss of the link.
+    await two.report(second, [Report(ON, 2)])
+    third = await take(one, "a")
+    assert third.returning
+    assert (await one.frontier_of_edge(2)).frontier_id == "a"
+
+
+@pytest_twisted.ensureDeferred
 async def test_changes_reach_watchers_on_all_frontlas(world: RedisWorld) -> None:
     one, two = world.registries
     far = two.watch()
@@ -206,10 +247,13 @@ async def test_frontiers_of_the_reference_are_listed_where_that_is_asked_for(wor
     third = await world.add(share_with_reference=True)
     await raw(world, "SET", "frontlas:alive:frontiers:go", "1", "EX", 30)
     await raw(world, "HSET", "frontlas:frontiers:go", "advertised_sb_addr", "go.example:1", "advertised_eb_addr", "e:2")
+    await raw(world, "HSET", "frontlas:frontiers:go", "edge_count", "7", "service_count", "-1")
     await raw(world, "HSET", "frontlas:frontiers:dead", "advertised_sb_addr", "d.example:1", "advertised_eb_addr", "e")
     await take(third, "a")
     await third.upkeep()
     assert [record.frontier_id for record in await third.frontiers()] == ["a", "go"]
+    assert await third.counts() == Counts(2, 7, 0)
+    assert await third.counts_of("go") == Counts(1, 7, 0)
     assert [record.frontier_id for record in (await third.frontiers_page(0, 1)).records] == ["a"]
     await raw(world, "DEL", "frontlas:alive:frontiers:go")
     await world.advance(2)
