@@ -379,6 +379,9 @@ class RedisClient(ABC):
         now = self._reactor.seconds()
         self._down_since = None if ready else now
         if ready:
+            if self._saying is not None:
+                self._saying.cancel()
+                self._saying = None
             if self._said or self._ready_since < 0:
                 log.info("redis {name} answers", name=self.name)
             self._ready_since = now
