@@ -267,6 +267,7 @@ class Reporter:
         if not self._running:
             self._part()
             return
+        reason = reason or "it said goodbye"
         self.trouble = reason
         self._say(f"Frontlas: {reason}", self._said_of_link)
         if self.trouble == ID_TAKEN and not self._accepted and self._id_taken is not None:
@@ -400,7 +401,7 @@ class Reporter:
             return
         self._under_way += 1
         calling: Deferred[Any] = link.call(method, value)
-        calling.addCallbacks(lambda _: self._told(method, events), lambda failure: self._not_told(failure, method))
+        calling.addCallbacks(lambda _: self._told(method, events), self._not_told)
         calling.addBoth(lambda _: self._answered(link))
 
     def _told(self, method: str, events: int) -> None:
@@ -409,12 +410,12 @@ class Reporter:
             self._again_delay = FIRST_DELAY
             self._said_of_reports.clear()
 
-    def _not_told(self, failure: Failure, method: str) -> None:
+    def _not_told(self, failure: Failure) -> None:
         self.failed += 1
         self._taken = False
         link = self._link
         if self._running and link is not None and link.connection.connected:
-            self._say(f"Frontlas did not take {method} ({failure.getErrorMessage()})", self._said_of_reports)
+            self._say(f"Frontlas does not take reports ({failure.getErrorMessage()})", self._said_of_reports)
             self._tell_again(link)
 
     def _tell_again(self, link: _Link) -> None:

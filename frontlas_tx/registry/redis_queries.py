@@ -49,8 +49,10 @@ async def ask(redis: IRedis, *requests: Request) -> list[Reply]:
 
 
 class RedisQueries:
-    """Questions of ``IRegistry`` as coroutines.  ``told`` knows edges that this instance's own links have
-    reported."""
+    """Questions of ``IRegistry`` as coroutines.
+
+    ``told`` knows edges that this instance's own links have reported, ``denies`` records that they say are wrong.
+    """
 
     def __init__(
         self,
@@ -58,11 +60,13 @@ class RedisQueries:
         index: RedisIndex,
         reference: ReferenceFrontiers,
         told: Callable[[int], EdgeRecord | None],
+        denies: Callable[[EdgeRecord], bool],
     ) -> None:
         self._redis = redis
         self._index = index
         self._reference = reference
         self._told = told
+        self._denies = denies
         self.lookups = 0
 
     async def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> list[FrontierRecord | None]:
@@ -129,9 +133,7 @@ class RedisQueries:
         self.lookups += len(edge_ids)
         reading = ensureDeferred(self._index.fresh(STALE))
         texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
-        edges = [
-            decode_edge(edge_id, text) or self._told(edge_id) for edge_id, text in zip(edge_ids, texts, strict=True)
-        ]
+        edges = [self._known(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
         if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
             await self._index.fresh(DOUBT)
         found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
@@ -143,6 +145,13 @@ class RedisQueries:
                     frontier = await self._reference.alive(edge.frontier_id)
             found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
         return found
+
+    def _known(self, edge_id: int, text: bytes | None) -> EdgeRecord | None:
+        """What a record says, unless those who were told by the Frontiers themselves know better."""
+        edge = decode_edge(edge_id, text)
+        if edge is None or self._denies(edge):
+            return self._told(edge_id)
+        return edge
 
     async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
         """Ask while the index is being read."""

@@ -115,7 +115,7 @@ class RedisRegistry:
         self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
-        self._queries = RedisQueries(redis, self._index, self._reference, self.told)
+        self._queries = RedisQueries(redis, self._index, self._reference, self.told, self.denies)
         self._counts = dict.fromkeys(("reports", "claims_refused", "repairs"), 0)
         self._closed_written = 0
         self._named_refusal = False
@@ -454,6 +454,11 @@ class RedisRegistry:
         session = self._sessions.get(frontier_id)
         if session is not None and edge_id in session.table.edges:
             session.elsewhere.add(edge_id)
+
+    def denies(self, edge: EdgeRecord) -> bool:
+        """Whether one of our own Frontiers, which the record names, says that it has no such edge."""
+        session = self._sessions.get(edge.frontier_id)
+        return session is not None and session.denies(edge.edge_id)
 
     def told(self, edge_id: int) -> EdgeRecord | None:
         """An edge without a record that one of our own Frontiers has reported: Redis lost it, or has yet to

@@ -137,7 +137,7 @@ def test_what_is_not_taken_is_told_again_and_named_once(world: World, monkeypatc
         reporter = world.reporter()
         world.run(120)
     assert world.holder(1) == ""
-    assert [line.split(";")[0] for line in lines] == ["Frontlas did not take x_events (redis is away)"]
+    assert [line.split(";")[0] for line in lines] == ["Frontlas does not take reports (redis is away)"]
     assert reporter.failed > 5
     away = False
     world.run(19)

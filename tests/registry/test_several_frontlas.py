@@ -304,3 +304,59 @@ async def test_an_edge_lookup_is_one_round_trip(world: RedisWorld) -> None:
     after = world.clients[0].metrics()
     assert after["redis_batches_total"] - before["redis_batches_total"] == 20
     assert after["redis_commands_total"] - before["redis_commands_total"] == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_removals_that_a_failover_lost_are_made_again(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a")
+    one.sync_begin(a)
+    await one.report(a, [Report(ON, n, f"h:{n}") for n in (1, 2, 3)] + [Report(S_ON, 7, "h", "svc")])
+    await one.sync_end(a)
+    lost = {n: await raw(world, "GET", f"frontlas:edges:{n}") for n in (1, 2)}
+    service = await raw(world, "HGET", "frontlas:services:7", "a")
+    await one.report(a, [Report(OFF, 1), Report(OFF, 2), Report(ReportKind.SERVICE_OFFLINE, 7)])
+    # The server that took over knows of none of that, and another one holds the sets.
+    for n, text in lost.items():
+        await raw(world, "SET", f"frontlas:edges:{n}", text)
+    await raw(world, "HSET", "frontlas:services:7", "a", service)
+    assert (await two.frontier_of_edge(1)).frontier_id == "a"
+    # Edge 2 is there again in the meantime.
+    await one.report(a, [Report(ON, 2, "h:9")])
+    for disturbed in world.clients[0]._disturbed:
+        disturbed()
+    await world.settle()
+    for registry in (one, two):
+        assert [edge and edge.addr for edge in await registry.edges([1, 2, 3])] == [None, "h:9", "h:3"]
+        assert await registry.service(7) is None
+        assert await registry.counts() == Counts(1, 2, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_record_that_its_own_frontier_denies_is_not_shown_and_goes(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a")
+    one.sync_begin(a)
+    await one.report(a, [Report(ON, 1, "h:1")])
+    await one.sync_end(a)
+    await raw(world, "SET", "frontlas:edges:77", '{"frontier_id":"a","addr":"h:1","update_time":1999999999}')
+    assert await one.frontier_of_edge(77) is None
+    await world.settle()
+    assert await raw(world, "GET", "frontlas:edges:77") is None
+    assert await two.frontier_of_edge(77) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_remembered_removals_are_bounded(world: RedisWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontlas_tx.registry.redis_session.REMOVED", 10)
+    one, _two = world.registries
+    a = await take(one, "a")
+    for start in range(1, 50, 5):
+        await one.report(a, [Report(ON, n) for n in range(start, start + 5)])
+        await one.report(a, [Report(OFF, n) for n in range(start, start + 5)])
+    removed = one._sessions["a"].removed
+    assert list(removed) == [(True, n) for n in range(41, 51)]
+    await world.advance(700)
+    await one.report(a, [Report(OFF, 99)])
+    await one.report(a, [Report(OFF, n) for n in range(100, 110)])
+    assert set(removed) == {(True, n) for n in range(100, 110)}
