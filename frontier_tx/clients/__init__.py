@@ -6,7 +6,25 @@
 from frontier_tx.clients.channel import Message, Request
 from frontier_tx.clients.client import Client, Edge, Service
 from frontier_tx.clients.cluster import ClusterService
-from frontier_tx.clients.errors import HandlerError, NoSuchRPC, SendBufferFull
+from frontier_tx.clients.errors import (
+    Canceled,
+    ConnectionRefused,
+    DeadlineExceeded,
+    EdgeNotOnline,
+    EndClosed,
+    ForceClosed,
+    FrontierError,
+    HandlerError,
+    NoSuchRPC,
+    OperationTimeout,
+    PayloadTooLarge,
+    ReceiverCongested,
+    RecordNotFound,
+    RemoteError,
+    SendBufferFull,
+    TooManyPending,
+    TopicNotOnline,
+)
 from frontier_tx.clients.intake import Bounds, Intake
 from frontier_tx.clients.keeper import Backoff, ConnectFailed
 from frontier_tx.clients.stream import Stream
@@ -14,16 +32,30 @@ from frontier_tx.clients.stream import Stream
 __all__ = [
     "Backoff",
     "Bounds",
+    "Canceled",
     "Client",
     "ClusterService",
     "ConnectFailed",
+    "ConnectionRefused",
+    "DeadlineExceeded",
     "Edge",
+    "EdgeNotOnline",
+    "EndClosed",
+    "ForceClosed",
+    "FrontierError",
     "HandlerError",
     "Intake",
     "Message",
     "NoSuchRPC",
+    "OperationTimeout",
+    "PayloadTooLarge",
+    "ReceiverCongested",
+    "RecordNotFound",
+    "RemoteError",
     "Request",
     "SendBufferFull",
     "Service",
     "Stream",
+    "TooManyPending",
+    "TopicNotOnline",
 ]

@@ -12,7 +12,7 @@ from frontier_tx.clients.intake import Done, Inbox
 from frontier_tx.switch.errors import CallerDeadlineExceeded, ReceiverCongested
 from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
-from frontier_tx.wire.body import EMPTY_OBJECT, MessageData, decode_message, message_json
+from frontier_tx.wire.body import EMPTY_OBJECT, MessageData, decode_message, decode_register, message_json
 from frontier_tx.wire.connection import NEVER
 from frontier_tx.wire.errors import (
     Canceled,
@@ -32,9 +32,54 @@ if TYPE_CHECKING:
     from frontier_tx.clients.end import End
 
 TAIL = 8
+_LARGEST_ID = (1 << 8 * TAIL) - 1
 
 #: Starts a handler for a request; the result goes to ``request.respond`` or ``request.fail``. Returns what cancels it.
 Run = Callable[[Any, "Request"], Callable[[], object] | None]
+
+
+def octets(value: object, what: str) -> bytes:
+    """Return a value that is bytes or the like as bytes.
+
+    JSON would take text too, as base64 that no peer can read, and the connection would end for it.
+
+    :raises TypeError: it is something else; ``what`` says what it was meant for.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    hint = "; encode it" if isinstance(value, str) else ""
+    raise TypeError(f"{what}: expected bytes, not {type(value).__name__}{hint}")
+
+
+def string(value: object, what: str) -> str:
+    """Return a value that is to be text.
+
+    :raises TypeError: it is not.
+    """
+    if isinstance(value, str):
+        return value
+    hint = "; decode it" if isinstance(value, bytes) else ""
+    raise TypeError(f"{what}: expected str, not {type(value).__name__}{hint}")
+
+
+def addressed(custom: bytes, edge_id: int) -> bytes:
+    """Return the ``custom`` that names an edge to the gateway.
+
+    :raises TypeError: a wrong type. :raises ValueError: an id that no edge can have.
+    """
+    return octets(custom, "custom") + id_bytes(edge_id, "edge_id")
+
+
+def id_bytes(value: object, what: str) -> bytes:
+    """Return an id as it travels.
+
+    :raises TypeError: a wrong type. :raises ValueError: nobody can have this id.
+    """
+    if not isinstance(value, int):
+        raise TypeError(f"{what}: expected int, not {type(value).__name__}")
+    if not 0 <= value <= _LARGEST_ID:
+        raise ValueError(f"{what}: {value} is not from 0 to {_LARGEST_ID}")
+    return value.to_bytes(TAIL)
 
 
 class Request:
@@ -62,10 +107,15 @@ class Request:
         """Whether the caller gave up."""
         return bool(self._why)
 
-    def respond(self, value: bytes) -> None:
-        """Answer with a result."""
+    def respond(self, value: bytes | None) -> None:
+        """Answer with a result; None is an empty one.
+
+        :raises TypeError: it is neither; the request still waits for an answer.
+        """
+        if value is not None and type(value) is not bytes:
+            value = octets(value, f"what the handler of {self.method!r} returns")
         try:
-            self.stream.answer(self._packet_id, self, self.method, value, self._why)
+            self.stream.answer(self._packet_id, self, self.method, value or b"", self._why)
         except PayloadTooLarge as error:
             self.fail(error)
 
@@ -184,6 +234,8 @@ class Channel:
         self._raw_bytes = 0
         self._raw_full = False
         self._eof = False
+        #: Whether it ended with its connection, and not because either side closed it.
+        self.lost = False
         self._reader: tuple[int, Done] | None = None
         self._closers: list[Done] = []
         messages.listeners.add(self.end.congested)
@@ -244,9 +296,9 @@ class Channel:
         :raises LocalError: nothing was sent.
         """
         body = message_json(
-            key=method.encode(),
-            value=data,
-            custom=custom,
+            key=string(method, "method").encode(),
+            value=octets(data, "data"),
+            custom=octets(custom, "custom"),
             deadline=self._until(timeout),
             context_deadline=_time(deadline),
         )
@@ -268,9 +320,9 @@ class Channel:
         :raises LocalError: nothing was sent.
         """
         body = message_json(
-            topic=topic,
-            value=data,
-            custom=custom,
+            topic=string(topic, "topic"),
+            value=octets(data, "data"),
+            custom=octets(custom, "custom"),
             deadline=self._until(timeout),
             context_deadline=_time(deadline),
         )
@@ -283,7 +335,7 @@ class Channel:
 
     def register(self, method: str, done: Done, timeout: float | None = None) -> Pending:
         """Announce a method that stands in ``methods``."""
-        return self._start(f.REGISTER, method.encode(), done, timeout, None)
+        return self._start(f.REGISTER, string(method, "method").encode(), done, timeout, None)
 
     def write(self, data: bytes) -> None:
         """Send raw bytes, in as many frames as it takes.
@@ -291,6 +343,8 @@ class Channel:
         :raises LocalError: nothing was sent.
         """
         self._check_open()
+        if type(data) is not bytes:
+            data = octets(data, "data")
         ids = self.end.connection.ids
         most = self.end.connection.peer_frame_bytes - 8
         for start in range(0, len(data), most):
@@ -344,9 +398,10 @@ class Channel:
 
     def _answered(self, kind: int, packet_id: int, body: bytes) -> None:
         if kind == f.REGISTER_ACK:
+            error = decode_register(body).error
             pending = self.settle(packet_id)
             if pending is not None:
-                pending.done(None, None)
+                pending.done(None, pending.error(error) if error else None)
             return
         data = decode_message(body)[0]
         pending = self.settle(packet_id)
@@ -412,7 +467,8 @@ class Channel:
     def read(self, most: int, done: Done) -> Callable[[], None]:
         """Give up to ``most`` bytes (all that is here when negative), and ``b""`` at the end.
 
-        Returns what cancels it.
+        Where the connection was lost there is no such end, but ForceClosed: more may have been on its way. Returns
+        what cancels it.
         """
         if self._reader is not None:
             raise RuntimeError("another read of this stream is under way")
@@ -433,7 +489,10 @@ class Channel:
             return
         most, done = self._reader
         self._reader = None
-        done(self._take_bytes(most), None)
+        if self.lost and not self._raw:
+            done(None, ForceClosed())
+        else:
+            done(self._take_bytes(most), None)
 
     def _take_bytes(self, most: int) -> bytes:
         if not self._raw:
@@ -491,10 +550,14 @@ class Channel:
         for request in list(self._running.values()):
             request.cancel(CANCELED)
 
-    def ended(self) -> None:
-        """The session is over: everything pending fails, and readers see the end after what is left."""
+    def ended(self, *, lost: bool = False) -> None:
+        """The session is over: everything pending fails, and readers see the end after what is left.
+
+        :param lost: nobody closed it, its connection ended.
+        """
         if self._eof:
             return
+        self.lost = lost and self.open
         self._stop(ForceClosed)
         self._eof = True
         self.messages.listeners.discard(self.end.congested)

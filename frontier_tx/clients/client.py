@@ -2,22 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from frontier_tx.clients.channel import TAIL, Channel, Message
+from frontier_tx.clients.channel import Channel, Message, addressed
 from frontier_tx.clients.deferring import Handler, deferred, run
+from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
 from frontier_tx.clients.stream import Messages, Speaker, Stream
+from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
@@ -26,12 +26,27 @@ EDGE_PORT = 30012
 SERVICE_PORT = 30011
 
 
+class ClientOptions(TypedDict, total=False):
+    """The parameters of ``Client`` that a service has too."""
+
+    tls: IOpenSSLClientConnectionCreator | None
+    reactor: Any
+    reconnect: Backoff | None
+    intake: Intake | None
+    bounds: Bounds | None
+    limits: Limits | None
+    write_stall_seconds: float
+    wall_clock: Callable[[], float]
+    on_online: Callable[[], None] | None
+    on_offline: Callable[[str], None] | None
+
+
 class Client(Messages):
     """What edges and services have in common. Use it with ``async with``, or call ``connect`` and ``close``.
 
-    :param endpoint: a Twisted client endpoint, its string form (``tls:host:port``), or a host name.
+    :param endpoint: a host name, ``host:port``, a Twisted client endpoint, or its string form (``tls:host:port``).
     :param port: with a host name.
-    :param tls: with a host name: options as of ``twisted.internet.ssl.optionsForClientTLS``.
+    :param tls: with a host name or ``host:port``: options as of ``twisted.internet.ssl.optionsForClientTLS``.
     :param reactor: the reactor; Twisted's installed one when None.
     :param reconnect: the waits between attempts when a connection is lost; None: no second one. The first
         connection is one attempt in either case.
@@ -41,6 +56,8 @@ class Client(Messages):
     :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended.
     """
 
+    #: The class of the connections; a subclass of it may be put here.
+    protocol: type[ClientProtocol] = ClientProtocol
     default_port: int
     tailed = False
     log = Logger(namespace="frontier.client")
@@ -68,15 +85,14 @@ class Client(Messages):
         self.reactor = reactor
         self._endpoint = self._as_endpoint(endpoint, port, tls)
         self._alarms = Alarms(reactor)
-        self._outlet = Outlet(reactor)
-        self._limits = limits
-        self._write_stall_seconds = write_stall_seconds
         self._owns_intake = intake is None
         self.intake = intake or Intake(run, bounds)
         self._on_online = on_online
         self._on_offline = on_offline
         self.keeper = Keeper(
-            self._dial,
+            dial_to(
+                self._endpoint, self._alarms, Outlet(reactor), limits, write_stall_seconds, self.protocol
+            ),
             self.intake,
             self._alarms,
             wall_clock,
@@ -92,26 +108,18 @@ class Client(Messages):
     def _as_endpoint(
         self, endpoint: IStreamClientEndpoint | str, port: int | None, tls: IOpenSSLClientConnectionCreator | None
     ) -> IStreamClientEndpoint:
-        if not isinstance(endpoint, str):
-            return endpoint
-        if port is None and ":" in endpoint and not endpoint.startswith("["):
+        named = host_of(endpoint, port, self.default_port) if isinstance(endpoint, str) else None
+        if named is not None:
+            made: IStreamClientEndpoint = HostnameEndpoint(self.reactor, *named)
+            return made if tls is None else wrapClientTLS(tls, made)
+        if port is not None or tls is not None:
+            raise ValueError(f"port= and tls= go with a host name; {endpoint!r} is an endpoint, which says both itself")
+        if isinstance(endpoint, str):
             parsed: IStreamClientEndpoint = clientFromString(self.reactor, endpoint)  # type: ignore[no-untyped-call]
             return parsed
-        made: IStreamClientEndpoint = HostnameEndpoint(
-            self.reactor, endpoint.strip("[]"), self.default_port if port is None else port
-        )
-        return made if tls is None else wrapClientTLS(tls, made)
-
-    def _dial(self, keeper: Keeper) -> Callable[[], None]:
-        factory = Factory.forProtocol(
-            lambda: ClientProtocol(
-                keeper, self._alarms, self._outlet, self._limits, self._write_stall_seconds
-            )
-        )
-        factory.noisy = False
-        dialing = self._endpoint.connect(factory)
-        dialing.addErrback(_dial_failed, keeper)
-        return dialing.cancel
+        if not callable(getattr(endpoint, "connect", None)):
+            raise TypeError(f"endpoint: expected a host name or a client endpoint, not {type(endpoint).__name__}")
+        return endpoint
 
     def _came_online(self) -> None:
         self.log.debug("{who} online", who=self)
@@ -144,7 +152,7 @@ class Client(Messages):
 
         def start(done: Done) -> Callable[[], None]:
             self.keeper.start(done)
-            return lambda: self.keeper.close(_ignore)
+            return self.keeper.give_up
 
         return deferred(start)
 
@@ -277,7 +285,7 @@ class Service(Client):
         name: str = "",
         topics: Sequence[str] = (),
         service_id: int = 0,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(
             endpoint, port, meta=service_meta(name, topics), wanted_id=service_id, **options
@@ -303,7 +311,7 @@ class Service(Client):
         """Call a method of an edge; see ``Speaker.call``. EdgeNotOnline when it is not there."""
         return deferred(
             lambda done: self._channel().call(
-                method, data, done, custom=custom + edge_id.to_bytes(TAIL), timeout=timeout, deadline=deadline
+                method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
             )
         )
 
@@ -324,7 +332,7 @@ class Service(Client):
                 topic,
                 data,
                 done,
-                custom=custom + edge_id.to_bytes(TAIL),
+                custom=addressed(custom, edge_id),
                 timeout=timeout,
                 deadline=deadline,
                 at_most_once=at_most_once,
@@ -349,11 +357,6 @@ class Service(Client):
     def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge that left."""
         return self.register("edge_offline", event_handler(function))
-
-
-def _dial_failed(failure: Failure, keeper: Keeper) -> None:
-    error = failure.value
-    keeper.dial_failed(error if isinstance(error, Exception) else RuntimeError(str(error)))
 
 
 def _ignore(result: Any, error: Exception | None) -> None:

@@ -66,5 +66,5 @@ def run(handler: Handler, request: Request) -> Callable[[], None]:
         request.fail(error)
 
     running = maybeDeferred(started)
-    running.addCallback(lambda value: request.respond(value or b"")).addErrback(failed)
+    running.addCallback(request.respond).addErrback(failed)
     return running.cancel

@@ -90,7 +90,8 @@ class End:
         self.drains: list[Done] = []
         self._opening: dict[int, Done] = {}
         self._congestions = 0
-        self._gone = False
+        #: Whether the connection is over: what fails because of that is told meanwhile, and must find nothing to use.
+        self.over = False
 
     # -- what the link tells ------------------------------------------------------------------------------
 
@@ -125,9 +126,9 @@ class End:
 
     def gone(self, reason: str) -> None:
         """The connection is over: everything pending fails."""
-        self._gone = True
+        self.over = True
         for channel in list(self.channels.values()):
-            channel.ended()
+            channel.ended(lost=True)
         self.channels.clear()
         opening, self._opening = self._opening, {}
         for done in opening.values():
@@ -153,7 +154,7 @@ class End:
     def congested(self, full: bool) -> None:
         """A queue of this end is full, or no longer: while any is, nothing is read."""
         self._congestions += 1 if full else -1
-        if not self._gone:
+        if not self.over:
             if full and self._congestions == 1:
                 self.link.pause_reading()
             elif not self._congestions:
@@ -166,7 +167,7 @@ class End:
 
         :raises MultiplexerClosed: the connection is not up.
         """
-        if self._gone:
+        if self.over:
             raise MultiplexerClosed
         negotiate_id = self.connection.open_session(meta, peer, self.alarms.now())
         self._opening[negotiate_id] = done

@@ -1,4 +1,4 @@
-"""Errors of the clients.
+"""Errors of the clients: all that a program may want to catch can be imported from here.
 
 What a peer or the gateway answered is a ``RemoteError`` whose text is the answer's, byte for byte. Where the text is
 one of the gateway's own, the error is also an instance of the class of ``frontier_tx.switch.errors`` that has this
@@ -7,7 +7,53 @@ text, so ``except EdgeNotOnline`` catches it.
 
 from frontier_tx.errors import FrontierError
 from frontier_tx.switch import errors as gateway
-from frontier_tx.wire.errors import LocalError, RemoteError
+from frontier_tx.switch.errors import (
+    EdgeNotOnline,
+    FarSideClosed,
+    IllegalEdgeID,
+    ReceiverCongested,
+    RecordNotFound,
+    ServiceNotOnline,
+    Timeout,
+    TopicNotOnline,
+)
+from frontier_tx.wire.errors import (
+    Canceled,
+    ConnectionRefused,
+    DeadlineExceeded,
+    EndClosed,
+    ForceClosed,
+    LocalError,
+    OperationTimeout,
+    PayloadTooLarge,
+    RemoteError,
+    TooManyPending,
+)
+
+__all__ = [
+    "Canceled",
+    "ConnectionRefused",
+    "DeadlineExceeded",
+    "EdgeNotOnline",
+    "EndClosed",
+    "FarSideClosed",
+    "ForceClosed",
+    "FrontierError",
+    "HandlerError",
+    "IllegalEdgeID",
+    "LocalError",
+    "NoSuchRPC",
+    "OperationTimeout",
+    "PayloadTooLarge",
+    "ReceiverCongested",
+    "RecordNotFound",
+    "RemoteError",
+    "SendBufferFull",
+    "ServiceNotOnline",
+    "Timeout",
+    "TooManyPending",
+    "TopicNotOnline",
+]
 
 NO_SUCH_RPC = "no such rpc: "
 #: Characters of an error that a handler may send.

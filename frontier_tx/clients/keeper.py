@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.channel import Channel, id_bytes, octets, string
 from frontier_tx.clients.end import FRAME_LIMIT, End, Link
 from frontier_tx.clients.intake import Done, Intake
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.errors import EndClosed, LocalError
+from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,14 @@ class Backoff:
     """Seconds to wait before attempt n (from 0): a random part of ``first * factor**n``, at most ``most``.
 
     At least half of it is waited; the other half is chance, so that clients which lost one server come back spread.
+    A connection that lasted ``steady`` seconds starts the count anew; one that is taken and dropped at once does not,
+    so that two clients which want the same id do not drive each other out ten times a second.
     """
 
     first: float = 0.1
     most: float = 30.0
     factor: float = 2.0
+    steady: float = 5.0
 
     def seconds(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
         """How long to wait before this attempt."""
@@ -68,16 +71,19 @@ class Keeper:
         self.intake = intake
         self.alarms = alarms
         self.wall_clock = wall_clock
-        self.meta = meta
+        self.meta = octets(meta, "meta")
+        id_bytes(wanted_id, "wanted id")
         self.wanted_id = wanted_id
         self.tailed = tailed
         self.reconnect = reconnect
         self.end: End | None = None
         self.client_id = 0
+        #: Attempts since the last connection that lasted.
         self.attempts = 0
         self.reconnects = 0
         self.closed = False
         self._started = False
+        self._up_since = 0.0
         self._dial = dial
         self._connected = connected
         self._lost = lost
@@ -91,16 +97,17 @@ class Keeper:
     @property
     def online(self) -> bool:
         """Whether a connection is up."""
-        return self.end is not None
+        return self.end is not None and not self.end.over
 
     def channel(self) -> Channel:
         """Return session 1 of the connection that is up.
 
         :raises EndClosed: there is none now.
         """
-        if self.end is None or self.end.main is None:
+        end = self.end
+        if end is None or end.over or end.main is None:
             raise EndClosed
-        return self.end.main
+        return end.main
 
     def start(self, done: Done) -> None:
         """Connect for the first time: one attempt, whose failure is told.
@@ -123,12 +130,33 @@ class Keeper:
             self._waiters.append(done)
 
     def register(self, method: str, handler: Any, done: Done, timeout: float | None = None) -> None:
-        """Keep a handler, and announce it on the connection that is up and on every later one."""
-        self.intake.methods[method] = handler
-        if self.online:
-            self.channel().register(method, done, timeout)
-        else:
+        """Keep a handler, and announce it on the connection that is up and on every later one.
+
+        :raises TypeError: the name is not text, or nothing can be called.
+        """
+        if not callable(handler):
+            raise TypeError(f"handler of {method!r}: expected a function, not {type(handler).__name__}")
+        methods, name = self.intake.methods, string(method, "method")
+        before = methods.get(name)
+        methods[name] = handler
+        if not self.online:
             done(None, None)
+            return
+
+        def answered(result: Any, error: Exception | None) -> None:
+            if isinstance(error, RemoteError) and methods.get(name) is handler:
+                # The gateway does not take it, and would not after a reconnect.
+                del methods[name]
+                if before is not None:
+                    methods[name] = before
+            done(result, error)
+
+        self.channel().register(name, answered, timeout)
+
+    def give_up(self) -> None:
+        """Whoever called ``start`` no longer wants it; it is not told any more."""
+        self._first = None
+        self.close(_ignore)
 
     def close(self, done: Done) -> None:
         """Say goodbye and stop trying; ``done`` is told when the connection is gone."""
@@ -159,7 +187,7 @@ class Keeper:
 
     def dial_failed(self, error: Exception) -> None:
         """No transport came about."""
-        if self._link is None:
+        if self._link is None and not self.closed:
             self._dialing = None
             self._failed(error)
 
@@ -211,7 +239,7 @@ class Keeper:
         """See ``end.Owner``."""
         self.end = end
         self.client_id = end.connection.client_id
-        self.attempts = 0
+        self._up_since = self.alarms.now()
         self._announce(end)
         first, self._first = self._first, None
         if first is None:
@@ -229,6 +257,8 @@ class Keeper:
         self.end = None
         self._link = None
         if was_up:
+            if self.reconnect is not None and self.alarms.now() - self._up_since >= self.reconnect.steady:
+                self.attempts = 0
             self._lost(reason)
         self._failed(end.refusal or ConnectFailed(reason or "connection closed"))
 

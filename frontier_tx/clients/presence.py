@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
-from frontier_tx.clients.channel import TAIL, Request
+from frontier_tx.clients.channel import Request, id_bytes, string
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,15 @@ class EdgeEvent:
 
 
 def service_meta(name: str, topics: Sequence[str]) -> bytes:
-    """Return what a service introduces itself with."""
-    return json.dumps({"service": name, "topics": list(topics) or None}, separators=(",", ":")).encode()
+    """Return what a service introduces itself with.
+
+    :raises TypeError: something is not text, or the topics are one text instead of several.
+    """
+    string(name, "name")
+    if isinstance(topics, str | bytes):
+        raise TypeError(f"topics: expected a list of str, not {type(topics).__name__}; write [{topics!r}]")
+    topics = [string(topic, "topics") for topic in topics]
+    return json.dumps({"service": name, "topics": topics or None}, separators=(",", ":")).encode()
 
 
 def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
@@ -42,7 +49,8 @@ def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
 
     async def handle(request: Request) -> bytes:
         edge_id = function(request.data)
-        return int((await edge_id if isawaitable(edge_id) else edge_id) or 0).to_bytes(TAIL)
+        found = await edge_id if isawaitable(edge_id) else edge_id
+        return id_bytes(0 if found is None else found, "what the function for get_edge_id returns")
 
     return handle
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocol
 
 from frontier_tx.clients.channel import Channel, Message
 from frontier_tx.clients.deferring import Handler, deferred
@@ -12,7 +11,7 @@ from frontier_tx.clients.intake import Done
 from frontier_tx.wire.errors import EndClosed
 
 if TYPE_CHECKING:
-    from frontier_tx.clients.transport import StreamTransport
+    from frontier_tx.clients.transport import AnyProtocol, StreamTransport
 
 
 class Speaker:
@@ -140,7 +139,10 @@ class Stream(Speaker, Messages):
         return deferred(lambda done: self.channel.drain(done))
 
     def read(self, most: int = -1) -> "Deferred[bytes]":
-        """Return some bytes, at most ``most``; ``b""`` at the end. One read at a time."""
+        """Return some bytes, at most ``most``; ``b""`` at the end. One read at a time.
+
+        ForceClosed when the connection was lost and nobody closed the stream: more may have been on its way.
+        """
         return deferred(lambda done: self.channel.read(most, done))
 
     def close(self) -> "Deferred[None]":
@@ -151,7 +153,7 @@ class Stream(Speaker, Messages):
 
         return deferred(start)
 
-    def attach(self, protocol: IProtocol) -> "StreamTransport":
+    def attach(self, protocol: "AnyProtocol") -> "StreamTransport":
         """Run a protocol over this stream; from now on its transport has all the raw bytes."""
         from frontier_tx.clients.transport import StreamTransport
 

@@ -1,10 +1,10 @@
 """A stream as a Twisted transport, and streams as endpoints: any protocol runs over them unchanged."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -16,15 +16,20 @@ from twisted.internet.interfaces import (
     IStreamServerEndpoint,
     ITransport,
 )
+from twisted.internet.protocol import BaseProtocol, Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.wire.errors import LocalError
+from frontier_tx.wire.errors import ForceClosed, LocalError
 
 if TYPE_CHECKING:
     from frontier_tx.clients.client import Client
     from frontier_tx.clients.stream import Stream
+
+    # Without the mypy plugin of zope.interface Twisted's classes do not count as what they implement.
+    AnyFactory: TypeAlias = IProtocolFactory | Factory[Any]
+    AnyProtocol: TypeAlias = IProtocol | BaseProtocol
 
 
 @implementer(IAddress)
@@ -52,9 +57,12 @@ class StreamTransport:
     disconnecting = False
     disconnected = False
 
-    def __init__(self, stream: "Stream", protocol: IProtocol) -> None:
+    def __init__(
+        self, stream: "Stream", protocol: "AnyProtocol", on_end: Callable[[], None] | None = None
+    ) -> None:
         self.stream = stream
-        self.protocol = protocol
+        self.protocol: Any = protocol
+        self._on_end = on_end
         self._producer: Any = None
         self._streaming = False
         self._producer_paused = False
@@ -71,8 +79,8 @@ class StreamTransport:
             return
         try:
             self.stream.channel.write(data)
-        except LocalError:
-            self.abortConnection()
+        except LocalError as error:
+            self._abort(ConnectionLost(str(error)))
             return
         self._hold_producer()
 
@@ -88,9 +96,14 @@ class StreamTransport:
                 self.stream.channel.close(_ignore)
 
     def abortConnection(self) -> None:
-        """Close without waiting for a producer."""
+        """Close without waiting for a producer or for the other side; what still comes is dropped."""
+        self._abort(ConnectionAborted())
+
+    def _abort(self, reason: Exception) -> None:
         self.disconnecting = True
         self.stream.channel.close(_ignore)
+        # In a turn of its own, as a protocol does not expect to hear of it inside its own call.
+        self.stream.reactor.callLater(0, self._ended, Failure(reason))  # type: ignore[no-untyped-call]
 
     def getPeer(self) -> StreamAddress:
         """The stream's address."""
@@ -171,7 +184,8 @@ class StreamTransport:
         if self.disconnected:
             return
         if data is None:
-            self._ended(Failure(ConnectionDone()))  # type: ignore[no-untyped-call]
+            lost = self.stream.channel.lost
+            self._ended(Failure(ConnectionLost(str(ForceClosed())) if lost else ConnectionDone()))  # type: ignore[no-untyped-call]
             return
         try:
             self.protocol.dataReceived(data)
@@ -179,15 +193,23 @@ class StreamTransport:
             # As on any transport, a protocol that fails loses its own connection: this stream, and no more.
             failure = Failure()  # type: ignore[no-untyped-call]
             self.log.failure("a protocol on a stream failed; the stream is closed", failure)
-            self.abortConnection()
+            self.disconnecting = True
+            self.stream.channel.close(_ignore)
             self._ended(failure)
 
     def _ended(self, reason: Failure) -> None:
+        if self.disconnected:
+            return
         self.disconnected = True
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
-        self.protocol.connectionLost(reason)
+        try:
+            self.protocol.connectionLost(reason)
+        except Exception:
+            self.log.failure("a protocol on a stream failed at its end")
+        if self._on_end is not None:
+            self._on_end()
 
 
 @implementer(IStreamClientEndpoint)
@@ -202,18 +224,27 @@ class StreamClientEndpoint:
         self._target = target
         self._meta = meta
 
-    def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
+    def connect(self, protocolFactory: "AnyFactory") -> "Deferred[IProtocol]":
         """Open a stream and run the factory's protocol over it."""
 
         def attach(stream: "Stream") -> IProtocol:
-            protocol = _build(protocolFactory, stream)
+            protocol = None
+            try:
+                protocol = _build(protocolFactory, stream, protocolFactory.doStop)
+            finally:
+                if protocol is None:
+                    stream.close()
             if protocol is None:
-                stream.close()
-                raise RuntimeError("the factory made no protocol")
+                raise NoProtocol
             return protocol
 
+        def failed(failure: Failure) -> Failure:
+            protocolFactory.doStop()
+            return failure
+
         protocolFactory.doStart()
-        return self._client.open_stream(str(self._target), self._meta).addCallback(attach)
+        opening = self._client.open_stream(str(self._target), self._meta)
+        return opening.addCallback(attach).addErrback(failed)
 
 
 @implementer(IStreamServerEndpoint)
@@ -223,7 +254,7 @@ class StreamServerEndpoint:
     def __init__(self, client: "Client") -> None:
         self._client = client
 
-    def listen(self, protocolFactory: IProtocolFactory) -> "Deferred[IListeningPort]":
+    def listen(self, protocolFactory: "AnyFactory") -> "Deferred[IListeningPort]":
         """From now on each accepted stream gets a protocol of the factory."""
         port = StreamPort(self._client, protocolFactory)
         port.startListening()
@@ -234,7 +265,7 @@ class StreamServerEndpoint:
 class StreamPort:
     """Hands accepted streams to a factory."""
 
-    def __init__(self, client: "Client", factory: IProtocolFactory) -> None:
+    def __init__(self, client: "Client", factory: "AnyFactory") -> None:
         self._client = client
         self._factory = factory
 
@@ -258,11 +289,13 @@ class StreamPort:
             stream.close()
 
 
-def _build(factory: IProtocolFactory, stream: "Stream") -> IProtocol | None:
+def _build(
+    factory: "AnyFactory", stream: "Stream", on_end: Callable[[], None] | None = None
+) -> IProtocol | None:
     build: Callable[[IAddress], IProtocol | None] = factory.buildProtocol
     protocol = build(StreamAddress(stream.peer, stream.id))
     if protocol is not None:
-        stream.attach(protocol)
+        StreamTransport(stream, protocol, on_end)
     return protocol
 
 

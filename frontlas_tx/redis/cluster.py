@@ -122,7 +122,7 @@ class ClusterRedis(RedisClient):
         return True
 
     def unusable(self, link: Link, error: str) -> None:
-        link.drop(error)
+        link.drop()
         self._look(HURRY)
 
     def troubled(self, link: Link, error: str) -> None:
@@ -189,7 +189,7 @@ class ClusterRedis(RedisClient):
         for link in sample(self.links(), len(self.links())):
             if link.connection is not None:
                 try:
-                    await self._use(link.connection)
+                    self._use(link.connection.address, await self._slots_of(link.connection))
                     return
                 except RedisError as error:
                     problem = problem or error
@@ -200,7 +200,7 @@ class ClusterRedis(RedisClient):
                     wrong = check_member(address, connection.greeting)
                     if wrong is not None:
                         raise wrong
-                    await self._use(connection)
+                    self._use(address, await self._slots_of(connection))
                     return
                 finally:
                     connection.abort()
@@ -209,15 +209,10 @@ class ClusterRedis(RedisClient):
                     problem = error
         self.state_changed(problem)
 
-    async def _use(self, connection: Connection) -> None:
-        """Take over the map that a server gives, and what it says of the cluster as a whole."""
-        within = self._settings.answer_within
-        slots = await connection.ask_within(self._reactor, within, "CLUSTER", "SLOTS")
-        info = await connection.ask_within(self._reactor, within, "CLUSTER", "INFO")
-        # A cluster that lacks some slots refuses all commands, though the map has not changed.
-        self._take_over(connection.address, slots, b"cluster_state:fail" in info)
+    async def _slots_of(self, connection: Connection) -> Reply:
+        return await connection.ask_within(self._reactor, self._settings.answer_within, "CLUSTER", "SLOTS")
 
-    def _take_over(self, asked: Address, reply: Reply, down: bool) -> None:
+    def _use(self, asked: Address, reply: Reply) -> None:
         slots: list[Address | None] = [None] * SLOTS
         for first, last, master, *_replicas in reply:
             host = bytes(master[0] or b"").decode("utf-8", "replace")
@@ -233,14 +228,13 @@ class ClusterRedis(RedisClient):
                 self.retire(link)
         for address in masters:
             self._node(address)
-        covered = SLOTS - slots.count(None)
-        self._complete = covered == SLOTS and not down
+        self._complete = None not in slots
         trouble = None
         if not self._complete:
-            found = "a cluster that is down" if down else "a cluster"
-            if covered < SLOTS:
-                found += f" with only {covered} of {SLOTS} slots served"
-            trouble = RedisModeError(self.name, found, "bring its missing nodes back")
+            covered = SLOTS - slots.count(None)
+            trouble = RedisModeError(
+                self.name, f"a cluster with only {covered} of {SLOTS} slots served", "bring its missing nodes back"
+            )
         self.state_changed(trouble)
         self.drain()
 

@@ -93,7 +93,6 @@ class Link:
         self._watch: IDelayedCall | None = None
         self._ended: Deferred[None] | None = None
         self._silent = False
-        self._dropped = ""
         self.commands = 0
         self.writes = 0
 
@@ -131,10 +130,9 @@ class Link:
             running.cancel()
         return left
 
-    def drop(self, why: str) -> None:
+    def drop(self) -> None:
         """Close the connection at once; a new one follows."""
         if self._connection is not None:
-            self._dropped = why
             self._connection.abort()
 
     def submit(self, command: Command) -> None:
@@ -229,7 +227,7 @@ class Link:
     async def _serve(self, connection: Connection) -> None:
         ended: Deferred[None] = Deferred()
         self._ended = ended
-        self._silent, self._dropped = False, ""
+        self._silent = False
         connection.on_lost(self._lost)
         self._connection = connection
         self._owner.link_ready(self)
@@ -238,7 +236,7 @@ class Link:
         finally:
             if self._connection is connection:
                 self._disconnect()
-        error: RedisError = RedisLostError(connection.address, self._dropped or connection.cause)
+        error: RedisError = RedisLostError(connection.address, connection.cause)
         if self._silent:
             error = RedisTimeoutError(connection.address, self._settings.answer_within)
         self._owner.link_lost(self, error, self._take())

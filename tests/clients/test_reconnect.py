@@ -135,6 +135,22 @@ def test_it_comes_back_with_backoff_and_registers_again(memory: Memory) -> None:
     assert ups == ["up", "cut", "up"]
 
 
+def test_a_connection_that_is_taken_and_dropped_does_not_start_the_waits_anew(memory: Memory) -> None:
+    edge, endpoint = memory.connected(Edge)
+    lost: list[float] = []
+    edge._on_offline = lambda reason: lost.append(memory.clock.seconds())
+    for _ in range(7):
+        edge.keeper.end.link.abort("dropped at once")
+        while not edge.online:
+            memory.settle(0.1)
+    waits = [attempt - end for attempt, end in zip(endpoint.attempts[1:], lost, strict=True)]
+    assert waits[0] < 0.3 and 3.2 <= waits[-1] <= 6.6
+    memory.settle(6)
+    edge.keeper.end.link.abort("after a good while")
+    memory.settle(0.3)
+    assert edge.online and endpoint.attempts[-1] - lost[-1] < 0.3
+
+
 def test_a_service_keeps_its_id_name_and_methods(memory: Memory) -> None:
     service, _ = memory.connected(Service, name="n", topics=["t"], service_id=77)
     edge, _ = memory.connected(Edge)

@@ -7,9 +7,12 @@ import io
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.protocols.basic import FileSender, LineReceiver
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -164,14 +167,14 @@ class Sink(Protocol):
     def __init__(self) -> None:
         self.count = 0
         self.digest = hashlib.sha256()
-        self.lost: Deferred[None] = Deferred()
+        self.lost: Deferred[BaseException | None] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
         self.count += len(data)
         self.digest.update(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.lost.callback(None)
+        self.lost.callback(reason.value)
 
 
 class Pusher:
@@ -286,10 +289,93 @@ async def test_losing_the_connection_ends_streams(world: World) -> None:
     theirs = await service.accept_stream()
     sink = Sink()
     theirs.attach(sink)
+    other, own_sink = await edge.open_stream("s"), Sink()
+    other.attach(own_sink)
     call = stream.call("x")
     assert edge.keeper.end is not None
     edge.keeper.end.link.abort("cut")
     with pytest.raises(ForceClosed, match=r"^force closed$"):
         await call
+    for _ in range(2):
+        with pytest.raises(ForceClosed, match=r"^force closed$"):
+            await stream.read()
+    # Who lost it cannot know whether more was to come; the far side was told of an end by the gateway.
+    assert isinstance(await own_sink.lost, ConnectionLost)
+    assert isinstance(await sink.lost, ConnectionDone)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_closes_ends_its_streams_in_order(world: World) -> None:
+    edge, service = await world.edge(reconnect=None), await world.service(name="s")
+    stream, attached, sink = await edge.open_stream("s"), await edge.open_stream("s"), Sink()
+    attached.attach(sink)
+    theirs = await service.accept_stream()
+    theirs.write(b"left")
+    await edge.close()
+    assert await stream.read() in (b"left", b"")
     assert await stream.read() == b""
-    await sink.lost
+    assert isinstance(await sink.lost, ConnectionDone)
+
+
+@pytest_twisted.ensureDeferred
+async def test_aborting_a_stream_tells_its_protocol_at_once_and_as_any_transport_does(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    stream, sink = await edge.open_stream("s"), Sink()
+    theirs = await service.accept_stream()
+    transport = stream.attach(sink)
+    transport.abortConnection()
+    assert not sink.lost.called
+    theirs.write(b"too late")
+    assert isinstance(await sink.lost, ConnectionAborted)
+    assert sink.count == 0
+    assert await theirs.read() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stream_on_which_too_much_waits_is_lost_for_its_protocol(world: World) -> None:
+    edge = await world.edge(bounds=Bounds(unsent_bytes=-1))
+    await world.service(name="s")
+    stream, sink = await edge.open_stream("s"), Sink()
+    stream.attach(sink).write(b"x")
+    lost = await sink.lost
+    assert isinstance(lost, ConnectionLost) and "send buffer full" in str(lost)
+
+
+class Counted(Factory):
+    """Tells how often it was started and stopped."""
+
+    noisy = False
+
+    def __init__(self, protocol: type[Protocol] | None) -> None:
+        self.protocol = protocol
+        self.steps: list[str] = []
+
+    def startFactory(self) -> None:
+        self.steps.append("start")
+
+    def stopFactory(self) -> None:
+        self.steps.append("stop")
+
+    def buildProtocol(self, addr: object) -> Protocol | None:
+        return None if self.protocol is None else self.protocol()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_factory_is_stopped_with_its_stream(world: World) -> None:
+    edge, service = await world.edge(), await world.service(name="s")
+    factory = Counted(Sink)
+    protocol = await StreamClientEndpoint(edge, "s").connect(factory)
+    assert factory.steps == ["start"]
+    await (await service.accept_stream()).close()
+    await protocol.lost
+    await deferLater(reactor, 0)  # type: ignore[arg-type]
+    assert factory.steps == ["start", "stop"]
+    nobody = Counted(None)
+    with pytest.raises(NoProtocol):
+        await StreamClientEndpoint(edge, "s").connect(nobody)
+    assert nobody.steps == ["start", "stop"]
+    assert await (await service.accept_stream()).read() == b""
+    await edge.close()
+    with pytest.raises(EndClosed):
+        await StreamClientEndpoint(edge, "s").connect(nobody)
+    assert nobody.steps == ["start", "stop"] * 2
