@@ -116,8 +116,14 @@ class Redis:
         False, Flag(), "do not tell Redis the name and version of the library", "disable_indentity"
     )
     identity_suffix: str = setting("", Text(), "suffix of the library's name")
+    shared_with_go: bool = setting(
+        False,
+        Flag(),
+        "a Frontlas of the Go implementation uses the same Redis: its Frontiers are listed and counted too, for which "
+        "the keyspace is scanned in small steps; not in a Redis Cluster, where that Frontlas cannot run",
+    )
     compat_alive_keys: bool = setting(
-        False, Flag(), "also write `frontlas:alive:edges:*` and `frontlas:alive:services:*`, which nothing reads"
+        False, Flag(), "accepted, no effect: nothing reads `frontlas:alive:edges:*` and `frontlas:alive:services:*`"
     )
     exit_when_unreachable: bool = setting(
         False, Flag(), "end the process when Redis is out of reach at the start; off: keep trying, not ready"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,11 +22,14 @@ from frontier_tx.atlas.messages import (
     decode_events,
 )
 from frontier_tx.atlas.protocols import AtlasServerProtocol, IAtlas
-from frontlas_tx.registry.errors import InvalidReportError, RegistryError
+from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
 
-#: Frontiers that are remembered after they left, or that were refused.
+#: Refused Frontiers that are remembered.
 REMEMBERED = 100_000
+#: A Frontier of the other implementation does nothing else for a peer until its report is answered; what took longer
+#: is recorded later all the same.
+ANSWER_SECONDS = 0.9
 
 
 @implementer(IAtlas)
@@ -33,16 +37,18 @@ class FrontierPlane:
     """Turns what Frontiers say into claims and reports of a registry.
 
     :param registry: provides ``IRegistry``.
+    :param clock: bounds the time within which reports of single events are answered; None: the registry does.
     """
 
     log = Logger(namespace="frontlas.frontier_plane")
 
-    def __init__(self, registry: Any) -> None:
+    def __init__(self, registry: Any, clock: IReactorTime | None = None) -> None:
         self._registry = registry
+        self._clock = clock
         self._claims: dict[AtlasServerProtocol, Claim] = {}
-        #: Frontiers whose own side ended the last link: the next one is that of another process.
-        self._left: dict[str, None] = {}
         self._told_refusals: dict[str, str] = {}
+        #: Links that sent events in the name of another Frontier, which was said in the log.
+        self._impostors: set[AtlasServerProtocol] = set()
 
     @property
     def links(self) -> int:
@@ -58,12 +64,10 @@ class FrontierPlane:
             meta.service_addr,
             meta.edge_addr,
             meta.boot_id,
-            meta.frontier_id in self._left,
             self._on_lost(link),
         )
 
         def claimed(claim: Claim) -> None:
-            self._left.pop(meta.frontier_id, None)
             self._told_refusals.pop(meta.frontier_id, None)
             self._claims[link] = claim
             self.log.info("Frontier {id} at {addr} is here", id=meta.frontier_id, addr=meta.service_addr)
@@ -98,12 +102,34 @@ class FrontierPlane:
         if method == SYNC_END:
             ended: Deferred[Any] = self._registry.sync_end(claim)
             return ended.addCallback(lambda removed: None)
+        wrong = ""
         try:
-            events = decode_events(value) if method == EVENTS else [PeerEvent.decode(method, value)]
+            if method == EVENTS:
+                events, wrong = decode_events(value)
+            else:
+                events = [PeerEvent.decode(method, value)]
         except BadEvent as error:
             return fail(InvalidReportError(str(error)))
-        reporting: Deferred[Any] = self._registry.report(claim, [_report(event) for event in events])
-        return reporting.addCallback(_first_error)
+        self._look_for_impostor(link, claim, events)
+        now = self._registry.seconds()
+        reporting: Deferred[Any] = self._registry.report(claim, [_report(event, now) for event in events])
+        if method != EVENTS and self._clock is not None:
+            reporting.addTimeout(ANSWER_SECONDS, self._clock, _too_slow)
+        return reporting.addCallback(_first_error, wrong)
+
+    def _look_for_impostor(self, link: AtlasServerProtocol, claim: Claim, events: list[PeerEvent]) -> None:
+        """The connection counts, whatever name an event carries; that they differ is worth one line."""
+        if link in self._impostors:
+            return
+        for event in events:
+            if event.frontier_id and event.frontier_id != claim.frontier_id:
+                self._impostors.add(link)
+                self.log.warn(
+                    "Frontier {id} reports in the name of {other}; its own name is taken",
+                    id=claim.frontier_id,
+                    other=event.frontier_id,
+                )
+                return
 
     def heartbeat(self, link: AtlasServerProtocol) -> None:
         """Renew the lease. A registry that is away is named by itself, not here for each heartbeat."""
@@ -117,17 +143,19 @@ class FrontierPlane:
         claim = self._claims.pop(link, None)
         if claim is None:
             return
-        if by_peer:
-            self._left[claim.frontier_id] = None
-            while len(self._left) > REMEMBERED:
-                del self._left[next(iter(self._left))]
+        self._impostors.discard(link)
         self.log.info("Frontier {id} left", id=claim.frontier_id)
-        releasing: Deferred[Any] = self._registry.release(claim)
+        releasing: Deferred[Any] = self._registry.release(claim, by_peer)
         releasing.addErrback(_named_elsewhere)
 
 
-def _report(event: PeerEvent) -> Report:
-    return Report(ReportKind(event.method), event.peer_id, event.addr, service_name(event.service))
+def _report(event: PeerEvent, now: int) -> Report:
+    online_at = now - event.age if event.age else 0
+    return Report(ReportKind(event.method), event.peer_id, event.addr, service_name(event.service), online_at)
+
+
+def _too_slow(_result: Any, seconds: float) -> Any:
+    raise RegistryUnavailableError(f"not recorded within {seconds:g} s: i/o timeout; it is once the store answers")
 
 
 def _named_elsewhere(failure: Failure) -> None:
@@ -135,7 +163,9 @@ def _named_elsewhere(failure: Failure) -> None:
     failure.trap(RegistryError)  # type: ignore[no-untyped-call]
 
 
-def _first_error(outcomes: list[RegistryError | None]) -> None:
+def _first_error(outcomes: list[RegistryError | None], wrong: str) -> None:
     for error in outcomes:
         if error is not None:
             raise error
+    if wrong:
+        raise InvalidReportError(wrong)

@@ -80,7 +80,9 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
 
     expiration = config.frontier_plane.expiration
     lives = Lives(edge=expiration.edge_life, service=expiration.service_meta)
-    return RedisRegistry(reactor, make_redis(reactor, redis_settings(config.redis), ALL), lives=lives)
+    redis = make_redis(reactor, redis_settings(config.redis), ALL)
+    shared = config.redis.shared_with_go and config.redis.mode != "cluster"
+    return RedisRegistry(reactor, redis, lives=lives, share_with_reference=shared)
 
 
 class _RegistryCollector(Collector):
@@ -108,7 +110,7 @@ class Frontlas(Service):
     def __init__(self, config: FrontlasConfig, ports: Ports, reactor: Any) -> None:
         self.config = config
         self.registry = registry_of(config, reactor)
-        self.plane = FrontierPlane(self.registry)
+        self.plane = FrontierPlane(self.registry, reactor)
         limits = config.limits
         self.frontiers = AtlasServerFactory(
             self.plane,
@@ -156,11 +158,9 @@ class Frontlas(Service):
         if ready:
             self._was_ready = True
             self.log.info("the registry is ready")
-        elif why:
-            self.log.error("the registry is not ready: {why}", why=why)
-            if self.config.redis.exit_when_unreachable and not self._was_ready:
-                sys.stderr.flush()
-                os._exit(1)
+        elif why and self.config.redis.exit_when_unreachable and not self._was_ready:
+            sys.stderr.flush()
+            os._exit(1)
 
     def stopService(self) -> Deferred[None]:
         """Close the ports, let calls under way end, and leave; leases of Frontiers run on for whoever comes next."""

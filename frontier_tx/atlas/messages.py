@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from frontier_tx.wire import gojson
 
 EDGE_ONLINE = "edge_online"
@@ -85,13 +87,18 @@ class FrontierMeta:
 
 @dataclass(frozen=True, slots=True)
 class PeerEvent:
-    """One event of an edge or a service; ``service`` is the whole meta of the service as text."""
+    """One event of an edge or a service; ``service`` is the whole meta of the service as text.
+
+    ``age`` is for how many seconds a peer had been there when it was reported, where that is a repetition: a peer that
+    another Frontier has seen since is not taken from there.
+    """
 
     method: str
     peer_id: int
     frontier_id: str = ""
     addr: str = ""
     service: str = ""
+    age: int = 0
 
     def encode(self) -> bytes:
         """The value of the call."""
@@ -108,6 +115,8 @@ class PeerEvent:
             fields["service"] = self.service
         if self.method in (EDGE_ONLINE, SERVICE_ONLINE):
             fields["addr"] = self.addr
+        if self.age:
+            fields["age"] = self.age
         return fields
 
     @classmethod
@@ -123,6 +132,7 @@ class PeerEvent:
             id_key: _field(gojson.read_integer, kind, id_key, "uint64"),
             "addr": _field(gojson.read_string, kind, "addr", "string"),
             "service": _field(gojson.read_string, kind, "service", "string"),
+            "age": _field(gojson.read_integer, kind, "age", "int64"),
         }
         try:
             taken = gojson.read_object(text, shape)
@@ -133,7 +143,13 @@ class PeerEvent:
         peer_id = taken.get(id_key, 0)
         if not 0 < peer_id <= MAX_PEER_ID:
             raise BadEvent(f"illegal {id_key} {peer_id}: an id is a number from 1 to {MAX_PEER_ID}")
-        return cls(method, peer_id, taken.get("frontier_id", ""), taken.get("addr", ""), taken.get("service", ""))
+        frontier_id, addr, service = (taken.get(key, "") for key in ("frontier_id", "addr", "service"))
+        return cls(method, peer_id, frontier_id, addr, service, max(0, taken.get("age", 0)))
+
+
+def encode_stats(frontier_id: str, edges: int, services: int) -> bytes:
+    """The value of ``frontier_stats``."""
+    return _compact({"frontier_id": frontier_id, "edge_count": edges, "service_count": services})
 
 
 def encode_events(events: list[PeerEvent]) -> bytes:
@@ -141,25 +157,58 @@ def encode_events(events: list[PeerEvent]) -> bytes:
     return _compact([[event.method, event.fields()] for event in events])
 
 
-def decode_events(text: bytes) -> list[PeerEvent]:
-    """Read the value of ``x_events``.
+def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
+    """Read the value of ``x_events``: the events, and what is wrong with the first of those that cannot be read.
 
-    :raises BadEvent: it is no such list, or one of its events is not what its method demands.
+    :raises BadEvent: it is no list of at most ``EVENTS_AT_MOST``.
     """
     try:
-        listed = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        listed = _events(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadEvent(f"illegal {EVENTS}: {error}") from None
-    if not isinstance(listed, list) or len(listed) > EVENTS_AT_MOST:
+    if len(listed) > EVENTS_AT_MOST:
         raise BadEvent(f"illegal {EVENTS}: expected a list of at most {EVENTS_AT_MOST} events")
     events = []
+    wrong = ""
     for item in listed:
-        match item:
-            case [str(method), dict(body)] if method in METHODS and method != FRONTIER_STATS:
-                events.append(PeerEvent.decode(method, _compact(body)))
-            case _:
-                raise BadEvent(f"illegal {EVENTS}: expected [method, body] for each event")
-    return events
+        try:
+            events.append(_event(item))
+        except BadEvent as error:
+            wrong = wrong or str(error)
+    return events, wrong
+
+
+class _Body(msgspec.Struct):
+    """An event as it is usually written; whatever differs is read the tolerant way."""
+
+    frontier_id: str = ""
+    edge_id: int = 0
+    service_id: int = 0
+    addr: str = ""
+    service: str = ""
+    age: int = 0
+
+
+_events = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_pair = msgspec.json.Decoder(tuple[str, msgspec.Raw]).decode
+_body = msgspec.json.Decoder(_Body).decode
+
+
+def _event(item: msgspec.Raw) -> PeerEvent:
+    try:
+        method, text = _pair(item)
+    except (msgspec.DecodeError, UnicodeError):
+        method, text = "", msgspec.Raw()
+    if method not in METHODS or method == FRONTIER_STATS:
+        raise BadEvent(f"illegal {EVENTS}: expected [method, body] for each event")
+    try:
+        body = _body(text)
+    except (msgspec.DecodeError, UnicodeError):
+        return PeerEvent.decode(method, bytes(text))
+    peer_id = body.edge_id if method.startswith("edge") else body.service_id
+    if not 0 < peer_id <= MAX_PEER_ID:
+        return PeerEvent.decode(method, bytes(text))
+    return PeerEvent(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age))
 
 
 def _field(reader: gojson.Reader, kind: str, key: str, wanted: str) -> gojson.Reader:

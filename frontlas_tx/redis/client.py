@@ -36,8 +36,11 @@ PAUSE = 0.1
 """Seconds before a command is sent again after such an answer."""
 SWEEP = 0.25
 """Seconds between two looks at the deadlines of waiting commands."""
+SAY_AFTER = 1.0
+"""Seconds of trouble before it is logged: by then it is known what is behind a connection that broke."""
 SAY_AGAIN = 300.0
-"""Seconds after which trouble of the same kind is logged once more."""
+"""Seconds after which trouble of the same kind is logged once more, and of good service after which it is
+news again."""
 
 
 @implementer(IRedis)
@@ -72,7 +75,9 @@ class RedisClient(ABC):
         self.ready = False
         self.error: RedisError | None = RedisStoppedError()
         self._down_since: float | None = None
-        self._said: tuple[type[RedisError], float] | None = None
+        self._ready_since = float("-inf")
+        self._said: dict[type[RedisError], float] = {}
+        self._saying: IDelayedCall | None = None
         self._retired_commands = 0
         self._counts = dict.fromkeys(
             ("retries", "timeouts", "redirects", "refused", "batches", "requests", "troubles"), 0
@@ -111,7 +116,7 @@ class RedisClient(ABC):
 
     def unusable(self, link: Link, error: str) -> None:
         """A server said that it does not take writes (any more)."""
-        link.drop()
+        link.drop(error)
 
     def still_usable(self) -> bool:
         """Whether the client counts as ready; asked whenever a link changed."""
@@ -132,10 +137,10 @@ class RedisClient(ABC):
         self._waiting.clear()
         for listener in list(self._listeners):
             listener.stop()
-        for call in (self._sweep, self._retry):
+        for call in (self._sweep, self._retry, self._saying):
             if call is not None:
                 call.cancel()
-        self._sweep = self._retry = None
+        self._sweep = self._retry = self._saying = None
         self.error = RedisStoppedError()
         self._set_ready(False)
         for command in left:
@@ -353,24 +358,35 @@ class RedisClient(ABC):
         if usable:
             self.error = None
         elif error is not None:
-            self._say(error)
             self.error = error
         self._set_ready(usable)
+        if not usable and not self._stopped and self._saying is None and self._is_news(self.error):
+            self._saying = self._reactor.callLater(SAY_AFTER, self._say)
 
-    def _say(self, error: RedisError) -> None:
-        now = self._reactor.seconds()
-        if self._said is None or self._said[0] is not type(error) or now >= self._said[1] + SAY_AGAIN:
-            self._said = (type(error), now)
-            log.error("{error}; trying again until it answers", error=error)
+    def _is_news(self, error: RedisError | None) -> bool:
+        return error is not None and self._reactor.seconds() >= self._said.get(type(error), float("-inf")) + SAY_AGAIN
+
+    def _say(self) -> None:
+        self._saying = None
+        if not self.ready and self._is_news(self.error):
+            self._said[type(self.error)] = self._reactor.seconds()  # type: ignore[index]
+            log.error("{error}; trying again until it answers", error=self.error)
 
     def _set_ready(self, ready: bool) -> None:
         if ready == self.ready:
             return
         self.ready = ready
-        self._down_since = None if ready else self._reactor.seconds()
+        now = self._reactor.seconds()
+        self._down_since = None if ready else now
         if ready:
-            self._said = None
-            log.info("redis {name} answers", name=self.name)
+            if self._saying is not None:
+                self._saying.cancel()
+                self._saying = None
+            if self._said or self._ready_since < 0:
+                log.info("redis {name} answers", name=self.name)
+            self._ready_since = now
+        elif now >= self._ready_since + SAY_AGAIN:
+            self._said.clear()
         for callback in list(self._changed):
             callback(ready)
 

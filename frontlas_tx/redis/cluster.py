@@ -122,7 +122,7 @@ class ClusterRedis(RedisClient):
         return True
 
     def unusable(self, link: Link, error: str) -> None:
-        link.drop()
+        link.drop(error)
         self._look(HURRY)
 
     def troubled(self, link: Link, error: str) -> None:
@@ -189,7 +189,7 @@ class ClusterRedis(RedisClient):
         for link in sample(self.links(), len(self.links())):
             if link.connection is not None:
                 try:
-                    self._use(link.connection.address, await self._slots_of(link.connection))
+                    await self._use(link.connection)
                     return
                 except RedisError as error:
                     problem = problem or error
@@ -200,7 +200,7 @@ class ClusterRedis(RedisClient):
                     wrong = check_member(address, connection.greeting)
                     if wrong is not None:
                         raise wrong
-                    self._use(address, await self._slots_of(connection))
+                    await self._use(connection)
                     return
                 finally:
                     connection.abort()
@@ -209,10 +209,15 @@ class ClusterRedis(RedisClient):
                     problem = error
         self.state_changed(problem)
 
-    async def _slots_of(self, connection: Connection) -> Reply:
-        return await connection.ask_within(self._reactor, self._settings.answer_within, "CLUSTER", "SLOTS")
+    async def _use(self, connection: Connection) -> None:
+        """Take over the map that a server gives, and what it says of the cluster as a whole."""
+        within = self._settings.answer_within
+        slots = await connection.ask_within(self._reactor, within, "CLUSTER", "SLOTS")
+        info = await connection.ask_within(self._reactor, within, "CLUSTER", "INFO")
+        # A cluster that lacks some slots refuses all commands, though the map has not changed.
+        self._take_over(connection.address, slots, b"cluster_state:fail" in info)
 
-    def _use(self, asked: Address, reply: Reply) -> None:
+    def _take_over(self, asked: Address, reply: Reply, down: bool) -> None:
         slots: list[Address | None] = [None] * SLOTS
         for first, last, master, *_replicas in reply:
             host = bytes(master[0] or b"").decode("utf-8", "replace")
@@ -228,13 +233,14 @@ class ClusterRedis(RedisClient):
                 self.retire(link)
         for address in masters:
             self._node(address)
-        self._complete = None not in slots
+        covered = SLOTS - slots.count(None)
+        self._complete = covered == SLOTS and not down
         trouble = None
         if not self._complete:
-            covered = SLOTS - slots.count(None)
-            trouble = RedisModeError(
-                self.name, f"a cluster with only {covered} of {SLOTS} slots served", "bring its missing nodes back"
-            )
+            found = "a cluster that is down" if down else "a cluster"
+            if covered < SLOTS:
+                found += f" with only {covered} of {SLOTS} slots served"
+            trouble = RedisModeError(self.name, found, "bring its missing nodes back")
         self.state_changed(trouble)
         self.drain()
 

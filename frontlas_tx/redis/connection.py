@@ -22,10 +22,13 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from frontlas_tx.redis.errors import (
+    RedisError,
     RedisLoginError,
     RedisLostError,
     RedisReplyError,
+    RedisStrangerError,
     RedisTimeoutError,
+    RedisTLSError,
     RedisUnreachableError,
 )
 from frontlas_tx.redis.interfaces import Argument, Reply, Script
@@ -88,6 +91,8 @@ class Connection:
         self._wire = wire
         self.address = address
         self.greeting = Greeting()
+        #: Whether the server ever answered anything.
+        self.heard = False
 
     @property
     def cause(self) -> str:
@@ -107,14 +112,29 @@ class Connection:
         return self._wire.execute_command(*args)
 
     async def ask(self, *args: Argument) -> Reply:
-        """One command of the login; raises ``RedisReplyError`` or ``RedisLostError``."""
+        """One command of the login.
+
+        Raises ``RedisReplyError``, or ``RedisLostError``, ``RedisStrangerError``, ``RedisTLSError`` where the
+        connection ends.
+        """
         try:
-            return await self.send(*args)
+            reply = await self.send(*args)
         except Exception as error:
             text = reply_error(_failure(error))
             if text is None:
-                raise RedisLostError(self.address, self.cause) from error
+                raise self._lost() from error
+            self.heard = True
             raise RedisReplyError(self.address, text) from error
+        self.heard = True
+        return reply
+
+    def _lost(self) -> RedisError:
+        if self.heard:
+            return RedisLostError(self.address, self.cause)
+        reason = self._wire.reason
+        if reason is not None and reason.type.__module__.startswith("OpenSSL"):
+            return RedisTLSError(self.address, _tls_cause(reason))
+        return RedisStrangerError(self.address, self.cause)
 
     async def ask_within(self, clock: IReactorTime, seconds: float, *args: Argument) -> Reply:
         """Like :meth:`ask`, for a connection in use: raises ``RedisTimeoutError`` and ends it if nothing
@@ -161,6 +181,12 @@ def _cause(reason: Failure | None) -> str:
     return text.rstrip(".") or reason.type.__name__ if reason.type else text
 
 
+def _tls_cause(reason: Failure) -> str:
+    """The last part of what OpenSSL says: a list of (library, function, reason)."""
+    said = reason.value.args[0] if reason.value is not None and reason.value.args else ""
+    return str(said[-1][-1]) if isinstance(said, list) and said else _cause(reason)
+
+
 def _endpoint(reactor: Any, address: Address, settings: RedisSettings) -> IStreamClientEndpoint:
     seconds = settings.connect_within
     if not address.port:
@@ -201,9 +227,11 @@ def open_connection(reactor: Any, address: Address, settings: RedisSettings, log
     def failed(failure: Failure) -> Failure:
         for connection in opened:
             connection.abort()
-        if timed_out:
-            return _failure(RedisTimeoutError(address, settings.connect_within))
-        return failure
+        if not timed_out:
+            return failure
+        if settings.tls.enable and opened and not opened[0].heard:
+            return _failure(RedisTLSError(address, f"nothing came back within {settings.connect_within:g} s"))
+        return _failure(RedisTimeoutError(address, settings.connect_within))
 
     attempt.addErrback(failed)
     return attempt
@@ -257,7 +285,7 @@ async def _server(connection: Connection, login: Login) -> tuple[str, str]:
     except RedisReplyError as error:
         if error.code in ("NOAUTH", "WRONGPASS"):
             raise RedisLoginError(connection.address, "a password is required", login.keys) from error
-        if error.code in ("LOADING", "MASTERDOWN"):
+        if error.code != "NOPERM" and "unknown command" not in str(error):
             raise
         return "", ""
     fields = dict(line.partition(":")[::2] for line in text.decode("utf-8", "replace").splitlines() if ":" in line)

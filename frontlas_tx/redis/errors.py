@@ -28,7 +28,24 @@ class RedisLostError(RedisError):
     """The connection broke while commands were under way; whether they ran is not known."""
 
     def __init__(self, address: Address | str, cause: str) -> None:
-        super().__init__(f"redis {address} closed the connection ({cause})")
+        super().__init__(f"the connection to redis {address} ended ({cause})")
+
+
+class RedisStrangerError(RedisError):
+    """The server hung up before it answered anything."""
+
+    def __init__(self, address: Address | str, cause: str) -> None:
+        super().__init__(
+            f"redis {address} hung up before it answered ({cause}): see whether it is a Redis, and whether it wants "
+            "TLS (redis.tls.enable)"
+        )
+
+
+class RedisTLSError(RedisError):
+    """No TLS connection comes about."""
+
+    def __init__(self, address: Address | str, cause: str) -> None:
+        super().__init__(f"redis {address}: TLS failed ({cause}): correct redis.tls, or the port in its address")
 
 
 class RedisLoginError(RedisError):
@@ -78,4 +95,5 @@ class RedisReplyError(RedisError):
 
     def __init__(self, address: Address | str, text: str) -> None:
         self.code = text.split(" ", 1)[0]
-        super().__init__(f"redis {address}: {text}")
+        # Where in which script it happened says nothing to whoever runs the server.
+        super().__init__(f"redis {address}: {text.partition(' script: ')[0]}")

@@ -93,6 +93,7 @@ class Link:
         self._watch: IDelayedCall | None = None
         self._ended: Deferred[None] | None = None
         self._silent = False
+        self._dropped = ""
         self.commands = 0
         self.writes = 0
 
@@ -130,9 +131,10 @@ class Link:
             running.cancel()
         return left
 
-    def drop(self) -> None:
+    def drop(self, why: str) -> None:
         """Close the connection at once; a new one follows."""
         if self._connection is not None:
+            self._dropped = why
             self._connection.abort()
 
     def submit(self, command: Command) -> None:
@@ -227,7 +229,7 @@ class Link:
     async def _serve(self, connection: Connection) -> None:
         ended: Deferred[None] = Deferred()
         self._ended = ended
-        self._silent = False
+        self._silent, self._dropped = False, ""
         connection.on_lost(self._lost)
         self._connection = connection
         self._owner.link_ready(self)
@@ -236,7 +238,7 @@ class Link:
         finally:
             if self._connection is connection:
                 self._disconnect()
-        error: RedisError = RedisLostError(connection.address, connection.cause)
+        error: RedisError = RedisLostError(connection.address, self._dropped or connection.cause)
         if self._silent:
             error = RedisTimeoutError(connection.address, self._settings.answer_within)
         self._owner.link_lost(self, error, self._take())

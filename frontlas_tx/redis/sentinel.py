@@ -33,6 +33,7 @@ class SentinelRedis(RedisClient):
         self._sentinels = Sentinels(reactor, settings)
         self._links: list[Link] = []
         self._master: Address | None = None
+        self._unanswered = 0
         self._asking = LoopingCall(self._follow)
         self._asking.clock = reactor
 
@@ -78,7 +79,7 @@ class SentinelRedis(RedisClient):
             log.info("redis: the master is now {new}, it was {old}", new=address, old=before)
             for link in self._links:
                 if link.connection is not None and link.connection.address != address:
-                    link.drop()
+                    link.drop("the sentinels named another master")
             for listener in self._listeners:
                 listener.drop()
 
@@ -88,6 +89,13 @@ class SentinelRedis(RedisClient):
         except RedisError as error:
             if not self.ready:
                 self.state_changed(error)
+                return
+            self._unanswered += 1
+            # The first time it is only known that a connection broke, the second time why no other comes about.
+            if self._unanswered == 2:
+                log.warn("{error}; {master} stays in use, nobody would replace it", error=error, master=self._master)
+        else:
+            self._unanswered = 0
 
     def _follow(self) -> Any:
         return ensureDeferred(self._ask_and_switch())

@@ -41,7 +41,7 @@ class StandaloneRedis(RedisClient):
         return spread(self._links, command.request.key)
 
     def moved(self, link: Link, command: Command, words: list[str]) -> bool:
-        link.drop()
+        link.drop(" ".join(words))
         return False
 
     async def find_listening(self) -> Address:

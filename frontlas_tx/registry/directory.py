@@ -34,7 +34,8 @@ class Entry:
 
     ``number`` is small, unique and constant; ``token`` names the holder's connection, empty after a release.
     ``renewed`` and ``left`` are milliseconds (``left`` 0 while held).  ``born`` (seconds) and ``generation``
-    change with the node's process: older peers do not count.
+    change with the node's process: older peers do not count.  ``hung_up`` says that the node's own side ended
+    the last link.
     """
 
     frontier_id: str
@@ -48,6 +49,7 @@ class Entry:
     born: int = 0
     generation: int = 1
     respelled: bool = False
+    hung_up: bool = False
 
     def alive(self, now: int, lease: Lease) -> bool:
         """Whether the peers of this Frontier count as online."""
@@ -68,9 +70,16 @@ class Entry:
         """What is told to those who ask."""
         return FrontierRecord(self.frontier_id, self.sb, self.eb, alive, self.boot, self.respelled)
 
-    def released(self, now: int) -> Entry:
+    def released(self, now: int, by_peer: bool) -> Entry:
         """The entry after its holder left."""
-        return replace(self, token="", left=now)
+        return replace(self, token="", left=now, hung_up=by_peer)
+
+    def is_process(self, boot: str) -> bool:
+        """Whether this is still the process of the node that comes back now.
+
+        A node that sends no boot id closes its links only by dying, so hanging up stands for a restart.
+        """
+        return boot == self.boot and not (self.hung_up and not boot)
 
 
 def claimed(
@@ -79,7 +88,6 @@ def claimed(
     sb: str,
     eb: str,
     boot: str,
-    restarted: bool,
     token: str,
     now: int,
     number: int,
@@ -87,7 +95,7 @@ def claimed(
     """The entry after an accepted claim; ``number`` is used only for a new one."""
     if current is None:
         return Entry(frontier_id, number, sb, eb, boot, token, now)
-    replaced = restarted or boot != current.boot
+    replaced = not current.is_process(boot)
     return replace(
         current,
         sb=sb,
@@ -96,6 +104,7 @@ def claimed(
         token=token,
         renewed=now,
         left=0,
+        hung_up=False,
         born=now // 1000 if replaced else current.born,
         generation=current.generation + (1 if replaced else 0),
         respelled=current.respelled != replaced,

@@ -74,23 +74,25 @@ class IRegistry(Interface):
         advertised_sb_addr: str,
         advertised_eb_addr: str,
         boot_id: str = "",
-        restarted: bool = False,
         on_lost: Callable[[str], None] | None = None,
     ) -> Deferred[Claim]:
         """Take the identity for one connection.
 
         A live holder is replaced if its addresses are the same (the same node coming back), if its connection
         has been silent for 40 s, or if its Frontlas is gone; else fails with ``FrontierAlreadySetError``.
-        ``boot_id`` names the process of the node, ``restarted`` says that the node's own side closed the
-        previous link: a changed ``boot_id`` or ``restarted`` voids all peers of the former process.
+        ``boot_id`` names the process of the node: a changed one voids all peers of the former process. Where
+        none is sent, a node whose own side ended its last link (see ``release``) counts as restarted.
         ``on_lost`` is called once if another connection takes over; close the connection then.
         """
 
     def renew(claim: Claim) -> Deferred[None]:
         """Extend the lease; call it at each heartbeat of the link.  Fails with ``ClaimLostError``."""
 
-    def release(claim: Claim) -> Deferred[None]:
-        """The Frontier left: its peers are offline at once.  Does nothing if the claim was taken over."""
+    def release(claim: Claim, by_peer: bool = False) -> Deferred[None]:
+        """The Frontier left: its peers are offline at once.  Does nothing if the claim was taken over.
+
+        ``by_peer`` says that the Frontier's own side ended the link.
+        """
 
     def report(claim: Claim, reports: Sequence[Report]) -> Deferred[list[RegistryError | None]]:
         """Record events of one Frontier's peers in the order given, any number per call.
@@ -148,6 +150,9 @@ class IRegistry(Interface):
 
     def counts_of(frontier_id: str) -> Deferred[Counts]:
         """Live numbers of one Frontier; zeros if it is not alive."""
+
+    def seconds() -> int:
+        """The registry's time, whole Unix seconds: what ``Report.online_at`` is measured by."""
 
     def watch(kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
         """Follow changes of the whole cluster from now on, of these kinds or of all; ``LAGGED`` always

@@ -172,7 +172,6 @@ class MemoryRegistry:
         advertised_sb_addr: str,
         advertised_eb_addr: str,
         boot_id: str = "",
-        restarted: bool = False,
         on_lost: Callable[[str], None] | None = None,
     ) -> Deferred[Claim]:
         now = self._now()
@@ -197,7 +196,6 @@ class MemoryRegistry:
             advertised_sb_addr,
             advertised_eb_addr,
             boot_id,
-            restarted,
             token,
             now,
             number or 0,
@@ -238,10 +236,10 @@ class MemoryRegistry:
         self._refresh()
         return succeed(None)
 
-    def release(self, claim: Claim) -> Deferred[None]:
+    def release(self, claim: Claim, by_peer: bool = False) -> Deferred[None]:
         if self._holder(claim) is not None:
             del self._holders[claim.frontier_id]
-            self._entries[claim.frontier_id] = self._entries[claim.frontier_id].released(self._now())
+            self._entries[claim.frontier_id] = self._entries[claim.frontier_id].released(self._now(), by_peer)
             self._refresh()
         return succeed(None)
 
@@ -253,7 +251,7 @@ class MemoryRegistry:
             return fail(self._lost(claim))
         holder.spoke = self._clock.seconds()
         outcome: list[RegistryError | None] = []
-        now = max(int(self._clock.seconds()), claim.born)
+        now = max(self.seconds(), claim.born)
         for given in reports:
             problem = holder.table.check(given) or self._room(given)
             outcome.append(problem)
@@ -329,6 +327,9 @@ class MemoryRegistry:
     def counts_of(self, frontier_id: str) -> Deferred[Counts]:
         entry = self._entries.get(frontier_id)
         return succeed(self._counts_of(entry) if entry is not None else Counts(0, 0, 0))
+
+    def seconds(self) -> int:
+        return int(self._clock.seconds())
 
     def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
         return self._feed.subscribe(kinds)

@@ -24,6 +24,8 @@ again."""
 FORGIVE = 25.0
 """Seconds after trouble in which no lease ends that could not be renewed: a heartbeat interval and some
 room."""
+GAP = 3_000
+"""Milliseconds without a sign of life of any Frontlas after which leases were not renewed for want of one."""
 
 
 class RedisIndex:
@@ -54,6 +56,7 @@ class RedisIndex:
         self._forgiven: dict[str, Entry] = {}
         self._forgive_until = 0.0
         self._in_trouble = False
+        self._gap = (0, 0)
         self._epoch = ""
         self._offset = 0.0
         self._known_at = float("-inf")
@@ -86,9 +89,15 @@ class RedisIndex:
 
     def alive(self, entry: Entry) -> bool:
         """Whether its lease runs, or could not be renewed through no fault of its own."""
-        if entry.alive(self.now, self._lease):
+        now = self.now
+        if entry.alive(now, self._lease):
             return True
-        return not entry.left and self._forgiving and entry.frontier_id in self._forgiven
+        if entry.left:
+            return False
+        began, ended = self._gap
+        if now < ended + FORGIVE * 1000 and entry.alive(began, self._lease):
+            return True
+        return self._forgiving and entry.frontier_id in self._forgiven
 
     def live(self) -> list[Entry]:
         """Entries of live Frontiers by number."""
@@ -145,17 +154,19 @@ class RedisIndex:
             waiter.callback(None)
 
     async def _read(self) -> None:
-        request = POLL(INDEX, self._lease_time(), self._instance, token_hex(8))
+        request = POLL(INDEX, self._lease_time(), self._instance, token_hex(8), GAP)
         self.polls += 1
         asked = self._clock.seconds()
         [reply] = await self._redis.batch([request])
         if isinstance(reply, RedisError):
             self._trouble()
             raise RegistryUnavailableError(str(reply)) from reply
-        now, epoch, text = reply
+        now, epoch, text, gap = reply
         entries = decode_entries(text)
         self._offset = now - self._clock.seconds() * 1000
         self._known_at = asked
+        began, _, ended = gap.decode().partition(" ")
+        self._gap = (int(began or 0), int(ended or 0))
         lost = bool(self._epoch) and epoch.decode() != self._epoch
         self._epoch = epoch.decode()
         if lost:

@@ -15,8 +15,9 @@ from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.records import Change, ChangeKind, EdgeRecord, ServiceRecord, service_name
 
 INDEX = "frontlas:x:frontiers"
-"""Hash: ``f:<frontier_id>`` an entry, ``i:<instance>`` when that Frontlas was last seen (ms), ``epoch`` a
-random text whose absence shows that Redis lost its data."""
+"""Hash: ``f:<frontier_id>`` an entry, ``i:<instance>`` when that Frontlas was last seen (ms), ``gap`` from when
+to when (ms) there was no Frontlas at all lately, ``epoch`` a random text whose absence shows that Redis lost its
+data."""
 CHANNEL = "frontlas:x:changes"
 """Messages: ``F`` alone says that a Frontier came or went, ``E`` and a JSON list carries changes of peers."""
 
@@ -81,6 +82,7 @@ class _Entry(msgspec.Struct):
     born: int
     gen: int
     re: int
+    up: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -145,12 +147,13 @@ def encode_entry(entry: Entry) -> bytes:
             entry.born,
             entry.generation,
             int(entry.respelled),
+            int(entry.hung_up),
         )
     )
 
 
 def _to_entry(e: _Entry) -> Entry:
-    return Entry(e.id, e.n, e.sb, e.eb, e.boot, e.token, e.at, e.left, e.born, e.gen, bool(e.re))
+    return Entry(e.id, e.n, e.sb, e.eb, e.boot, e.token, e.at, e.left, e.born, e.gen, bool(e.re), bool(e.up))
 
 
 def decode_entry(text: bytes) -> Entry:

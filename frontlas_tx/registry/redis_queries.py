@@ -49,8 +49,10 @@ async def ask(redis: IRedis, *requests: Request) -> list[Reply]:
 
 
 class RedisQueries:
-    """Questions of ``IRegistry`` as coroutines.  ``told`` knows edges that this instance's own links have
-    reported."""
+    """Questions of ``IRegistry`` as coroutines.
+
+    ``told`` knows edges that this instance's own links have reported, ``denies`` records that they say are wrong.
+    """
 
     def __init__(
         self,
@@ -58,11 +60,13 @@ class RedisQueries:
         index: RedisIndex,
         reference: ReferenceFrontiers,
         told: Callable[[int], EdgeRecord | None],
+        denies: Callable[[EdgeRecord], bool],
     ) -> None:
         self._redis = redis
         self._index = index
         self._reference = reference
         self._told = told
+        self._denies = denies
         self.lookups = 0
 
     async def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> list[FrontierRecord | None]:
@@ -94,7 +98,12 @@ class RedisQueries:
     async def counts(self, frontier_id: str | None = None) -> Counts:
         """Live numbers of all Frontiers or of one."""
         await self._index.fresh(STALE)
-        return await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
+        own = await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
+        names = [record.frontier_id for record in self._others() if frontier_id in (None, record.frontier_id)]
+        others = self._reference.counts(names)
+        return Counts(
+            own.frontiers + others.frontiers, own.edges + others.edges, own.services + others.services
+        )
 
     async def frontiers(self) -> list[FrontierRecord]:
         """See ``IRegistry``."""
@@ -102,9 +111,12 @@ class RedisQueries:
 
     async def _numbered(self) -> list[tuple[int, FrontierRecord]]:
         await self._index.fresh(STALE)
+        return [*self._index.listed(), *enumerate(self._others(), MAX_FRONTIERS + 1)]
+
+    def _others(self) -> list[FrontierRecord]:
+        """Frontiers of the reference alone."""
         known = self._index.entries
-        others = [record for record in self._reference.found() if record.frontier_id not in known]
-        return [*self._index.listed(), *enumerate(others, MAX_FRONTIERS + 1)]
+        return [record for record in self._reference.found() if record.frontier_id not in known]
 
     async def edges(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
         """See ``IRegistry``."""
@@ -121,9 +133,7 @@ class RedisQueries:
         self.lookups += len(edge_ids)
         reading = ensureDeferred(self._index.fresh(STALE))
         texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
-        edges = [
-            decode_edge(edge_id, text) or self._told(edge_id) for edge_id, text in zip(edge_ids, texts, strict=True)
-        ]
+        edges = [self._known(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
         if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
             await self._index.fresh(DOUBT)
         found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
@@ -135,6 +145,13 @@ class RedisQueries:
                     frontier = await self._reference.alive(edge.frontier_id)
             found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
         return found
+
+    def _known(self, edge_id: int, text: bytes | None) -> EdgeRecord | None:
+        """What a record says, unless those who were told by the Frontiers themselves know better."""
+        edge = decode_edge(edge_id, text)
+        if edge is None or self._denies(edge):
+            return self._told(edge_id)
+        return edge
 
     async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
         """Ask while the index is being read."""

@@ -115,9 +115,10 @@ class RedisRegistry:
         self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
-        self._queries = RedisQueries(redis, self._index, self._reference, self.told)
+        self._queries = RedisQueries(redis, self._index, self._reference, self.told, self.denies)
         self._counts = dict.fromkeys(("reports", "claims_refused", "repairs"), 0)
         self._closed_written = 0
+        self._named_refusal = False
         self.ready = False
         self.why_not_ready = "the registry has not been started"
         self._ready_watchers: list[Callable[[bool, str], None]] = []
@@ -164,19 +165,18 @@ class RedisRegistry:
         advertised_sb_addr: str,
         advertised_eb_addr: str,
         boot_id: str = "",
-        restarted: bool = False,
         on_lost: Callable[[str], None] | None = None,
     ) -> Deferred[Claim]:
         token = f"{self.instance}/{next(self._serial)}"
         return ensureDeferred(
-            self._claim(frontier_id, advertised_sb_addr, advertised_eb_addr, boot_id, restarted, token, on_lost)
+            self._claim(frontier_id, advertised_sb_addr, advertised_eb_addr, boot_id, token, on_lost)
         )
 
     def renew(self, claim: Claim) -> Deferred[None]:
         return ensureDeferred(self._renew(claim))
 
-    def release(self, claim: Claim) -> Deferred[None]:
-        return ensureDeferred(self._release(claim))
+    def release(self, claim: Claim, by_peer: bool = False) -> Deferred[None]:
+        return ensureDeferred(self._release(claim, by_peer))
 
     async def _claim(
         self,
@@ -184,13 +184,12 @@ class RedisRegistry:
         sb: str,
         eb: str,
         boot: str,
-        restarted: bool,
         token: str,
         on_lost: Callable[[str], None] | None,
     ) -> Claim:
         await self._index.fresh(STALE)
         await self._reference_allows(frontier_id, sb, eb)
-        code, text, former_text = await self._claim_entry(frontier_id, sb, eb, boot, restarted, token)
+        code, text, former_text = await self._claim_entry(frontier_id, sb, eb, boot, token)
         if code == 2:
             raise RegistryFullError("the registry knows 4095 frontiers, the most it can; remove some")
         if code == 0:
@@ -220,7 +219,7 @@ class RedisRegistry:
             raise FrontierAlreadySetError
 
     async def _claim_entry(
-        self, frontier_id: str, sb: str, eb: str, boot: str, restarted: bool, token: str
+        self, frontier_id: str, sb: str, eb: str, boot: str, token: str
     ) -> tuple[int, bytes, bytes]:
         """What the claim script answers; a holder on this instance that is gone or silent is not
         respected."""
@@ -234,7 +233,6 @@ class RedisRegistry:
                     sb,
                     eb,
                     boot,
-                    int(restarted),
                     token,
                     int(self._lease.alive * 1000),
                     stale,
@@ -286,7 +284,7 @@ class RedisRegistry:
     async def _claim_again(self, session: Session, stale: str) -> Reply:
         claim, lease = session.claim, int(self._lease.alive * 1000)
         identity = (claim.frontier_id, claim.advertised_sb_addr, claim.advertised_eb_addr, claim.boot_id)
-        request = CLAIM(INDEX, self._lease_time(), *identity, 0, claim.token, lease, stale, int(DEAD * 1000))
+        request = CLAIM(INDEX, self._lease_time(), *identity, claim.token, lease, stale, int(DEAD * 1000))
         [reply] = await self._ask(request)
         session.dirty = True
         return reply
@@ -313,7 +311,7 @@ class RedisRegistry:
             command("EXPIRE", services_of(entry), keep),
         ]
 
-    async def _release(self, claim: Claim) -> None:
+    async def _release(self, claim: Claim, by_peer: bool) -> None:
         session = self._sessions.get(claim.frontier_id)
         if session is None or session.claim is not claim:
             return
@@ -322,7 +320,7 @@ class RedisRegistry:
         self._closed_written += session.written
         key = hash_key(claim.frontier_id)
         [released, *_] = await self._ask(
-            RELEASE(INDEX, self._lease_time(), claim.frontier_id, claim.token),
+            RELEASE(INDEX, self._lease_time(), claim.frontier_id, claim.token, int(by_peer)),
             DROP_ALIVE(alive_key(claim.frontier_id), claim.token),
             command("HSET", key, "edge_count", 0, "service_count", 0),
             command("PUBLISH", CHANNEL, "F"),
@@ -457,6 +455,11 @@ class RedisRegistry:
         if session is not None and edge_id in session.table.edges:
             session.elsewhere.add(edge_id)
 
+    def denies(self, edge: EdgeRecord) -> bool:
+        """Whether one of our own Frontiers, which the record names, says that it has no such edge."""
+        session = self._sessions.get(edge.frontier_id)
+        return session is not None and session.denies(edge.edge_id)
+
     def told(self, edge_id: int) -> EdgeRecord | None:
         """An edge without a record that one of our own Frontiers has reported: Redis lost it, or has yet to
         get it."""
@@ -512,8 +515,13 @@ class RedisRegistry:
         try:
             await self._index.fresh(0.0)
         except RegistryUnavailableError as error:
+            # A Redis that does not answer is named by its client; here are those that answer with a refusal.
+            if self._redis.ready and not self._named_refusal:
+                self._named_refusal = True
+                log.error("{error}; what is reported meanwhile is written when it works again", error=error)
             self._set_ready(False, str(error))
             return
+        self._named_refusal = False
         self._set_ready(True, "")
         if self._started is not None and not self._started.called:
             self._started.callback(None)

@@ -36,31 +36,44 @@ end
 POLL = Script(
     _NOW
     + """
+local all, found, signs, epoch, gap = redis.call('HGETALL', KEYS[1]), {}, {}, nil, ''
+local last = 0
+for i = 1, #all, 2 do
+  local name, kind = all[i], string.sub(all[i], 1, 2)
+  if kind == 'f:' then
+    found[#found + 1] = all[i + 1]
+  elseif kind == 'i:' then
+    local seen = tonumber(all[i + 1])
+    signs[name], last = seen, math.max(last, seen)
+  elseif name == 'epoch' then
+    epoch = all[i + 1]
+  elseif name == 'gap' then
+    gap = all[i + 1]
+  end
+end
+for name, seen in pairs(signs) do
+  if last - seen > 3600000 then redis.call('HDEL', KEYS[1], name) end
+end
 redis.call('HSET', KEYS[1], 'i:' .. ARGV[2], string.format('%.0f', now))
-local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if not epoch then
   epoch = ARGV[3]
   redis.call('HSET', KEYS[1], 'epoch', epoch)
 end
-local all, found = redis.call('HGETALL', KEYS[1]), {}
-for i = 1, #all, 2 do
-  local kind = string.sub(all[i], 1, 2)
-  if kind == 'f:' then
-    found[#found + 1] = all[i + 1]
-  elseif kind == 'i:' and now - tonumber(all[i + 1]) > 3600000 then
-    redis.call('HDEL', KEYS[1], all[i])
-  end
+if last > 0 and now - last > tonumber(ARGV[4]) then
+  gap = string.format('%.0f %.0f', last, now)
+  redis.call('HSET', KEYS[1], 'gap', gap)
 end
-return {now, epoch, '[' .. table.concat(found, ',') .. ']'}
+return {now, epoch, '[' .. table.concat(found, ',') .. ']', gap}
 """
 )
-"""now, instance, epoch if there is none -> server time, epoch, JSON list of entries."""
+"""now, instance, epoch if there is none, ms without any sign of a Frontlas that make a gap -> server time,
+epoch, JSON list of entries, the last gap (its first and last ms) or empty."""
 
 CLAIM = Script(
     _NOW
     + """
-local id, sb, eb, boot, restarted, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6] == '1', ARGV[7]
-local lease, stale, dead = tonumber(ARGV[8]), ARGV[9], tonumber(ARGV[10])
+local id, sb, eb, boot, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local lease, stale, dead = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
 local current = get(id)
 if current and current.token == token then return {1, cjson.encode(current), cjson.encode(current)} end
 if current and current.left == 0 and now < current.at + lease then
@@ -72,9 +85,9 @@ if current and current.left == 0 and now < current.at + lease then
   end
   if not free then return {0, cjson.encode(current)} end
 end
-local entry = {id = id, sb = sb, eb = eb, boot = boot, token = token, at = now, left = 0}
+local entry = {id = id, sb = sb, eb = eb, boot = boot, token = token, at = now, left = 0, up = 0}
 if current then
-  local replaced = restarted or current.boot ~= boot
+  local replaced = current.boot ~= boot or (boot == '' and current.up == 1)
   entry.n, entry.born, entry.gen, entry.re = current.n, current.born, current.gen, current.re
   if replaced then
     entry.born, entry.gen, entry.re = math.floor(now / 1000), current.gen + 1, 1 - current.re
@@ -86,7 +99,7 @@ end
 return {1, put(entry), current and cjson.encode(current) or ''}
 """
 )
-"""now, id, both addresses, boot id, restarted, token, lease ms, token known to be dead, ms after which an
+"""now, id, both addresses, boot id, token, lease ms, token known to be dead, ms after which an
 unseen instance is dead -> 1, entry, former entry; 0, entry of the holder; 2 if the index is full."""
 
 RENEW = Script(
@@ -100,7 +113,7 @@ if not entry then
 elseif entry.token ~= token then
   return {0, cjson.encode(entry)}
 end
-entry.at, entry.left = now, 0
+entry.at, entry.left, entry.up = now, 0, 0
 return {1, put(entry)}
 """
 )
@@ -111,11 +124,11 @@ RELEASE = Script(
     + """
 local entry = get(ARGV[2])
 if not entry or entry.token ~= ARGV[3] then return {0} end
-entry.token, entry.left = '', now
+entry.token, entry.left, entry.up = '', now, tonumber(ARGV[4])
 return {1, put(entry)}
 """
 )
-"""now, id, token -> 1, entry; 0 if somebody else holds it."""
+"""now, id, token, whether the node's side hung up -> 1, entry; 0 if somebody else holds it."""
 
 FORGET = Script("""
 local text = redis.call('HGET', KEYS[1], 'f:' .. ARGV[1])

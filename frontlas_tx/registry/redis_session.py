@@ -42,6 +42,10 @@ PENDING = 200_000
 """Peers that may wait to be written."""
 WALK = 8
 """The fewest edges that one renewal of the lease looks at."""
+REMOVED = 20_000
+"""Removals of one Frontier that are remembered, and for how many seconds: a server that takes over may not have
+heard of the last ones."""
+REMOVED_FOR = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,7 @@ class Session:
         self.table = PeerTable(limit)
         self.elsewhere: set[int] = set()
         self.unfinished: dict[tuple[bool, int], Report] = {}
+        self.removed: dict[tuple[bool, int], float] = {}
         self.looked_after = clock.seconds()
         self.syncing = False
         self.named = False
@@ -206,6 +211,15 @@ class Session:
         if self._pending:
             self._kick()
         return ticket.waiter
+
+    def denies(self, edge_id: int) -> bool:
+        """Whether a record that names this Frontier is wrong, because everything that it holds is known and this edge
+        is not among it; then the record is removed."""
+        if not self.named or edge_id in self.table.edges or (True, edge_id) in self._pending:
+            return False
+        self._add(Report(ReportKind.EDGE_OFFLINE, edge_id))
+        self._kick()
+        return True
 
     def run(self, job: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
         """Run something after what was reported so far, with nothing else under way."""
@@ -327,7 +341,11 @@ class Session:
                 self._failed(report)
                 continue
             problems.append(None)
-            self.unfinished.pop((report.kind.of_edge, report.peer_id), None)
+            key = (report.kind.of_edge, report.peer_id)
+            self.unfinished.pop(key, None)
+            self.removed.pop(key, None)
+            if _ends(report):
+                self._remember_removal(key)
             if report.kind.of_edge:
                 self._edge_written(report, reply, second, conflicts)
             else:
@@ -338,6 +356,13 @@ class Session:
             if isinstance(reply, RedisError):
                 self.dirty = True
         return problems
+
+    def _remember_removal(self, key: tuple[bool, int]) -> None:
+        moment = self._clock.seconds()
+        self.removed[key] = moment
+        for oldest in list(islice(self.removed, 2)):
+            if len(self.removed) > REMOVED or self.removed[oldest] < moment - REMOVED_FOR:
+                del self.removed[oldest]
 
     def _request(self, report: Report, before: int) -> Request:
         name, born = self.claim.frontier_id, self.claim.born
@@ -450,12 +475,13 @@ class Session:
         """Make Redis say what the table says.
 
         ``sweep`` removes members that the table does not have, ``everything`` writes all records again
-        instead of only those that are missing in the sets.  Gives the number of removed peers.  Raises
-        ``RegistryUnavailableError``.
+        instead of only those that are missing in the sets, and repeats the last removals.  Gives the number of
+        removed peers.  Raises ``RegistryUnavailableError``.
         """
         self.dirty = False
         removed = 0
-        for chunk in _chunks(list(self.unfinished.values())):
+        again = {key: Report(_END_OF[key[0]], key[1]) for key in self.removed} if everything else {}
+        for chunk in _chunks(list((again | self.unfinished).values())):
             await self._write([report for report in chunk if report.peer_id not in self.table.of(report.kind)])
         self.unfinished = {
             key: report for key, report in self.unfinished.items() if report.peer_id not in self.table.of(report.kind)
@@ -537,6 +563,9 @@ class Session:
             members.update(int(member) for member in reply[1])
             if int(cursor) == 0:
                 return members
+
+
+_END_OF = {True: ReportKind.EDGE_OFFLINE, False: ReportKind.SERVICE_OFFLINE}
 
 
 def _mode(report: Report) -> str:

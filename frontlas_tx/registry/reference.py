@@ -7,12 +7,14 @@ name; to list all of them the keyspace has to be scanned, in small steps and onl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet.interfaces import IReactorTime
 
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.errors import RegistryUnavailableError
-from frontlas_tx.registry.records import FrontierRecord
+from frontlas_tx.registry.records import Counts, FrontierRecord
 from frontlas_tx.registry.redis_keys import alive_key, hash_key
 
 FRESH = 1.0
@@ -25,6 +27,9 @@ STEPS = 20
 """Steps per look (a second)."""
 
 
+_FIELDS = ("advertised_sb_addr", "advertised_eb_addr", "edge_count", "service_count")
+
+
 class ReferenceFrontiers:
     """See the module.  ``scan`` allows :meth:`look` to search for Frontiers that nobody asked for."""
 
@@ -33,6 +38,7 @@ class ReferenceFrontiers:
         self._clock = clock
         self._scan = scan
         self._known: dict[str, tuple[float, FrontierRecord | None]] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
         self._cursor = b"0"
 
     async def alive(self, frontier_id: str) -> FrontierRecord | None:
@@ -43,17 +49,21 @@ class ReferenceFrontiers:
         alive, fields = await self._redis.batch(
             [
                 command("GET", alive_key(frontier_id)),
-                command("HMGET", hash_key(frontier_id), "advertised_sb_addr", "advertised_eb_addr"),
+                command("HMGET", hash_key(frontier_id), *_FIELDS),
             ]
         )
         for reply in (alive, fields):
             if isinstance(reply, RedisError):
                 raise RegistryUnavailableError(str(reply)) from reply
-        sb, eb = ((field or b"").decode("utf-8", "replace") for field in fields)
+        sb, eb, *sizes = ((field or b"").decode("utf-8", "replace") for field in fields)
         record = FrontierRecord(frontier_id, sb, eb) if alive else None
         if len(self._known) >= KNOWN:
             self._known.clear()
+            self._sizes.clear()
         self._known[frontier_id] = (self._clock.seconds(), record)
+        # The numbers of the reference may be wrong by a few, and so below zero.
+        edges, services = (int(size) if size.isdigit() else 0 for size in sizes)
+        self._sizes[frontier_id] = (edges, services)
         return record
 
     async def listed(self, frontier_id: str) -> FrontierRecord | None:
@@ -70,6 +80,11 @@ class ReferenceFrontiers:
             (record for record in records if record is not None and record.advertised_sb_addr),
             key=lambda record: record.frontier_id,
         )
+
+    def counts(self, names: Iterable[str]) -> Counts:
+        """What the reference keeps as their numbers."""
+        sizes = [self._sizes.get(name, (0, 0)) for name in names]
+        return Counts(len(sizes), sum(edges for edges, _ in sizes), sum(services for _, services in sizes))
 
     async def look(self) -> None:
         """Search a bounded part of the keyspace and see whether the known ones still live."""

@@ -76,18 +76,20 @@ class Endpoint:
 class World:
     def __init__(self) -> None:
         self.clock = Clock()
+        self.clock.advance(1_800_000_000)
         self.alarms = Alarms(self.clock)
         self.outlet = Outlet(self.clock)
         self.registry = MemoryRegistry(self.clock)
         self.registry.start()
-        self.plane = FrontierPlane(self.registry)
+        self.plane = FrontierPlane(self.registry, self.clock)
         self.factory = AtlasServerFactory(self.plane, self.alarms, self.outlet)
         self.endpoint = Endpoint(self.factory)
-        self.core = GatewayCore(self.clock)
+        self.core = GatewayCore(self.clock, wall_clock=self.clock.seconds)
 
     def reporter(self, meta: m.FrontierMeta = META) -> Reporter:
         made = Reporter(
-            self.core.repository, [self.endpoint], meta, self.clock, self.alarms, self.outlet, lambda: 0.5
+            self.core.repository, [self.endpoint], meta, self.clock, self.alarms, self.outlet, lambda: 0.5,
+            wall_clock=self.clock.seconds,
         )  # type: ignore[list-item]
         self.core.presence.listeners.append(made)
         made.start()
@@ -150,7 +152,7 @@ def test_a_gap_of_the_link_is_made_good(world: World) -> None:
     second.loseConnection()
     world.edge(3)
     world.run(4)
-    assert reporter.trouble == "connection refused"
+    assert reporter.trouble.startswith("cannot be reached (connection refused)")
     world.endpoint.away = False
     world.run(10)
     assert [world.holder(n) for n in (1, 2, 3)] == ["frontier01", "", "frontier01"]
@@ -249,7 +251,7 @@ def test_every_request_is_answered(world: World, method: str, value: bytes, erro
 def test_events_survive_the_way(world: World) -> None:
     event = m.PeerEvent(m.SERVICE_ONLINE, 2**64 - 1, "f", "1.2.3.4:5", '{"service":"s","topics":null}')
     assert m.PeerEvent.decode(event.method, event.encode()) == event
-    assert m.decode_events(m.encode_events([event])) == [event]
+    assert m.decode_events(m.encode_events([event])) == ([event], "")
 
 
 def test_interfaces(world: World) -> None:

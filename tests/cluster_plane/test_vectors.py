@@ -68,8 +68,6 @@ def expected(pair: dict[str, Any]) -> tuple[str, str | None]:
     code, text = pair["code"], pair.get("message")
     if pair["group"] in DOWN:
         return "UNAVAILABLE", AWAY
-    if text == "illegal request":
-        return "INVALID_ARGUMENT", text
     return code, text
 
 
@@ -167,9 +165,7 @@ def test_rest(world: World, pair: dict[str, Any]) -> None:
         assert answer.status == pair["status"]
         return
     body = pair.get("body_json")
-    if body and body["message"] == "illegal request":
-        body = {**body, "code": 400, "reason": "INVALID_ARGUMENT"}
-    elif body and pair["group"] in DOWN:
+    if body and pair["group"] in DOWN:
         body = {**body, "code": 503, "reason": "UNAVAILABLE", "message": AWAY}
     assert answer.status == (body["code"] if body else pair["status"])
     for name in ("content-type", "location", "x-content-type-options"):

@@ -275,17 +275,17 @@ async def test_blank_nodes_are_neither_the_same_nor_listed(world: Any) -> None:
     assert (await world.registry.edge(1)).frontier_id == ""
 
 
-@pytest.mark.parametrize("how", ["boot_id", "restarted"])
+@pytest.mark.parametrize("how", ["another boot id", "hung up"])
 @pytest_twisted.ensureDeferred
 async def test_a_new_process_voids_the_peers_of_the_old_one(world: Any, how: str) -> None:
-    claim = await take(world, "a", boot_id="x")
+    tells = how == "another boot id"
+    claim = await take(world, "a", boot_id="x" if tells else "")
     await tell(world, claim, Report(ON, 1), Report(ON, 2), Report(S_ON, 3, "h:1", "svc"))
     assert (await world.registry.frontiers())[0].listed_sb_addr == "a.example:1"
     await world.advance(5)
-    if how == "boot_id":
-        claim = await take(world, "a", boot_id="y")
-    else:
-        claim = await take(world, "a", boot_id="x", restarted=True)
+    if not tells:
+        await world.registry.release(claim, by_peer=True)
+    claim = await take(world, "a", boot_id="y" if tells else "")
     assert not claim.returning
     assert (await world.registry.frontiers())[0].listed_sb_addr == "a.example:01"
     assert (await world.registry.frontiers())[0].advertised_sb_addr == "a.example:1"
@@ -297,6 +297,24 @@ async def test_a_new_process_voids_the_peers_of_the_old_one(world: Any, how: str
     assert await world.registry.counts() == Counts(1, 1, 0)
     await world.settle()
     assert await world.registry.edges([1, 2]) == [None, await world.registry.edge(2)]
+
+
+@pytest.mark.parametrize(("boot", "by_peer"), [("x", True), ("", False)])
+@pytest_twisted.ensureDeferred
+async def test_a_lost_link_voids_nothing(world: Any, boot: str, by_peer: bool) -> None:
+    claim = await take(world, "a", boot_id=boot)
+    await tell(world, claim, Report(ON, 1))
+    await world.registry.release(claim, by_peer=by_peer)
+    assert await where(world, 1) is None
+    claim = await take(world, "a", boot_id=boot)
+    assert claim.returning
+    assert await where(world, 1) == "a"
+    assert (await world.registry.frontiers())[0].listed_sb_addr == "a.example:1"
+    # What was is forgotten with the next claim: only the last link counts.
+    await world.registry.release(claim, by_peer=True)
+    await take(world, "a", boot_id=boot)
+    claim = await take(world, "a", boot_id=boot)
+    assert claim.returning
 
 
 @pytest_twisted.ensureDeferred

@@ -211,8 +211,11 @@ class History(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1, 5, 19, 31]))
     def time_passes(self, seconds: int) -> None:
-        for _ in range(seconds):
+        for passed in range(seconds):
             blockingCallFromThread(reactor, maybeDeferred, self.clock.advance, 1)
+            if passed % 2:
+                # Else it would look as if no Frontlas had been there for a time.
+                wait(self.upkeep())
         if self.model is not None:
             self.model.now += seconds
             # Without a sync the living are named by heartbeats; the model leaves that rule to the contract

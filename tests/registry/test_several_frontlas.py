@@ -126,6 +126,47 @@ async def test_the_identity_of_a_dead_frontlas_is_free_for_anyone(world: RedisWo
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_time_without_any_frontlas_hides_no_frontier(world: RedisWorld) -> None:
+    one, _two = world.registries
+    a, b = await take(one, "a", boot_id="x"), await take(one, "b")
+    await one.report(a, [Report(ON, 1, "h:1")])
+    await one.release(b)
+    await one.upkeep()
+    await crash(world)
+    await crash(world)
+    # Far longer than a lease and the time for which lists show what has ended.
+    world.clock.shift += 600
+    for registry in (await world.add(), await world.add()):
+        assert [record.frontier_id for record in await registry.frontiers()] == ["a"]
+        assert (await registry.frontier_of_edge(1)).frontier_id == "a"
+        assert await registry.counts() == Counts(1, 1, 0)
+    await world.advance(24)
+    assert (await world.registry.frontier_of_edge(1)).frontier_id == "a"
+    # It had the time to come back, and did not.
+    await world.advance(2)
+    assert await world.registry.frontier_of_edge(1) is None
+    assert await world.registry.counts() == Counts(0, 0, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_node_without_boot_id_that_died_is_known_everywhere(world: RedisWorld) -> None:
+    one, two = world.registries
+    first = await take(one, "a")
+    await one.report(first, [Report(ON, 1)])
+    await world.advance(5)
+    await one.release(first, by_peer=True)
+    second = await take(two, "a")
+    assert not second.returning
+    assert await two.frontier_of_edge(1) is None
+    assert (await two.frontiers())[0].listed_sb_addr == "a.example:01"
+    # The death is over and done with: the next change of Frontlas is a mere loss of the link.
+    await two.report(second, [Report(ON, 2)])
+    third = await take(one, "a")
+    assert third.returning
+    assert (await one.frontier_of_edge(2)).frontier_id == "a"
+
+
+@pytest_twisted.ensureDeferred
 async def test_changes_reach_watchers_on_all_frontlas(world: RedisWorld) -> None:
     one, two = world.registries
     far = two.watch()
@@ -206,10 +247,13 @@ async def test_frontiers_of_the_reference_are_listed_where_that_is_asked_for(wor
     third = await world.add(share_with_reference=True)
     await raw(world, "SET", "frontlas:alive:frontiers:go", "1", "EX", 30)
     await raw(world, "HSET", "frontlas:frontiers:go", "advertised_sb_addr", "go.example:1", "advertised_eb_addr", "e:2")
+    await raw(world, "HSET", "frontlas:frontiers:go", "edge_count", "7", "service_count", "-1")
     await raw(world, "HSET", "frontlas:frontiers:dead", "advertised_sb_addr", "d.example:1", "advertised_eb_addr", "e")
     await take(third, "a")
     await third.upkeep()
     assert [record.frontier_id for record in await third.frontiers()] == ["a", "go"]
+    assert await third.counts() == Counts(2, 7, 0)
+    assert await third.counts_of("go") == Counts(1, 7, 0)
     assert [record.frontier_id for record in (await third.frontiers_page(0, 1)).records] == ["a"]
     await raw(world, "DEL", "frontlas:alive:frontiers:go")
     await world.advance(2)
@@ -260,3 +304,59 @@ async def test_an_edge_lookup_is_one_round_trip(world: RedisWorld) -> None:
     after = world.clients[0].metrics()
     assert after["redis_batches_total"] - before["redis_batches_total"] == 20
     assert after["redis_commands_total"] - before["redis_commands_total"] == 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_removals_that_a_failover_lost_are_made_again(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a")
+    one.sync_begin(a)
+    await one.report(a, [Report(ON, n, f"h:{n}") for n in (1, 2, 3)] + [Report(S_ON, 7, "h", "svc")])
+    await one.sync_end(a)
+    lost = {n: await raw(world, "GET", f"frontlas:edges:{n}") for n in (1, 2)}
+    service = await raw(world, "HGET", "frontlas:services:7", "a")
+    await one.report(a, [Report(OFF, 1), Report(OFF, 2), Report(ReportKind.SERVICE_OFFLINE, 7)])
+    # The server that took over knows of none of that, and another one holds the sets.
+    for n, text in lost.items():
+        await raw(world, "SET", f"frontlas:edges:{n}", text)
+    await raw(world, "HSET", "frontlas:services:7", "a", service)
+    assert (await two.frontier_of_edge(1)).frontier_id == "a"
+    # Edge 2 is there again in the meantime.
+    await one.report(a, [Report(ON, 2, "h:9")])
+    for disturbed in world.clients[0]._disturbed:
+        disturbed()
+    await world.settle()
+    for registry in (one, two):
+        assert [edge and edge.addr for edge in await registry.edges([1, 2, 3])] == [None, "h:9", "h:3"]
+        assert await registry.service(7) is None
+        assert await registry.counts() == Counts(1, 2, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_record_that_its_own_frontier_denies_is_not_shown_and_goes(world: RedisWorld) -> None:
+    one, two = world.registries
+    a = await take(one, "a")
+    one.sync_begin(a)
+    await one.report(a, [Report(ON, 1, "h:1")])
+    await one.sync_end(a)
+    await raw(world, "SET", "frontlas:edges:77", '{"frontier_id":"a","addr":"h:1","update_time":1999999999}')
+    assert await one.frontier_of_edge(77) is None
+    await world.settle()
+    assert await raw(world, "GET", "frontlas:edges:77") is None
+    assert await two.frontier_of_edge(77) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_remembered_removals_are_bounded(world: RedisWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontlas_tx.registry.redis_session.REMOVED", 10)
+    one, _two = world.registries
+    a = await take(one, "a")
+    for start in range(1, 50, 5):
+        await one.report(a, [Report(ON, n) for n in range(start, start + 5)])
+        await one.report(a, [Report(OFF, n) for n in range(start, start + 5)])
+    removed = one._sessions["a"].removed
+    assert list(removed) == [(True, n) for n in range(41, 51)]
+    await world.advance(700)
+    await one.report(a, [Report(OFF, 99)])
+    await one.report(a, [Report(OFF, n) for n in range(100, 110)])
+    assert set(removed) == {(True, n) for n in range(100, 110)}
