@@ -4,6 +4,7 @@ No reactor runs: the loop of the program carries everything. See docs/clients.md
 """
 
 from frontier_tx.aio.client import Client, Edge, Service
+from frontier_tx.aio.cluster import ClusterService
 from frontier_tx.aio.stream import Stream
 from frontier_tx.clients.channel import Message, Request
 from frontier_tx.clients.errors import HandlerError, NoSuchRPC, SendBufferFull
@@ -14,6 +15,7 @@ __all__ = [
     "Backoff",
     "Bounds",
     "Client",
+    "ClusterService",
     "ConnectFailed",
     "Edge",
     "HandlerError",

@@ -9,14 +9,15 @@ from typing import Any, Self
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome
+from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import AioProtocol
-from frontier_tx.aio.stream import Messages, Speaker, Stream
-from frontier_tx.aio.transport import Dialer, LoopEndpoint
-from frontier_tx.clients.channel import TAIL, Channel, Message
+from frontier_tx.aio.stream import Speaker, Stream
+from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
+from frontier_tx.clients.channel import TAIL, Channel
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
-from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
+from frontier_tx.clients.presence import service_meta
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.errors import EndClosed
@@ -25,7 +26,7 @@ from frontier_tx.wire.outlet import Outlet
 log = logging.getLogger("frontier.client")
 
 
-class Client(Messages):
+class Client(Incoming):
     """What edges and services have in common. Use it with ``async with``, or await ``connect`` and ``close``.
 
     It belongs to the loop in which ``connect`` is called.
@@ -74,18 +75,15 @@ class Client(Messages):
         self._options: dict[str, Any] = {"meta": meta, "wanted_id": wanted_id, "reconnect": reconnect}
         self._wall_clock = wall_clock
         self._keeper: Keeper | None = None
+        self._closed = False
 
     async def _open(self, factory: Callable[[], asyncio.Protocol]) -> None:
-        loop = asyncio.get_running_loop()
         if not isinstance(self._host, str):
             await self._host(factory)
         elif self._host.startswith("unix:"):
-            await loop.create_unix_connection(factory, self._host.removeprefix("unix:"))
+            await asyncio.get_running_loop().create_unix_connection(factory, self._host.removeprefix("unix:"))
         else:
-            host = self._host.strip("[]")
-            await loop.create_connection(
-                factory, host, self._port, ssl=self._tls, server_hostname=host if self._tls else None
-            )
+            await tcp(self._host.strip("[]"), self._port, self._tls)(factory)
 
     def _came_online(self) -> None:
         try:
@@ -123,7 +121,10 @@ class Client(Messages):
 
         :raises ConnectionRefused: (of ``frontier_tx.wire.errors``) with the gateway's reason.
         :raises OSError: nobody listens there. :raises ConnectFailed: it ended during the handshake.
+        :raises EndClosed: it was closed, before or meanwhile.
         """
+        if self._closed:
+            raise EndClosed
         if self._keeper is not None:
             raise RuntimeError("a client connects once; make a new one")
         clock = LoopClock(asyncio.get_running_loop())
@@ -166,7 +167,9 @@ class Client(Messages):
 
     async def close(self) -> None:
         """Say goodbye and stop; returns when the connection is gone, in bounded time."""
+        self._closed = True
         if self._keeper is None:
+            self._finished()
             return
         keeper = self._keeper
 
@@ -219,15 +222,6 @@ class Client(Messages):
 
         await outcome(start)
 
-    async def receive(self) -> Message:
-        """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
-
-        It waits across reconnects, and raises EndClosed when the client is closed for good. A client that leaves
-        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
-        """
-        message: Message = await outcome(self.intake.messages.take, self.intake.messages.put_back)
-        return message
-
     # -- streams ------------------------------------------------------------------------------------------
 
     async def open_stream(self, target: str, meta: bytes = b"") -> Stream:
@@ -235,36 +229,13 @@ class Client(Messages):
 
         To nobody it opens and ends at once: that is this protocol's way to say so.
         """
-        return _stream(
-            await outcome(
-                lambda done: self._channel().end.open(target, meta, done), lambda channel: channel.close(_ignore)
-            )
-        )
-
-    async def accept_stream(self) -> Stream:
-        """Return the next stream that the other side opened."""
-        return _stream(await outcome(self.intake.streams.take, self.intake.streams.put_back))
-
-    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
-        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
-        if callback is None:
-            self.intake.on_stream = None
-            return
-        taken = callback
-
-        def accepted(channel: Channel) -> None:
-            try:
-                taken(_stream(channel))
-            except Exception:
-                log.exception("on_stream failed; the stream is closed")
-                channel.close(_ignore)
-
-        self.intake.on_stream = accepted
+        opened = await outcome(lambda done: self._channel().end.open(target, meta, done), abandon)
+        return stream_of(opened)
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""
         end = self._keeper.end if self._keeper is not None else None
-        return [_stream(channel) for channel in end.streams()] if end is not None else []
+        return [stream_of(channel) for channel in end.streams()] if end is not None else []
 
 
 class Edge(Client, Speaker):
@@ -282,7 +253,7 @@ class Edge(Client, Speaker):
         return self.client_id
 
 
-class Service(Client):
+class Service(Client, Presence):
     """A client of servicebound. Parameters as of ``Client``, and:
 
     :param name: edges open streams to it, and logs show it.
@@ -357,25 +328,6 @@ class Service(Client):
     async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
         """Open a stream to an edge."""
         return await super().open_stream(str(target), meta)
-
-    async def register_get_edge_id(self, function: Callable[[bytes], Any]) -> None:
-        """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
-
-        What it raises refuses the edge. Like every handler it may be a coroutine function.
-        """
-        await self.register("get_edge_id", id_handler(function))
-
-    async def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> None:
-        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
-        await self.register("edge_online", event_handler(function))
-
-    async def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> None:
-        """Let ``function(event)`` know of each edge that left."""
-        await self.register("edge_offline", event_handler(function))
-
-
-def _stream(channel: Channel) -> Stream:
-    return channel.owner if channel.owner is not None else Stream(channel)
 
 
 def _ignore(result: Any, error: Exception | None) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
 from typing import Any, Protocol, cast
 
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
 from frontier_tx.clients.channel import Request
 from frontier_tx.clients.intake import Done
 from frontier_tx.errors import FrontierError
@@ -53,6 +56,22 @@ async def outcome(
         if handle is not None:
             (handle if callable(handle) else handle.cancel)()
         raise
+
+
+async def settled(start: "Callable[[], Deferred[Any]]", unclaimed: Callable[[Any], None] | None = None) -> Any:
+    """Start an operation that gives a Deferred and wait for its result; see ``outcome``."""
+
+    def started(done: Done) -> Cancelable:
+        made = start()
+        made.addCallbacks(lambda result: done(result, None), lambda failure: done(None, _exception(failure)))
+        return made
+
+    return await outcome(started, unclaimed)
+
+
+def _exception(failure: Failure) -> Exception:
+    error = failure.value
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 class Tasks:

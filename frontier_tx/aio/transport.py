@@ -1,6 +1,7 @@
 """Twisted protocols over transports of an asyncio loop: what is written for Twisted runs where no reactor does."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
@@ -33,15 +34,15 @@ class Carrier(asyncio.Protocol):
     Only push producers can be registered. Like any transport of Twisted it writes nothing more after its end.
 
     :param factory: builds the protocol when the connection is there.
-    :param made: told of it, when it knows its transport.
+    :param connecting: gets the protocol, when that knows its transport. Where it was cancelled nothing is built.
     """
 
     disconnecting = False
     disconnected = False
 
-    def __init__(self, factory: IProtocolFactory, made: Callable[[IProtocol | None], object]) -> None:
+    def __init__(self, factory: IProtocolFactory, connecting: "Deferred[IProtocol]") -> None:
         self._factory = factory
-        self._made = made
+        self._connecting = connecting
         self._transport: asyncio.Transport | None = None
         self._protocol: Any = None
         self._producer: Any = None
@@ -52,14 +53,19 @@ class Carrier(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         # The wire hands over 128 KiB at a time and waits only where that is not taken.
         self._transport.set_write_buffer_limits(high=2 * CHUNK)
-        self._protocol = self._factory.buildProtocol(self.getPeer())
-        if self._protocol is None:
+        if self._connecting.called:
             self._transport.abort()
-        else:
-            # The way of every byte, without a stop here.
-            self.data_received = self._protocol.dataReceived  # type: ignore[method-assign]
-            self._protocol.makeConnection(self)
-        self._made(self._protocol)
+            return
+        protocol = self._factory.buildProtocol(self.getPeer())
+        if protocol is None:
+            self._transport.abort()
+            self._connecting.errback(RuntimeError("the factory made no protocol"))
+            return
+        self._protocol = protocol
+        # The way of every byte, without a stop here.
+        self.data_received = protocol.dataReceived  # type: ignore[method-assign]
+        protocol.makeConnection(self)
+        self._connecting.callback(protocol)
 
     def data_received(self, data: bytes) -> None:
         self._protocol.dataReceived(data)
@@ -173,18 +179,10 @@ class LoopEndpoint:
         :return: fails with what the attempt failed with, or with TimeoutError; cancelling it gives the attempt up.
         """
 
-        def made(protocol: IProtocol | None) -> None:
-            if connecting.called:
-                return
-            if protocol is None:
-                connecting.errback(RuntimeError("the factory made no protocol"))
-            else:
-                connecting.callback(protocol)
-
         async def attempt() -> None:
             try:
                 async with asyncio.timeout(self._seconds) as limit:
-                    await self._dial(lambda: Carrier(protocolFactory, made))
+                    await self._dial(lambda: Carrier(protocolFactory, connecting))
             except TimeoutError:
                 if limit.expired():
                     raise TimeoutError(f"no connection within {self._seconds:g} s") from None
@@ -200,6 +198,17 @@ class LoopEndpoint:
         task.add_done_callback(ended)
         connecting: Deferred[IProtocol] = Deferred(lambda _: _ignore(task.cancel()))
         return connecting
+
+
+def tcp(host: str, port: int, tls: ssl.SSLContext | None = None) -> Dialer:
+    """What connects over TCP, or TLS with the host's name."""
+
+    def dial(factory: Callable[[], asyncio.Protocol]) -> Awaitable[Any]:
+        return asyncio.get_running_loop().create_connection(
+            factory, host, port, ssl=tls, server_hostname=host if tls else None
+        )
+
+    return dial
 
 
 def _address(name: Any) -> IAddress:

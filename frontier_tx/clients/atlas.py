@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
-from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from frontier_tx.clients.waiting import Waiters
 from frontier_tx.config.address import join_host_port, split_host_port
 from frontier_tx.planes.contract import frontlas_contract
 from frontier_tx.planes.grpc_client import GrpcClientConnection, connect
@@ -18,13 +19,12 @@ from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError, TooManyP
 
 #: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).
 UNKNOWN_TEXT = "redis: nil"
-#: Questions under way on one connection, and those that wait for their turn.
+#: Questions under way on one connection, and callers that wait for answers.
 CONCURRENT = 50
 WAITING = 65_536
 #: Seconds for which nothing is asked after all servers failed.
 PAUSE = 1.0
 
-Address = tuple[str, int]
 #: Makes the endpoint to dial for a host and a port.
 EndpointFor = Callable[[str, int], IStreamClientEndpoint]
 
@@ -56,29 +56,33 @@ class Listed:
 class Atlas:
     """A client of one or several Frontlas that share their registry.
 
-    :param addresses: ``host:port`` each; asked in this order until one answers, which is then kept.
+    It needs no reactor, only a clock.
+
+    :param addresses: ``host:port`` each, or one of them; asked in this order until one answers, which is then kept.
+    :param endpoint_for: makes the endpoint of each. :param secure: whether that speaks TLS.
     :param timeout: seconds for a connection, and for an answer.
     :raises ValueError: no address, or one that is not ``host:port``.
     """
 
-    log = Logger(namespace="frontier.client")
-
     def __init__(
         self,
-        addresses: Sequence[str],
-        reactor: Any,
+        addresses: str | Sequence[str],
+        clock: IReactorTime,
+        endpoint_for: EndpointFor,
         *,
-        tls: IOpenSSLClientConnectionCreator | None = None,
+        secure: bool = False,
         timeout: float = 5.0,
-        endpoint_for: EndpointFor | None = None,
+        log: Logger | None = None,
     ) -> None:
         if not addresses:
             raise ValueError("no address of a Frontlas was given")
-        self.addresses = [split_host_port(address) for address in addresses]
-        self._reactor = reactor
-        self._tls = tls
+        self.log = log or Logger(namespace="frontier.client")
+        given = [addresses] if isinstance(addresses, str) else addresses
+        self.addresses = [split_host_port(address) for address in given]
+        self._clock = clock
+        self._secure = secure
         self._timeout = timeout
-        self._endpoint_for = endpoint_for or (lambda host, port: HostnameEndpoint(reactor, host, port))
+        self._endpoint_for = endpoint_for
         contract = frontlas_contract()
         self._list = contract.method("controlplane.ClusterService", "ListFrontiers")
         self._find = contract.method("controlplane.ClusterService", "GetFrontierByEdge")
@@ -87,7 +91,8 @@ class Atlas:
         self._turn = 0
         self._current: GrpcClientConnection | None = None
         self._connecting: Deferred[None] | None = None
-        self._waiters: list[Deferred[GrpcClientConnection]] = []
+        self._waiters: Waiters[GrpcClientConnection] = Waiters()
+        self._looking_up: dict[int, Waiters[Listed]] = {}
         self._leaving: dict[GrpcClientConnection, IDelayedCall] = {}
         self._slots = DeferredSemaphore(CONCURRENT)
         self._asking = 0
@@ -115,10 +120,31 @@ class Atlas:
         return [listed for listed in found if listed is not None]
 
     async def holder(self, edge_id: int) -> Listed:
-        """The Frontier that holds the edge.
+        """The Frontier that holds the edge. Those who ask for one edge at the same time share one question.
 
         :raises UnknownEdge: none does. Else as ``frontiers``.
         """
+        if self._asking >= WAITING:
+            raise TooManyPending
+        asking = self._looking_up.get(edge_id)
+        first = asking is None
+        if asking is None:
+            asking = self._looking_up[edge_id] = Waiters()
+        waiting = asking.wait()
+        if first:
+            # Not cancelled with whoever asked first: others may wait for the answer too, and it is bounded in time.
+            Deferred.fromCoroutine(self._holder(edge_id)).addBoth(self._looked_up, edge_id, asking)
+        self._asking += 1
+        try:
+            return await waiting
+        finally:
+            self._asking -= 1
+
+    def _looked_up(self, outcome: Any, edge_id: int, asking: Waiters[Listed]) -> None:
+        del self._looking_up[edge_id]
+        asking.tell(_error(outcome) if isinstance(outcome, Failure) else outcome)
+
+    async def _holder(self, edge_id: int) -> Listed:
         try:
             answer = await self._ask(self._find, self._find.request(edge_id=edge_id))
         except LookupRefused as error:
@@ -149,7 +175,7 @@ class Atlas:
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-        self._tell(EndClosed())
+        self._waiters.tell(EndClosed())
         for connection, timer in self._leaving.items():
             timer.cancel()
             connection.close()
@@ -161,22 +187,18 @@ class Atlas:
     # -- asking -------------------------------------------------------------------------------------------
 
     async def _ask(self, method: Any, request: Any) -> Any:
-        if self._asking >= WAITING:
-            raise TooManyPending
-        self._asking += 1
+        await self._slots.acquire()
         try:
-            await self._slots.acquire()
-            try:
-                self.asked += 1
-                return await self._try_each(method, request)
-            finally:
-                self._slots.release()
+            self.asked += 1
+            return await self._try_each(method, request)
         finally:
-            self._asking -= 1
+            self._slots.release()
 
     async def _try_each(self, method: Any, request: Any) -> Any:
         cause = ""
-        for _ in self.addresses:
+        alone = len(self.addresses) == 1
+        # Twice at least: a connection may be of no use any more without that Frontlas is away.
+        for _ in range(max(2, len(self.addresses))):
             connection = await self._connection()
             name = join_host_port(*self.addresses[self._turn])
             try:
@@ -187,8 +209,12 @@ class Atlas:
                 if error.status not in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED):
                     raise LookupRefused(str(error)) from None
                 cause = f"{name}: {error}"
-                if len(self.addresses) > 1 or error.status is Status.DEADLINE_EXCEEDED or not connection.usable:
-                    self._leave(connection)
+                silent = error.status is Status.DEADLINE_EXCEEDED
+                if alone and connection.usable and not silent:
+                    break
+                self._leave(connection)
+                if alone and silent:
+                    break
             else:
                 self._well(name)
                 return answer
@@ -203,7 +229,7 @@ class Atlas:
     def _ill(self, cause: str) -> FrontlasUnavailable:
         self.failed += 1
         self._trouble = f"no Frontlas can be asked: {cause}"
-        self._quiet_until = self._reactor.seconds() + PAUSE
+        self._quiet_until = self._clock.seconds() + PAUSE
         if not self._told and not self._closed:
             self._told = True
             self.log.warn("{trouble}; the Frontiers and edges known so far are used on", trouble=self._trouble)
@@ -218,17 +244,19 @@ class Atlas:
             if self._current.usable:
                 return self._current
             self._leave(self._current)
-        if self._trouble and self._reactor.seconds() < self._quiet_until:
+        if self._trouble and self._clock.seconds() < self._quiet_until:
             raise FrontlasUnavailable(self._trouble)
-        waiter: Deferred[GrpcClientConnection] = Deferred()
-        self._waiters.append(waiter)
+        waiting = self._waiters.wait()
         if self._connecting is None:
             connecting = self._connecting = Deferred.fromCoroutine(self._connect())
             connecting.addBoth(self._connect_over)
-        return await waiter
+        return await waiting
 
     def _connect_over(self, result: Any) -> None:
         self._connecting = None
+        if isinstance(result, Failure):
+            # No endpoint could be made, say: whoever waits is to hear of it.
+            self._waiters.tell(self._ill(result.getErrorMessage()))
 
     async def _connect(self) -> None:
         causes = []
@@ -236,10 +264,10 @@ class Atlas:
             host, port = self.addresses[self._turn]
             try:
                 made = await connect(
-                    self._reactor,
+                    self._clock,
                     self._endpoint_for(host, port),
                     join_host_port(host, port),
-                    tls=self._tls,
+                    secure=self._secure,
                     timeout=self._timeout,
                 )
             except RpcError as error:
@@ -250,20 +278,10 @@ class Atlas:
                 continue
             self._connecting = None
             self._current = made
-            self._tell(made)
+            self._waiters.tell(made)
             return
         self._connecting = None
-        self._tell(self._ill("; ".join(causes)))
-
-    def _tell(self, outcome: GrpcClientConnection | Exception) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if waiter.called:
-                continue
-            if isinstance(outcome, Exception):
-                waiter.errback(outcome)
-            else:
-                waiter.callback(outcome)
+        self._waiters.tell(self._ill("; ".join(causes)))
 
     def _next(self) -> None:
         self._turn = (self._turn + 1) % len(self.addresses)
@@ -273,11 +291,15 @@ class Atlas:
         if connection is self._current:
             self._current = None
             self._next()
-            self._leaving[connection] = self._reactor.callLater(self._timeout, self._left, connection)
+            self._leaving[connection] = self._clock.callLater(self._timeout, self._left, connection)
 
     def _left(self, connection: GrpcClientConnection) -> None:
         del self._leaving[connection]
         connection.close()
+
+
+def _error(failure: Failure) -> Exception:
+    return failure.value if isinstance(failure.value, Exception) else RuntimeError(repr(failure.value))
 
 
 def _listed(frontier: Any) -> Listed | None:

@@ -1,51 +1,23 @@
 """ClusterService for Twisted: a service of every Frontier that Frontlas lists. See docs/cluster-service.md."""
 
-import time
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Any, Self, Unpack
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail
-from twisted.internet.interfaces import IDelayedCall, IOpenSSLClientConnectionCreator
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from frontier_tx.clients.atlas import Atlas, EndpointFor, FrontlasUnavailable, Listed
+from frontier_tx.clients.atlas import Atlas, EndpointFor
 from frontier_tx.clients.channel import Channel, Message
-from frontier_tx.clients.client import Service
+from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
-from frontier_tx.clients.intake import Bounds, Done, Intake
-from frontier_tx.clients.keeper import Backoff, ConnectFailed
-from frontier_tx.clients.member import FrontierState, Member
+from frontier_tx.clients.hearing import HearingIntake
+from frontier_tx.clients.intake import Bounds, Done
+from frontier_tx.clients.member import FrontierState
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
-from frontier_tx.clients.routes import Routes
 from frontier_tx.clients.stream import Messages, Stream
-from frontier_tx.errors import FrontierError
-from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed
-from frontier_tx.wire.errors import (
-    Canceled,
-    DeadlineExceeded,
-    EndClosed,
-    ForceClosed,
-    LocalError,
-    MultiplexerClosed,
-    OperationTimeout,
-)
-
-#: Seconds between two lists.
-EVERY = 10.0
-#: Lists in a row that do not name a connected Frontier, until it is left.
-LISTS = 3
-#: Seconds from the news of a Frontier that joined to the list that names it; news meanwhile need no list of their own.
-SETTLE = 0.2
-#: Seconds between the starts of connections while nobody has given this service its id.
-STAGGER = 0.5
-
-#: What certainly did not reach the edge.
-_UNDONE = (EdgeNotOnline, EndClosed, MultiplexerClosed, ConnectFailed)
-
-
-class TooManyFrontiers(LocalError):
-    """Frontlas names more Frontiers than this service may connect to."""
 
 
 class ClusterService(Messages):
@@ -54,13 +26,9 @@ class ClusterService(Messages):
     :param frontlas: ``host:port`` of Frontlas, or several of them that share one registry.
     :param name: see ``Service``, as ``topics`` and ``service_id``; without an id the first Frontier gives it.
     :param tls: for the connections to Frontiers; ``frontlas_tls`` for those to Frontlas.
-    :param connect_timeout: seconds for a connection to a Frontier or Frontlas, and for an answer of Frontlas.
-    :param poll: seconds between two lists of Frontiers.
-    :param cache_seconds: for how long it is remembered which Frontier holds an edge; ``cache_bound`` edges at most.
-    :param max_frontiers: connected to at a time.
-    :param endpoint_for: makes the endpoint for a listed host and port; ``frontlas_endpoint_for`` for Frontlas.
-    :param on_online: called when a first connection is up, ``on_offline`` with the reason when the last one ended.
-    :param options: further ones of ``Service``, for each connection.
+    :param endpoint_for: makes the endpoint for a listed host and port, in place of TCP and ``tls``;
+        ``frontlas_endpoint_for`` the same for Frontlas.
+    :param options: see ``ClusterOptions``.
     """
 
     log = Logger(namespace="frontier.client")
@@ -75,59 +43,34 @@ class ClusterService(Messages):
         tls: IOpenSSLClientConnectionCreator | None = None,
         frontlas_tls: IOpenSSLClientConnectionCreator | None = None,
         reactor: Any = None,
-        reconnect: Backoff = Backoff(first=0.5),  # noqa: B008 - frozen
-        connect_timeout: float = 5.0,
-        poll: float = EVERY,
-        cache_seconds: float = 60.0,
-        cache_bound: int = 100_000,
-        max_frontiers: int = 1_000,
         bounds: Bounds | None = None,
         endpoint_for: EndpointFor | None = None,
         frontlas_endpoint_for: EndpointFor | None = None,
-        wall_clock: Callable[[], float] = time.time,
-        on_online: Callable[[], None] | None = None,
-        on_offline: Callable[[str], None] | None = None,
-        **options: Any,
+        **options: Unpack[ClusterOptions],
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         self.reactor = reactor
         self.name = name
         self.topics = tuple(topics)
-        #: The same at every Frontier; 0 before the first gave one.
-        self.service_id = service_id
-        self.intake = Intake(run, bounds)
+        self.intake = HearingIntake(run, bounds)
         self.atlas = Atlas(
-            [frontlas] if isinstance(frontlas, str) else frontlas,
+            frontlas,
             reactor,
-            tls=frontlas_tls,
-            timeout=connect_timeout,
-            endpoint_for=frontlas_endpoint_for,
+            frontlas_endpoint_for or _endpoints(reactor, frontlas_tls),
+            secure=frontlas_tls is not None,
+            timeout=options.get("connect_timeout", 5.0),
         )
-        self.routes = Routes(cache_seconds, cache_bound)
-        #: Operations that were made again at another Frontier, and lists that came.
-        self.retries = 0
-        self.lists = 0
-        self._tls = tls
-        self._backoff = reconnect
-        self._connect_timeout = connect_timeout
-        self._poll = poll
-        self._max_frontiers = max_frontiers
-        self._endpoint_for = endpoint_for
-        self._wall_clock = wall_clock
-        self._on_online = on_online
-        self._on_offline = on_offline
-        self._options = options
-        self._members: dict[str, Member] = {}
-        self._waiters: list[Deferred[None]] = []
-        self._timer: IDelayedCall | None = None
-        self._pioneer: IDelayedCall | None = None
-        self._watch_timer: IDelayedCall | None = None
-        self._listing = False
-        self._list_trouble = ""
-        self._full_told = False
-        self._up = 0
-        self._closed = False
+        self.core = ClusterCore(
+            self.intake,
+            self.atlas,
+            reactor,
+            endpoint_for or _endpoints(reactor, tls),
+            name=name,
+            topics=self.topics,
+            service_id=service_id,
+            **options,
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service_id}>"
@@ -141,46 +84,15 @@ class ClusterService(Messages):
         :return: fails, and all is over, with FrontlasUnavailable or LookupRefused, or, where it waits, with
             ConnectFailed when no Frontier could be connected to.
         """
-
-        async def begin() -> None:
-            try:
-                await self._refresh()
-                if wait and self._members:
-                    await self._first_connection()
-            except Exception:
-                await self.close()
-                raise
-            if not self._closed:
-                self._timer = self.reactor.callLater(self._poll, self._poll_due)
-                self._watch()
-
-        return _operation(begin())
+        return self.core.connect(wait)
 
     def when_online(self) -> "Deferred[None]":
         """Fires when a connection to any Frontier is up; EndClosed when there will be none."""
-        waiter: Deferred[None] = Deferred()
-        if self.online:
-            waiter.callback(None)
-        elif self._closed:
-            waiter.errback(EndClosed())
-        else:
-            self._waiters.append(waiter)
-        return waiter
+        return self.core.roster.when_online()
 
     def close(self) -> "Deferred[None]":
         """Say goodbye to all Frontiers and stop; fires when the connections are gone, in bounded time."""
-        self._closed = True
-        for timer in (self._timer, self._pioneer, self._watch_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self.atlas.close()
-        closing = [member.close() for member in self._members.values()]
-        self._members.clear()
-        self._tell(EndClosed())
-        self.intake.close()
-        done: Deferred[None] = Deferred()
-        DeferredList(closing, consumeErrors=True).addCallback(lambda _: done.callback(None))
-        return done
+        return self.core.close()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -192,12 +104,17 @@ class ClusterService(Messages):
     @property
     def online(self) -> bool:
         """Whether a connection to any Frontier is up."""
-        return self._up > 0
+        return self.core.roster.online
+
+    @property
+    def service_id(self) -> int:
+        """The same at every Frontier; 0 before the first gave one."""
+        return self.core.roster.service_id
 
     @property
     def frontiers(self) -> list[FrontierState]:
         """The Frontiers of the cluster as this service sees them."""
-        return [member.state for member in self._members.values()]
+        return self.core.roster.states
 
     # -- speaking -----------------------------------------------------------------------------------------
 
@@ -215,10 +132,10 @@ class ClusterService(Messages):
 
         :return: fails also with UnknownEdge (an EdgeNotOnline), FrontlasUnavailable, LookupRefused, ConnectFailed.
         """
-        return self._at_edge(
-            edge_id,
-            lambda service, left: service.call(edge_id, method, data, custom, timeout=left, deadline=deadline),
-            _Limit(self.reactor, self._wall_clock, timeout, deadline),
+        return deferred(
+            lambda done: self.core.call(
+                edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline
+            )
         )
 
     def publish(
@@ -233,51 +150,29 @@ class ClusterService(Messages):
         at_most_once: bool = False,
     ) -> "Deferred[None]":
         """Send a message to an edge, wherever it is; see ``Service.publish`` and ``call``."""
-        return self._at_edge(
-            edge_id,
-            lambda service, left: service.publish(
-                edge_id, data, custom, topic=topic, timeout=left, deadline=deadline, at_most_once=at_most_once
-            ),
-            _Limit(self.reactor, self._wall_clock, timeout, deadline),
+        return deferred(
+            lambda done: self.core.publish(
+                edge_id,
+                topic,
+                data,
+                done,
+                custom=custom,
+                timeout=timeout,
+                deadline=deadline,
+                at_most_once=at_most_once,
+            )
         )
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
-        """Open a stream to an edge, wherever it is.
-
-        Frontlas is asked each time, because a stream to an edge that has moved opens and ends like any other; what
-        is remembered serves while Frontlas is away.
-        """
-        try:
-            edge_id = int(target)
-        except ValueError:
-            raise ValueError(f"{target!r} is not the id of an edge") from None
-        return self._at_edge(
-            edge_id,
-            lambda service, left: service.open_stream(target, meta),
-            _Limit(self.reactor, self._wall_clock, None, None),
-            fresh=True,
-        )
+        """Open a stream to an edge, wherever it is; Frontlas is asked each time, unless the edge was heard just now."""
+        return deferred(lambda done: self.core.open(target, meta, self._streaming(done)))
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
         """Answer calls of this method from edges of all Frontiers, present and later.
 
-        :return: fires when the Frontiers that are connected know; fails with the first refusal of one. That a
-            connection ended meanwhile is no failure: the next one begins with all methods.
+        :return: fires when the Frontiers that are connected know; fails with the first refusal of one.
         """
-        self.intake.methods[method] = handler
-
-        async def tell_all() -> None:
-            telling = [
-                member.service.register(method, handler, timeout=timeout)
-                for member in self._members.values()
-                if member.service is not None
-            ]
-            outcomes: list[tuple[bool, Any]] = await DeferredList(telling, consumeErrors=True)
-            for ok, outcome in outcomes:
-                if not ok and not isinstance(outcome.value, EndClosed | ForceClosed):
-                    raise outcome.value
-
-        return _operation(tell_all())
+        return self.core.register(method, handler, timeout=timeout)
 
     def register_get_edge_id(self, function: Callable[[bytes], Any]) -> "Deferred[None]":
         """See ``Service.register_get_edge_id``."""
@@ -297,13 +192,7 @@ class ClusterService(Messages):
 
     def accept_stream(self) -> "Deferred[Stream]":
         """Return the next stream that an edge of any Frontier opened."""
-
-        def start(done: Done) -> Any:
-            return self.intake.streams.take(
-                lambda channel, error: done(None if channel is None else self._stream(channel), error)
-            )
-
-        return deferred(start)
+        return deferred(lambda done: self.intake.streams.take(self._streaming(done)))
 
     def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
         """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
@@ -311,309 +200,47 @@ class ClusterService(Messages):
             self.intake.on_stream = None
             return
         taken = callback
-        self.intake.on_stream = lambda channel: taken(self._stream(channel))
+
+        def accepted(channel: Channel) -> None:
+            with self.log.failuresHandled("on_stream failed; the stream is closed") as operation:
+                taken(self._stream(channel))
+            if operation.failed:
+                channel.close(_ignore)
+
+        self.intake.on_stream = accepted
 
     def list_streams(self) -> list[Stream]:
         """All open streams of all connections, however opened."""
-        return [
-            stream
-            for member in self._members.values()
-            if member.service is not None
-            for stream in member.service.list_streams()
-        ]
+        return [self._stream(channel) for channel in self.core.channels()]
 
     def _stream(self, channel: Channel) -> Stream:
         return channel.owner if channel.owner is not None else Stream(channel, self.reactor)
 
-    # -- finding edges ------------------------------------------------------------------------------------
+    def _streaming(self, done: Done) -> Done:
+        def opened(channel: Any, error: Exception | None) -> None:
+            done(None if channel is None else self._stream(channel), error)
 
-    def _at_edge(
-        self,
-        edge_id: int,
-        start: "Callable[[Service, float | None], Deferred[Any]]",
-        limit: "_Limit",
-        fresh: bool = False,
-    ) -> "Deferred[Any]":
-        async def operate() -> Any:
-            member = await self._holder(edge_id, limit, fresh)
-            epoch = member.epoch
-            try:
-                return await self._once(edge_id, member, start, limit)
-            except _UNDONE as error:
-                first = error
-            try:
-                again = await self._holder(edge_id, limit, True)
-            except FrontierError:
-                raise first from None
-            if again is member and again.epoch == epoch:
-                raise first
-            self.retries += 1
-            return await self._once(edge_id, again, start, limit)
-
-        return _operation(operate())
-
-    async def _once(
-        self,
-        edge_id: int,
-        member: Member,
-        start: "Callable[[Service, float | None], Deferred[Any]]",
-        limit: "_Limit",
-    ) -> Any:
-        left = limit.left()
-        if member.service is None:
-            self.routes.drop(edge_id)
-            raise EndClosed
-        try:
-            return await start(member.service, left)
-        except (*_UNDONE, FarSideClosed, ForceClosed):
-            self.routes.drop(edge_id)
-            raise
-
-    async def _holder(self, edge_id: int, limit: "_Limit", fresh: bool) -> Member:
-        if self._closed:
-            raise EndClosed
-        known = self.routes.get(edge_id)
-        held = self._members.get(known.frontier_id) if known is not None else None
-        if known is not None and (held is None or not held.online or held.epoch != known.epoch):
-            self.routes.drop(edge_id)
-            held = None
-        if held is not None and known is not None and not fresh and self.reactor.seconds() < known.until:
-            return held
-        try:
-            listed = await limit.over(Deferred.fromCoroutine(self.atlas.holder(edge_id)))
-        except FrontlasUnavailable:
-            if held is not None and held.online:
-                return held
-            raise
-        except EdgeNotOnline:
-            self.routes.drop(edge_id)
-            raise
-        if self._closed:
-            raise EndClosed
-        member = self._member(listed)
-        if not member.online:
-            await limit.over(member.when_online())
-        self.routes.put(edge_id, member.frontier_id, member.epoch, self.reactor.seconds())
-        return member
-
-    # -- following the list -------------------------------------------------------------------------------
-
-    def _poll_due(self) -> None:
-        self._listing = True
-        listing = Deferred.fromCoroutine(self._refresh())
-        listing.addErrback(self._list_failed)
-        listing.addBoth(self._poll_again)
-
-    def _watch(self) -> None:
-        watching = Deferred.fromCoroutine(self.atlas.watch_joins(self._joined))
-        watching.addBoth(self._watch_over)
-
-    def _watch_over(self, result: Any) -> None:
-        # Why it ended does not matter: the lists tell of trouble, and go on by themselves.
-        if not self._closed:
-            self._watch_timer = self.reactor.callLater(self._poll, self._watch)
-
-    def _joined(self) -> None:
-        timer = self._timer
-        if not self._listing and timer is not None and timer.active():
-            timer.reset(min(SETTLE, max(0.0, timer.getTime() - self.reactor.seconds())))
-
-    def _poll_again(self, result: Any) -> None:
-        self._listing = False
-        if not self._closed:
-            self._timer = self.reactor.callLater(self._poll, self._poll_due)
-
-    def _list_failed(self, failure: Failure) -> None:
-        # Frontlas that is away is named by the atlas, once.
-        text = failure.getErrorMessage()
-        if self._closed or isinstance(failure.value, FrontlasUnavailable) or text == self._list_trouble:
-            return
-        self._list_trouble = text
-        self.log.warn("Frontlas gives no list of Frontiers: {text}", text=text)
-
-    async def _refresh(self) -> None:
-        listed = {one.frontier_id: one for one in await self.atlas.frontiers()}
-        if self._closed:
-            return
-        self.lists += 1
-        self._list_trouble = ""
-        for member in list(self._members.values()):
-            if member.frontier_id in listed:
-                continue
-            member.missing += 1
-            if member.missing >= LISTS or not member.online:
-                self._drop(member, f"{member.missing} lists in a row did not name it")
-        for one in listed.values():
-            try:
-                self._member(one).missing = 0
-            except TooManyFrontiers as error:
-                if not self._full_told:
-                    self._full_told = True
-                    self.log.warn("{error}", error=error)
-                break
-
-    def _member(self, listed: Listed) -> Member:
-        member = self._members.get(listed.frontier_id)
-        if member is not None:
-            if (member.host, member.port) == (listed.host, listed.port):
-                return member
-            self._drop(member, f"its address is now that of {listed.host} port {listed.port}")
-        if len(self._members) >= self._max_frontiers:
-            raise TooManyFrontiers(f"no more than {self._max_frontiers} Frontiers are connected to (max_frontiers)")
-        member = self._members[listed.frontier_id] = Member(
-            self, listed.frontier_id, listed.host, listed.port, self._backoff, self._connect_timeout
-        )
-        if self.service_id:
-            member.start()
-        elif self._pioneer is None:
-            self._next_pioneer()
-        return member
-
-    def _next_pioneer(self) -> None:
-        # One after the other until one gives the id that all others are to be asked for.
-        self._pioneer = None
-        waiting = [member for member in self._members.values() if not member.started]
-        if waiting and not self.service_id and not self._closed:
-            self._pioneer = self.reactor.callLater(STAGGER, self._next_pioneer)
-            waiting[0].start()
-
-    def _drop(self, member: Member, why: str) -> None:
-        self.log.info("Frontier {id} is left: {why}", id=member.frontier_id, why=why)
-        self._members.pop(member.frontier_id, None)
-        leaving = member.close()
-        leaving.addErrback(lambda failure: None)
-
-    # -- what members tell --------------------------------------------------------------------------------
-
-    def dial(self, member: Member, on_offline: Callable[[str], None]) -> Service:
-        """See ``member.Cluster``."""
-        options = {**self._options, "on_offline": on_offline}
-        if self._endpoint_for is not None:
-            where: tuple[Any, ...] = (self._endpoint_for(member.host, member.port),)
-        else:
-            where = (member.host, member.port)
-            options["tls"] = self._tls
-        return Service(
-            *where,
-            name=self.name,
-            topics=self.topics,
-            service_id=self.service_id,
-            reactor=self.reactor,
-            reconnect=None,
-            intake=self.intake,
-            wall_clock=self._wall_clock,
-            **options,
-        )
-
-    def member_online(self, member: Member) -> None:
-        """See ``member.Cluster``."""
-        assert member.service is not None
-        self.log.info("Frontier {id} is connected", id=member.frontier_id)
-        self._up += 1
-        if not self.service_id:
-            self.service_id = member.service.service_id
-            for other in self._members.values():
-                if not other.started:
-                    other.start()
-        self._tell(None)
-        if self._up == 1 and self._on_online is not None:
-            self._on_online()
-
-    def member_offline(self, member: Member, reason: str) -> None:
-        """See ``member.Cluster``."""
-        self._up -= 1
-        if not self._closed and member.frontier_id in self._members:
-            self.log.warn("Frontier {id} is lost: {why}", id=member.frontier_id, why=reason)
-        if not self._up and self._on_offline is not None:
-            self._on_offline(reason)
-
-    def member_failed(self, member: Member) -> None:
-        """See ``member.Cluster``."""
-        if member.failures == 1 and not self._closed:
-            self.log.warn("{refusal}", refusal=member.refusal())
-        if not self.service_id and self._pioneer is not None and self._pioneer.active():
-            self._pioneer.reset(0)
-
-    async def _first_connection(self) -> None:
-        # Fails when each of them was tried; they are tried in parallel or one soon after the other.
-        while not self.online:
-            trying = [member for member in self._members.values() if not member.failures]
-            if not trying:
-                raise ConnectFailed("; ".join(str(member.refusal()) for member in self._members.values()))
-            outcome: Deferred[Any] = Deferred()
-            self._waiters.append(outcome)
-            timer = self.reactor.callLater(STAGGER, _fire, outcome)
-            try:
-                await outcome
-            finally:
-                if timer.active():
-                    timer.cancel()
-                if outcome in self._waiters:
-                    self._waiters.remove(outcome)
-
-    def _tell(self, error: Exception | None) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if waiter.called:
-                continue
-            if error is None:
-                waiter.callback(None)
-            else:
-                waiter.errback(error)
+        return opened
 
 
-class _Limit:
-    """A caller's time limits, from now on."""
+def _endpoints(reactor: Any, tls: IOpenSSLClientConnectionCreator | None) -> EndpointFor:
+    def endpoint_for(host: str, port: int) -> IStreamClientEndpoint:
+        made = _tcp(reactor, host, port)
+        return made if tls is None else wrapClientTLS(tls, made)
 
-    def __init__(
-        self, clock: Any, wall_clock: Callable[[], float], timeout: float | None, deadline: float | None
-    ) -> None:
-        self._clock = clock
-        now = clock.seconds()
-        self._timeout_at = None if timeout is None else now + timeout
-        self._deadline_at = None if deadline is None else now + deadline - wall_clock()
-
-    def left(self) -> float | None:
-        """What is left of the timeout.
-
-        :raises OperationTimeout: nothing. ``DeadlineExceeded``: the deadline passed.
-        """
-        now = self._clock.seconds()
-        if self._deadline_at is not None and now >= self._deadline_at:
-            raise DeadlineExceeded
-        if self._timeout_at is None:
-            return None
-        if now >= self._timeout_at:
-            raise OperationTimeout
-        return float(self._timeout_at - now)
-
-    def over(self, waiting: "Deferred[Any]") -> "Deferred[Any]":
-        """End a wait when the time is over."""
-        ends = [
-            (when, late)
-            for when, late in ((self._timeout_at, OperationTimeout), (self._deadline_at, DeadlineExceeded))
-            if when is not None
-        ]
-        if ends:
-            when, late = min(ends, key=lambda end: end[0])
-            waiting.addTimeout(
-                max(0.0, when - self._clock.seconds()), self._clock, lambda result, _: fail(late())
-            )
-        return waiting
+    return endpoint_for
 
 
-def _operation(work: Coroutine[Any, Any, Any]) -> "Deferred[Any]":
-    made: Deferred[Any] = Deferred.fromCoroutine(work)
+def _tcp(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
+    try:
+        kind = TCP4ClientEndpoint if ip_address(host).version == 4 else TCP6ClientEndpoint
+    except ValueError:
+        named: IStreamClientEndpoint = HostnameEndpoint(reactor, host, port)
+        return named
+    # A look-up of names tells of a refusal only when it would have tried the next address, 0.3 s later.
+    numbered: IStreamClientEndpoint = kind(reactor, host, port)
+    return numbered
 
-    def canceled(failure: Failure) -> Failure:
-        if isinstance(failure.value, CancelledError):
-            raise Canceled
-        return failure
 
-    made.addErrback(canceled)
-    return made
-
-
-def _fire(waiter: "Deferred[Any]") -> None:
-    if not waiter.called:
-        waiter.callback(None)
+def _ignore(result: Any, error: Exception | None) -> None:
+    pass

@@ -1,16 +1,18 @@
 """Which Frontier holds which edge, as far as it was asked: bounded, and each answer with a life."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An answer. ``epoch`` counts the connections to that Frontier: with the next one the answer is void."""
+    """An answer. ``epoch`` counts the connections to that Frontier: with the next one the answer is void. ``heard`` is
+    when the edge itself last spoke through it."""
 
     frontier_id: str
     epoch: int
     until: float
+    heard: float = float("-inf")
 
 
 class Routes:
@@ -35,12 +37,18 @@ class Routes:
             self._routes.move_to_end(edge_id)
         return route
 
-    def put(self, edge_id: int, frontier_id: str, epoch: int, now: float) -> None:
-        """Keep an answer."""
-        self._routes[edge_id] = Route(frontier_id, epoch, now + self._life)
+    def put(self, edge_id: int, frontier_id: str, epoch: int, now: float, heard: bool = False) -> None:
+        """Keep an answer; ``heard``: it is the edge's own."""
+        self._routes[edge_id] = Route(frontier_id, epoch, now + self._life, now if heard else float("-inf"))
         self._routes.move_to_end(edge_id)
         if len(self._routes) > self._bound:
             self._routes.popitem(last=False)
+
+    def doubt(self, edge_id: int) -> None:
+        """It may be wrong: it counts no longer, but is still what is known."""
+        route = self._routes.get(edge_id)
+        if route is not None:
+            self._routes[edge_id] = replace(route, until=float("-inf"), heard=float("-inf"))
 
     def drop(self, edge_id: int) -> None:
         """It proved wrong."""

@@ -341,6 +341,7 @@ def connect(
     authority: str,
     *,
     tls: IOpenSSLClientConnectionCreator | None = None,
+    secure: bool = False,
     timeout: float = 5.0,
     metadata: Mapping[str, str] | None = None,
     limits: Http2Limits | None = None,
@@ -349,13 +350,18 @@ def connect(
     """Connect and wait until the server has shown that it speaks HTTP/2, for at most ``timeout`` seconds in all.
 
     ``authority`` is the ``host:port`` that was asked for. With ``tls`` (from ``ssl.optionsForClientTLS`` with
-    ``acceptableProtocols=[b"h2"]``) the endpoint is wrapped. ``metadata`` goes with every call, for tokens. Fails with
-    ``NotSentError`` naming the address and the cause.
+    ``acceptableProtocols=[b"h2"]``) the endpoint is wrapped; ``secure`` says of an endpoint that it speaks TLS by
+    itself. ``metadata`` goes with every call, for tokens. Fails with ``NotSentError`` naming the address and the cause.
     """
 
     def build() -> GrpcClientConnection:
         return GrpcClientConnection(
-            clock, authority, secure=tls is not None, metadata=metadata, limits=limits, max_message=max_message
+            clock,
+            authority,
+            secure=secure or tls is not None,
+            metadata=metadata,
+            limits=limits,
+            max_message=max_message,
         )
 
     async def run() -> GrpcClientConnection:

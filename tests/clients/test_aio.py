@@ -26,11 +26,16 @@ from tests.clients.conftest import World
 
 
 def in_thread(main: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
+    """Run it in a loop of its own in which nothing may be left, and nothing may go wrong unseen."""
+
     async def bounded() -> Any:
-        async with asyncio.timeout(15):
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        async with asyncio.timeout(30):
             result = await main()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks that nobody ended: {left}"
+        assert not complaints, complaints
         return result
 
     return deferToThread(lambda: asyncio.run(bounded()))

@@ -257,7 +257,7 @@ def small_buffers() -> socket.socket:
 
 
 def test_interfaces() -> None:
-    carrier = Carrier(Factory(), lambda protocol: None)
+    carrier = Carrier(Factory(), Deferred())
     for interface in (ITransport, IConsumer, IPushProducer):
         assert verifyObject(interface, carrier)
     assert verifyObject(IStreamClientEndpoint, LoopEndpoint(lambda factory: asyncio.sleep(0), Tasks()))

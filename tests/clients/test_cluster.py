@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
+from frontier_tx import aio
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
-from frontier_tx.clients.atlas import FrontlasUnavailable, UnknownEdge
+from frontier_tx.clients.atlas import Atlas, FrontlasUnavailable, UnknownEdge
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.errors import EndClosed, ForceClosed, OperationTimeout, RemoteError
+from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.registry.memory import MemoryRegistry
+from tests.clients.flavours import Loop
 
 SOON = Backoff(first=0.05, most=0.2)
 
@@ -46,7 +48,9 @@ class Frontier:
         self.core = GatewayCore(reactor)
         self.edge_listener = reactor.listenTCP(0, self.core.edges, interface="127.0.0.1")
         self.service_listener = reactor.listenTCP(service_port, self.core.services, interface="127.0.0.1")
-        self.service_port = self.service_listener.getHost().port
+        self.edge_port, self.service_port = (
+            listener.getHost().port for listener in (self.edge_listener, self.service_listener)
+        )
         self.alarms = Alarms(reactor)
         self.reporter = Reporter(
             self.core.repository,
@@ -61,7 +65,7 @@ class Frontier:
 
     async def edge(self, name: str, edge_id: int = 0) -> Edge:
         """An edge that says who it is and where it is connected."""
-        edge = Edge("127.0.0.1", self.edge_listener.getHost().port, reactor=reactor, reconnect=None, wanted_id=edge_id)
+        edge = Edge("127.0.0.1", self.edge_port, reactor=reactor, reconnect=None, wanted_id=edge_id)
         self.cluster.edges.append(edge)
         await edge.register("who", lambda request: f"{name} at {self.name}".encode())
         await edge.connect()
@@ -80,9 +84,13 @@ class Frontier:
 
 
 class Cluster:
-    """Frontlas, Frontiers and what is connected to them."""
+    """Frontlas, Frontiers and what is connected to them.
 
-    def __init__(self) -> None:
+    :param loop: where cluster services live; None: they are those of Twisted.
+    """
+
+    def __init__(self, loop: Loop | None) -> None:
+        self.loop = loop
         self.registry = MemoryRegistry(reactor)
         self.registry.start()
         self.alarms = Alarms(reactor)
@@ -91,7 +99,7 @@ class Cluster:
         self.planes: list[tuple[ClusterPlane, Any]] = []
         self.frontiers: list[Frontier] = []
         self.edges: list[Edge] = []
-        self.services: list[ClusterService] = []
+        self.services: list[Any] = []
         self.frontlas()
 
     def frontlas(self, port: int = 0) -> str:
@@ -137,9 +145,12 @@ class Cluster:
 
         await self.eventually(there)
 
-    async def service(self, connect: bool = True, **options: Any) -> ClusterService:
+    async def service(self, connect: bool = True, **options: Any) -> Any:
         options = {"frontlas": self.addresses, "poll": 0.1, "reconnect": SOON, **options}
-        made = ClusterService(options.pop("frontlas"), reactor=reactor, **options)
+        if self.loop is None:
+            made = ClusterService(options.pop("frontlas"), reactor=reactor, **options)
+        else:
+            made = self.loop.make(aio.ClusterService, options.pop("frontlas"), **options)
         self.services.append(made)
         if connect:
             await made.connect()
@@ -158,11 +169,14 @@ class Cluster:
         self.alarms.stop()
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    made = Cluster()
+@pytest.fixture(params=["twisted", "asyncio"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    loop = Loop() if request.param == "asyncio" else None
+    made = Cluster(loop)
     yield made
     pytest_twisted.blockon(ensureDeferred(made.stop()))
+    if loop is not None:
+        loop.stop()
 
 
 @pytest_twisted.ensureDeferred
@@ -174,11 +188,10 @@ async def test_calls_reach_edges_on_every_frontier(cluster: Cluster) -> None:
     assert await service.call(two.edge_id, "who") == b"two at f2"
     asked = service.atlas.asked
     assert await service.call(two.edge_id, "who") == b"two at f2"
-    lists = service.lists
-    assert service.atlas.asked - asked <= service.lists - lists + 1
-    assert {member.service.service_id for member in service._members.values() if member.service} == {
-        service.service_id
-    }
+    lists = service.core.roster.lists
+    assert service.atlas.asked - asked <= service.core.roster.lists - lists + 1
+    members = service.core.roster.members.values()
+    assert {member.up.client_id for member in members if member.up} == {service.service_id}
     assert service.service_id != 0
 
 
@@ -213,7 +226,7 @@ async def test_a_frontier_that_joins_is_known_before_the_next_list(cluster: Clus
     await deferLater(reactor, 0.1)
     await cluster.frontier("f2")
     await until(lambda: sum(state.online for state in service.frontiers) == 2)
-    assert service.lists <= 3
+    assert service.core.roster.lists <= 3
 
 
 @pytest_twisted.ensureDeferred
@@ -238,7 +251,7 @@ async def test_a_call_that_the_edge_may_have_begun_is_not_made_again(cluster: Cl
         connection.abort("broken")
     with pytest.raises((ForceClosed, FarSideClosed), match=r"^force closed$"):
         await calling
-    assert len(begun) == 1 and service.retries == 0
+    assert len(begun) == 1 and service.core.finder.retries == 0
     assert await service.call(edge_id, "who") == b"e at f2"
 
 
@@ -254,7 +267,7 @@ async def test_an_edge_that_moved_is_found_again_with_one_retry(cluster: Cluster
     await service.register_get_edge_id(lambda meta: edge_id)
     await second.edge("e")
     assert await service.call(edge_id, "who") == b"e at f2"
-    assert service.retries == 1
+    assert service.core.finder.retries == 1
     assert service.service_id == service_id_before
 
 
@@ -268,12 +281,12 @@ async def test_application_errors_change_nothing(cluster: Cluster) -> None:
 
     await edge.register("refuse", refuse)
     service = await cluster.service()
-    (member,) = service._members.values()
-    before = member.service
+    (member,) = service.core.roster.members.values()
+    before = member.up
     for method, text in (("refuse", "no"), ("nothing", "no such rpc: nothing")):
         with pytest.raises(RemoteError, match=f"^{text}$"):
             await service.call(edge.edge_id, method)
-    assert member.service is before and service.retries == 0 and len(service.routes) == 1
+    assert member.up is before and service.core.finder.retries == 0 and len(service.core.routes) == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -398,3 +411,68 @@ async def test_close_ends_everything(cluster: Cluster) -> None:
         with pytest.raises(EndClosed):
             await waiting
     assert not service.online and service.frontiers == [] and len(ended) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_who_ask_for_one_edge_share_one_question(cluster: Cluster) -> None:
+    edge = await (await cluster.frontier("f1")).edge("e")
+    service = await cluster.service(poll=600)
+    asked = service.atlas.asked
+    calls = [service.call(edge.edge_id, "who") for _ in range(20)]
+    calls[0].cancel()
+    for call in calls[1:]:
+        assert await call == b"e at f1"
+    with pytest.raises((Canceled, CancelledError)):
+        await calls[0]
+    assert service.atlas.asked == asked + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_question_whose_connection_broke_is_asked_again(cluster: Cluster) -> None:
+    edge = await (await cluster.frontier("f1")).edge("e")
+    service = await cluster.service(poll=600)
+    answer = cluster.registry.frontier_of_edge
+    hanging: list[int] = []
+
+    def hang(edge_id: int) -> Deferred[Any]:
+        hanging.append(edge_id)
+        cluster.registry.frontier_of_edge = answer  # type: ignore[method-assign]
+        return Deferred()
+
+    cluster.registry.frontier_of_edge = hang  # type: ignore[method-assign]
+    calling = service.call(edge.edge_id, "who", timeout=4)
+    await until(lambda: hanging)
+    cluster.planes[0][0].factory._cut_all()
+    assert await calling == b"e at f1"
+    assert service.atlas.failed == 0 and service.atlas.trouble == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_callback_for_streams_that_fails_costs_that_stream_alone(cluster: Cluster) -> None:
+    edge = await (await cluster.frontier("f1")).edge("e")
+    lost: list[str] = []
+    service = await cluster.service(name="s", on_offline=lost.append)
+    seen: list[Any] = []
+
+    def failing(stream: Any) -> None:
+        seen.append(stream)
+        raise ValueError("not this one")
+
+    service.on_stream(failing)
+    stream = await edge.open_stream("s")
+    assert await stream.read() == b""
+    assert len(seen) == 1 and not lost
+    assert await service.call(edge.edge_id, "who") == b"e at f1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_endpoint_that_cannot_be_made_is_a_frontlas_that_is_away() -> None:
+    def impossible(host: str, port: int) -> Any:
+        raise ValueError("no such network")
+
+    atlas = Atlas("127.0.0.1:1", reactor, impossible)
+    with pytest.raises(FrontlasUnavailable, match="no such network"):
+        await atlas.holder(1)
+    with pytest.raises(FrontlasUnavailable, match="no such network"):
+        await atlas.frontiers()
+    atlas.close()

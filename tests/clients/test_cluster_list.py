@@ -1,4 +1,4 @@
-"""How ClusterService follows the list of Frontiers: gateways in memory, a list by hand, a fake clock."""
+"""How a cluster service follows the list of Frontiers: gateways in memory, a list by hand, a fake clock."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from frontier_tx.clients import Backoff, ClusterService, ConnectFailed
+from frontier_tx.clients import Backoff, ConnectFailed
 from frontier_tx.clients.atlas import FrontlasUnavailable, Listed, UnknownEdge, _listed
+from frontier_tx.clients.cluster_core import ClusterCore
+from frontier_tx.clients.deferring import deferred, run
+from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.routes import Routes
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.planes.contract import frontlas_contract
@@ -52,19 +55,21 @@ class World:
 
     def __init__(self, *ports: int, **options: Any) -> None:
         self.clock = Clock()
-        self.cores = {port: GatewayCore(self.clock) for port in ports}
+        self.cores = {port: GatewayCore(self.clock, wall_clock=self.clock.seconds) for port in ports}
         self.gates = {port: Endpoint(core.services) for port, core in self.cores.items()}
         self.dialled: list[int] = []
-        self.service = ClusterService(
-            reactor=self.clock,
+        self.atlas = Atlas()
+        self.atlas.listed = [self.listed(port) for port in ports]
+        self.service = ClusterCore(
+            HearingIntake(run),
+            self.atlas,  # type: ignore[arg-type]
+            self.clock,
+            self.endpoint,
             wall_clock=self.clock.seconds,
-            endpoint_for=self.endpoint,
             reconnect=Backoff(first=1.0, most=1.0),
             **options,
         )
-        self.atlas = Atlas()
-        self.atlas.listed = [self.listed(port) for port in ports]
-        self.service.atlas = self.atlas  # type: ignore[assignment]
+        self.roster = self.service.roster
 
     def listed(self, port: int) -> Listed:
         return Listed(f"f{port}", "10.0.0.1", port)
@@ -91,7 +96,7 @@ class World:
 
     @property
     def online(self) -> list[str]:
-        return [state.frontier_id for state in self.service.frontiers if state.online]
+        return [state.frontier_id for state in self.roster.states if state.online]
 
 
 def outcome(deferred: Deferred[Any]) -> Any:
@@ -110,11 +115,11 @@ def test_a_connected_frontier_is_left_after_three_lists_without_it() -> None:
     assert world.online == ["f1", "f2"]
     world.atlas.listed.append(world.listed(2))
     world.run(10)
-    assert [state.missing for state in world.service.frontiers] == [0, 0]
+    assert [state.missing for state in world.roster.states] == [0, 0]
     world.atlas.listed = []
     world.run(31)
-    assert world.service.frontiers == []
-    assert not world.service.online
+    assert world.roster.states == []
+    assert not world.roster.online
 
 
 def test_lists_that_fail_are_no_lists() -> None:
@@ -132,7 +137,7 @@ def test_a_dead_frontier_is_left_with_the_first_list_without_it() -> None:
     world.gates[2].pipes[-1].cut()
     world.atlas.listed = [world.listed(1)]
     world.run(10)
-    assert [state.frontier_id for state in world.service.frontiers] == ["f1"]
+    assert [state.frontier_id for state in world.roster.states] == ["f1"]
 
 
 def test_connections_come_back_without_any_list() -> None:
@@ -143,7 +148,7 @@ def test_connections_come_back_without_any_list() -> None:
     world.gates[1].pipes[-1].cut()
     world.run(5)
     assert world.online == []
-    assert "refused" in world.service.frontiers[0].trouble
+    assert "refused" in world.roster.states[0].trouble
     world.gates[1].away = False
     world.run(2)
     assert world.online == ["f1"]
@@ -152,12 +157,12 @@ def test_connections_come_back_without_any_list() -> None:
 def test_the_same_id_is_used_everywhere_and_after_reconnects() -> None:
     world = World(1, 2, 3)
     world.connect()
-    ids = {member.service.service_id for member in world.service._members.values() if member.service}
-    assert ids == {world.service.service_id} and len(world.online) == 3
+    ids = {member.up.client_id for member in world.roster.members.values() if member.up}
+    assert ids == {world.roster.service_id} and len(world.online) == 3
     world.gates[1].pipes[-1].cut()
     world.run(2)
-    ids = {member.service.service_id for member in world.service._members.values() if member.service}
-    assert ids == {world.service.service_id} and len(world.online) == 3
+    ids = {member.up.client_id for member in world.roster.members.values() if member.up}
+    assert ids == {world.roster.service_id} and len(world.online) == 3
 
 
 def test_a_first_frontier_that_is_silent_holds_nobody_up() -> None:
@@ -166,7 +171,7 @@ def test_a_first_frontier_that_is_silent_holds_nobody_up() -> None:
     world.connect()
     assert world.online == ["f2"]
     world.run(5)
-    assert "no connection within 5 s" in [state.trouble for state in world.service.frontiers]
+    assert "no connection within 5 s" in [state.trouble for state in world.roster.states]
 
 
 def test_a_changed_address_is_followed() -> None:
@@ -192,7 +197,7 @@ def test_an_empty_cluster_is_joined_later() -> None:
     world = World(1)
     listed, world.atlas.listed = world.atlas.listed, []
     assert outcome(world.connect()) is None
-    online = world.service.when_online()
+    online = world.roster.when_online()
     world.atlas.listed = listed
     world.run(11)
     assert outcome(online) is None
@@ -217,7 +222,7 @@ def test_the_wait_for_a_connection_is_within_the_callers_time() -> None:
     world.connect()
     world.gates[2].connect = lambda factory: Deferred()  # type: ignore[method-assign]
     world.atlas.holders[7] = world.listed(2)
-    called = world.service.call(7, "m", timeout=1.0)
+    called = deferred(lambda done: world.service.call(7, "m", b"", done, timeout=1.0))
     world.run(1.1)
     assert outcome(called).check(OperationTimeout)
 

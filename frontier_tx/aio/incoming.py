@@ -1,0 +1,87 @@
+"""What comes to a client of asyncio, whatever number of connections it comes from: messages, streams, presence."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from frontier_tx.aio.futures import Handler, outcome
+from frontier_tx.aio.stream import Messages, Stream
+from frontier_tx.clients.channel import Channel, Message
+from frontier_tx.clients.intake import Intake
+from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
+
+log = logging.getLogger("frontier.client")
+
+
+class Incoming(Messages):
+    """Takes from an intake."""
+
+    intake: Intake
+
+    async def receive(self) -> Message:
+        """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
+
+        It waits across reconnects, and raises EndClosed when the client is closed for good. A client that leaves
+        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
+        """
+        message: Message = await outcome(self.intake.messages.take, self.intake.messages.put_back)
+        return message
+
+    async def accept_stream(self) -> Stream:
+        """Return the next stream that the other side opened."""
+        return stream_of(await outcome(self.intake.streams.take, self.intake.streams.put_back))
+
+    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
+        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
+        if callback is None:
+            self.intake.on_stream = None
+            return
+        taken = callback
+
+        def accepted(channel: Channel) -> None:
+            try:
+                taken(stream_of(channel))
+            except Exception:
+                log.exception("on_stream failed; the stream is closed")
+                abandon(channel)
+
+        self.intake.on_stream = accepted
+
+
+class Presence:
+    """How a service hands out edge ids and follows who is online."""
+
+    async def register(
+        self,
+        method: str,
+        handler: Handler,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as in Client
+    ) -> None:
+        """Answer calls of this method."""
+        raise NotImplementedError
+
+    async def register_get_edge_id(self, function: Callable[[bytes], Any]) -> None:
+        """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
+
+        What it raises refuses the edge. Like every handler it may be a coroutine function.
+        """
+        await self.register("get_edge_id", id_handler(function))
+
+    async def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> None:
+        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
+        await self.register("edge_online", event_handler(function))
+
+    async def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> None:
+        """Let ``function(event)`` know of each edge that left."""
+        await self.register("edge_offline", event_handler(function))
+
+
+def stream_of(channel: Channel) -> Stream:
+    """The one stream of a channel."""
+    return channel.owner if channel.owner is not None else Stream(channel)
+
+
+def abandon(channel: Channel) -> None:
+    """Close a stream that nobody is going to use."""
+    channel.close(lambda result, error: None)
