@@ -144,7 +144,10 @@ class FrontierPlane:
         if claim is None:
             return
         self._impostors.discard(link)
-        self.log.info("Frontier {id} left", id=claim.frontier_id)
+        if link.close_reason:
+            self.log.warn("Frontier {id} is disconnected: {why}", id=claim.frontier_id, why=link.close_reason)
+        else:
+            self.log.info("Frontier {id} left", id=claim.frontier_id)
         releasing: Deferred[Any] = self._registry.release(claim, by_peer)
         releasing.addErrback(_named_elsewhere)
 

@@ -11,6 +11,7 @@ from zope.interface import Interface, implementer
 
 from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
 from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
+from frontier_tx.planes.complaints import Complaints
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
 from frontier_tx.wire import frame as f
@@ -24,6 +25,8 @@ from frontier_tx.wire.protocol import WireProtocol
 
 #: Calls under way on one link at most; a Frontlas that has as many unanswered stops reading from that Frontier.
 CALLS_UNDER_WAY = 10_000
+#: Bytes of answers that a Frontier has not taken; with more of them it is not read from until it has taken all.
+UNTAKEN_ANSWERS = 1_048_576
 
 
 class IAtlas(Interface):
@@ -55,6 +58,8 @@ class AtlasServerProtocol(WireProtocol):
         self.factory: Any = None
         self._under_way = 0
         self._accepted = False
+        self._congested = False
+        self._complained = False
 
     def event_received(self, event: e.Event) -> None:
         """Let the Frontier in, and note its heartbeats; streams have no place here."""
@@ -71,10 +76,16 @@ class AtlasServerProtocol(WireProtocol):
             self.meta = FrontierMeta.decode(event.meta)
         except BadEvent as error:
             self._refuse(str(error))
+            self._complain(str(error))
             return
         claiming: Deferred[None] = self._atlas.arrived(self, self.meta)
         claiming.addCallbacks(lambda _: self._let_in(), lambda failure: self._refuse(failure.getErrorMessage()))
         claiming.addErrback(self._broken)
+
+    def _complain(self, why: str) -> None:
+        if self.factory is not None and not self._complained:
+            self._complained = True
+            self.factory.complaints.note(_text(self.transport), why)
 
     def _refuse(self, text: str) -> None:
         if self.connection.state is State.CONN_RECEIVED:
@@ -125,6 +136,17 @@ class AtlasServerProtocol(WireProtocol):
             body = message_json(key=key, error=error)
             self.connection.write(f.pack_of_session(f.RESPONSE, packet_id, DEFAULT_SESSION, body))
 
+        if not self._congested and self.unsent > UNTAKEN_ANSWERS:
+            self._congested = True
+            self.pause_reading()
+
+    def flush(self) -> None:
+        """Write; read on from a peer that has taken all."""
+        super().flush()
+        if self._congested and not self.unsent:
+            self._congested = False
+            self.resume_reading()
+
     def _broken(self, failure: Failure) -> None:
         self.log.failure("a call of a Frontier could not be worked on; its link is closed", failure)
         self.abort("internal error")
@@ -133,6 +155,8 @@ class AtlasServerProtocol(WireProtocol):
         """Tell Frontlas."""
         if self.factory is not None:
             self.factory.connections.discard(self)
+        if self.meta is None and self.close_reason:
+            self._complain(self.close_reason)
         if self._accepted:
             self._accepted = False
             self._atlas.gone(self, not self.close_reason)
@@ -154,6 +178,8 @@ class AtlasServerFactory(Factory):
     ) -> None:
         self.connections: set[AtlasServerProtocol] = set()
         self._atlas = atlas
+        #: Connections that ended before they introduced themselves, for what they sent or did not send.
+        self.complaints = Complaints(self.protocol.log, "frontier plane", alarms.now)
         self._alarms = alarms
         self._outlet = outlet
         self._limits = limits
@@ -167,6 +193,11 @@ class AtlasServerFactory(Factory):
         made.factory = self
         self.connections.add(made)
         return made
+
+
+def _text(transport: Any) -> str:
+    peer = transport.getPeer() if transport is not None else None
+    return f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
 
 
 class _Call:

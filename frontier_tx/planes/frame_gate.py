@@ -16,6 +16,11 @@ _DATA, _HEADERS, _GOAWAY = 0, 1, 7
 _HEADER = 9
 _END_STREAM = 1
 _MAX_GOAWAY = 16_384
+_MAX_FRAME = 16_384
+
+
+class FrameTooLong(ValueError):
+    """A frame announces more than this end ever allowed; the engine would first wait for all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,10 @@ class FrameGate:
         self._withheld: bytearray | None = None
 
     def feed(self, data: bytes) -> tuple[bytes, list[GoAway]]:
-        """What is for the engine, and the GOAWAY frames that ended in ``data``."""
+        """What is for the engine, and the GOAWAY frames that ended in ``data``.
+
+        Raises ``FrameTooLong``.
+        """
         if self._partial:
             data, self._partial = self._partial + data, b""
         kept: list[bytes] = []
@@ -81,6 +89,8 @@ class FrameGate:
                     position += _HEADER
                     start = position
                     continue
+                if length > _MAX_FRAME:
+                    raise FrameTooLong(f"a frame of {length} bytes, at most {_MAX_FRAME} are taken")
                 self._weigh(kind, length, data[position + 4])
                 self._skip = length
                 position += _HEADER

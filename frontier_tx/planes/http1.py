@@ -86,6 +86,14 @@ class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
             self._stalled.cancel()
         self._stalled = None
 
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.site.complain(self.transport.getPeer(), "no HTTP request, or one with too large a head")
+        super()._respondToBadRequestAndDisconnect()
+
+    def lineLengthExceeded(self, line: bytes) -> Any:
+        self.site.complain(self.transport.getPeer(), "no HTTP request, or one with too large a head")
+        return super().lineLengthExceeded(line)
+
     def timeoutConnection(self) -> None:
         # Nothing for the log: anyone can cause it at will.
         self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
@@ -125,10 +133,18 @@ class LimitedSite(_Site):  # type: ignore[misc]
     """A site for a resource tree, on the clock given and without an access log."""
 
     requestFactory = LimitedRequest
+    noisy = False
 
-    def __init__(self, resource: IResource, clock: IReactorTime, limits: Http1Limits) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        clock: IReactorTime,
+        limits: Http1Limits,
+        complain: Callable[[Any, str], None] = lambda peer, why: None,
+    ) -> None:
         super().__init__(resource, timeout=limits.idle, reactor=clock, parsePOSTFormSubmission=False)
         self.limits = limits
+        self.complain = complain
         self.displayTracebacks = False
 
     def startFactory(self) -> None:

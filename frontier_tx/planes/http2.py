@@ -32,7 +32,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.planes.frame_gate import LAST_STREAM_ID, PREFACE, FrameGate, GoAway
+from frontier_tx.planes.frame_gate import LAST_STREAM_ID, PREFACE, FrameGate, FrameTooLong, GoAway
 from frontier_tx.planes.http2_stream import Headers, Http2Stream
 
 log = Logger()
@@ -112,6 +112,9 @@ class Http2Connection(Protocol):
 
     # What subclasses fill in.
 
+    def complain(self, why: str) -> None:
+        """The connection ends for what the peer sent."""
+
     def handshaken(self) -> None:
         """The peer sent its settings."""
 
@@ -160,19 +163,26 @@ class Http2Connection(Protocol):
             return
         self._heard = self.clock.seconds()
         self._pinged = None
-        data, goaways = self._gate.feed(data)
+        try:
+            data, goaways = self._gate.feed(data)
+        except FrameTooLong as error:
+            self.complain(f"HTTP/2: {error}")
+            self.give_up(ErrorCodes.FRAME_SIZE_ERROR, str(error).encode())
+            return
         if self._flooded():
+            self.complain("HTTP/2: too many frames that move nothing")
             self.give_up(ErrorCodes.ENHANCE_YOUR_CALM, b"too many frames that move nothing")
             return
         try:
             events = self.h2.receive_data(data)
-        except H2Error:
+        except H2Error as error:
+            self.complain(f"HTTP/2: {error}")
             self._write()
             self.lose()
             return
         except Exception as error:
             # A parser under h2 let something else through; the bytes are the peer's, so the peer goes.
-            log.warn("{peer} sent bytes that broke the HTTP/2 parser: {error!r}", peer=self.peer, error=error)
+            self.complain(f"HTTP/2: bytes that broke the parser: {error!r}")
             self.give_up(ErrorCodes.PROTOCOL_ERROR, b"malformed frame")
             return
         self._corked = True

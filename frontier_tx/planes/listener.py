@@ -14,9 +14,11 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from frontier_tx.planes.complaints import Complaints
 from frontier_tx.planes.frame_gate import PREFACE
 from frontier_tx.planes.framing import MAX_MESSAGE
 from frontier_tx.planes.grpc_server import Budget, GrpcServerConnection, PlainExchange
@@ -25,6 +27,8 @@ from frontier_tx.planes.http2 import Http2Limits
 from frontier_tx.planes.plane import Plane
 from frontier_tx.planes.rest import HttpHeaders, RestRequest, RestRouter
 from frontier_tx.planes.status import RpcError, Status
+
+log = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class PlaneFactory(Factory):
         self.clock = clock
         self.limits = ListenerLimits() if limits is None else limits
         self.budget = Budget(self.limits.request_memory, self.limits.answer_memory)
-        self.site = LimitedSite(RestResource(router), clock, self.limits.http1)
+        self.complaints = Complaints(log, "control plane", clock.seconds)
+        self.site = LimitedSite(RestResource(router), clock, self.limits.http1, self._complain)
         self.refused = 0
         self._router = router
         self._open: set[SniffingProtocol] = set()
@@ -84,7 +89,7 @@ class PlaneFactory(Factory):
 
     def grpc(self) -> GrpcServerConnection:
         """A protocol for a client of HTTP/2."""
-        return GrpcServerConnection(
+        connection = GrpcServerConnection(
             self.clock,
             self.plane,
             self.limits.http2,
@@ -92,6 +97,11 @@ class PlaneFactory(Factory):
             budget=self.budget,
             plain=self._plain,
         )
+        connection.complain = lambda why: self.complaints.note(connection.peer, why)  # type: ignore[method-assign]
+        return connection
+
+    def _complain(self, address: Any, why: str) -> None:
+        self.complaints.note(f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}", why)
 
     def _plain(self, exchange: PlainExchange) -> None:
         fields = exchange.headers

@@ -15,7 +15,7 @@ from frontier_tx.atlas import reporter as r
 from frontier_tx.switch.leg import NO_LINK, Kind, Leg
 from frontier_tx.wire.connection import Connection, Role
 from frontlas_tx.registry.records import Report, ReportKind
-from tests.atlas.test_link import META, World, raw, result, talk
+from tests.atlas.test_link import META, Transport, World, raw, result, talk
 from tests.atlas.test_link import world as world
 
 
@@ -321,3 +321,47 @@ def test_what_is_wrong_with_an_endpoint_is_said_in_a_few_words() -> None:
     error = Refused(osError=111)  # type: ignore[no-untyped-call]
     assert r._cause(Failure(error)) == "connection refused"  # type: ignore[no-untyped-call]
     assert r._cause(Failure(ValueError("no such host."))) == "no such host"  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", ""),
+        (b"\x01\x01" + bytes(8) + b"\xff\xff\xff\xff", ""),
+        (b"", "timeout"),
+        (b"\x01\x01\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x0c\x18" + bytes(9) + b"{}", "illegal meta"),
+    ],
+)
+def test_whoever_does_not_introduce_itself_is_one_line(world: World, data: bytes, says: str) -> None:
+    protocol = world.factory.buildProtocol(None)
+    transport = Transport()
+    transport.protocol = protocol
+    assert protocol is not None
+    with logged() as lines:
+        protocol.makeConnection(transport)
+        protocol.dataReceived(data)
+        world.run(30)
+    assert not transport.connected
+    [line] = lines
+    assert line.startswith("frontier plane: the connection from 192.168.1.1:54321 is closed: ")
+    assert says in line
+
+
+def test_a_frontier_that_does_not_take_its_answers_is_not_read_from(world: World) -> None:
+    from frontier_tx.wire import frame as f
+    from frontier_tx.wire.body import message_json
+
+    end = raw(world, META.encode())
+    talk(end)
+    protocol: Any = end.context[0]  # type: ignore[index]
+    transport: Any = end.context[1]  # type: ignore[index]
+    protocol.pauseProducing()
+    calls = b"".join(f.pack_of_session(f.REQUEST, n, 1, message_json(key=b"nope" * 50)) for n in range(1, 301))
+    for _ in range(20):
+        if transport.producerState == "producing":
+            protocol.dataReceived(calls)
+    assert transport.producerState == "paused"
+    assert protocol.unsent < 1_500_000
+    protocol.resumeProducing()
+    assert transport.producerState == "producing"
+    assert protocol.unsent == 0
