@@ -70,7 +70,7 @@ class Drain:
                 budget -= 1
                 self._told.add(protocol)
                 protocol.close()
-        grace = self._until + 2 * self._core.edges.close_seconds
+        grace = self._until + self._core.edges.close_seconds
         if not connections or self._clock.seconds() >= grace:
             for protocol in self._core.connections():
                 protocol.abort("the gateway stops")

@@ -67,7 +67,7 @@ class Limits:
     stall_bytes: int = 4096
     open_seconds: float = 30.0
     dismiss_seconds: float = 30.0
-    #: How long each half of a goodbye of the whole connection may take: that of its sessions, then its own.
+    #: How long the goodbye of a whole connection may take; its sessions have the first half of it.
     close_seconds: float = 5.0
     hold_seconds: float = 0.015
     sessions: int = 100_000
@@ -244,7 +244,7 @@ class Connection:
     # -- goodbye ------------------------------------------------------------------------------------------
 
     def close(self, now: float) -> list[Told]:
-        """Close in order: dismiss every session, then the connection; each bounded by ``close_seconds``."""
+        """Close in order: dismiss every session, then the connection; all of it within ``close_seconds``."""
         if self.state is State.CLOSED or self._dismissing or self.farewell.begun:
             return []
         if self.state is not State.CONNECTED:
@@ -253,7 +253,7 @@ class Connection:
         for session in list(self.sessions.live.values()):
             self.sessions.release(session)
             self.sessions.dismiss(session, now)
-        self._set_give_up(now)
+        self._set_give_up(now, self.limits.close_seconds / 2)
         return self._proceed_to_goodbye(now)
 
     def _proceed_to_goodbye(self, now: float) -> list[Told]:
@@ -265,13 +265,13 @@ class Connection:
         told: list[Told] = [] if self.farewell.begun else [Closing()]
         if self.farewell.say():
             self.write(f.pack(f.DIS_CONN, next(self.ids)))
-            self._set_give_up(now)
+            self._set_give_up(now, self.limits.close_seconds / (2 if self._dismissing else 1))
         self.state = State.CLOSING
         self._handshake_at = self._heartbeat_at = NEVER
         return told
 
-    def _set_give_up(self, now: float) -> None:
-        self._give_up_at = now + self.limits.close_seconds
+    def _set_give_up(self, now: float, seconds: float) -> None:
+        self._give_up_at = now + seconds
         self._alarm(self._give_up_at)
 
     def _fail(self, reason: str) -> list[Told]:
@@ -402,6 +402,11 @@ class Connection:
         self.farewell.got_ack()
         return self._finish_if_done()
 
+    def _got_stray_ack(self, frame: f.Frame, now: float) -> list[Told]:
+        """Nobody asked for it, which changes nothing; what no end can read is still no frame."""
+        decode_conn(frame.body[1:])
+        return []
+
     def _finish_if_done(self) -> list[Told]:
         return self._fail("") if self.farewell.done else []
 
@@ -510,6 +515,7 @@ for _role in Role:
         (_role, State.CONNECTED, f.DISMISS): Connection._got_dismiss,
         (_role, State.CONNECTED, f.DISMISS_ACK): Connection._got_dismiss_ack,
         (_role, State.CONNECTED, f.DIS_CONN): Connection._got_goodbye,
+        (_role, State.CONNECTED, f.DIS_CONN_ACK): Connection._got_stray_ack,
         (_role, State.CLOSING, f.DIS_CONN): Connection._got_goodbye,
         (_role, State.CLOSING, f.DIS_CONN_ACK): Connection._got_goodbye_ack,
     }

@@ -141,7 +141,7 @@ class WireProtocol(Protocol):
     # -- closing ------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Say goodbye in order, sessions first; it takes at most twice ``limits.close_seconds``."""
+        """Say goodbye in order, sessions first; it takes at most ``limits.close_seconds``."""
         self.outlet.enter()
         try:
             self._tell(self.connection.close(self.alarms.now()))
