@@ -31,6 +31,19 @@ class Timed(Protocol):
         """Its time has come."""
 
 
+class Timers(Protocol):
+    """What pure code wants of the process's timer; ``Alarms`` is one."""
+
+    def now(self) -> float:
+        """Seconds of a clock that never steps back."""
+
+    def schedule(self, item: Timed, when: float) -> None:
+        """Fire ``item`` at ``when``."""
+
+    def cancel(self, item: Timed) -> None:
+        """Never fire it."""
+
+
 class Wheel:
     """Slots of things that become due, without any clock of its own."""
 

@@ -107,6 +107,10 @@ class Limits(WireLimits):
         9.0, Number(0.05, 3600), "time for all control functions of one edge together; an edge itself waits 10 s"
     )
     pending_per_connection: int = setting(100_000, _COUNT, "calls and messages under way")
+    edge_window: int = setting(
+        64, _COUNT, "messages that an edge may have before it acknowledged them; those behind them wait"
+    )
+    service_window: int = setting(128, _COUNT, "the same of a service")
     methods_per_connection: int = setting(10_000, _COUNT, "methods registered")
     method_bytes: int = setting(4096, Whole(1, 1_048_576, "bytes"), "length of a method name")
 

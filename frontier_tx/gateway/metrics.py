@@ -33,13 +33,17 @@ class GatewayCollector(Collector):
         )
         most = GaugeMetricFamily("frontier_connections_limit", "Connections at most.", labels=["side"])
         unsent = GaugeMetricFamily("frontier_unsent_bytes", "Bytes that peers have not taken yet.", labels=["side"])
+        waiting = GaugeMetricFamily(
+            "frontier_waiting_bytes", "Bytes of messages that wait for the acknowledgement of others.", labels=["side"]
+        )
         streams = 0
         for factory in (core.edges, core.services):
             connections.add_metric([factory.side], len(factory.connections))
             most.add_metric([factory.side], factory.most)
             unsent.add_metric([factory.side], sum(c.unsent for c in factory.connections))
+            waiting.add_metric([factory.side], sum(c.leg.waiting_bytes for c in factory.connections))
             streams += sum(len(c.leg.streams) for c in factory.connections)
-        yield from (connections, most, unsent)
+        yield from (connections, most, unsent, waiting)
         yield _gauge("frontier_streams", "Open streams.", streams // 2)
 
     def _traffic(self) -> Iterator[Metric]:

@@ -34,6 +34,8 @@ def settings_of(config: FrontierConfig) -> Settings:
     return Settings(
         call_seconds=limits.call_seconds,
         pending_per_connection=limits.pending_per_connection,
+        edge_window=limits.edge_window,
+        service_window=limits.service_window,
         write_high_bytes=limits.write_high_bytes,
         write_buffer_bytes=limits.write_buffer_bytes,
         methods_per_connection=limits.methods_per_connection,

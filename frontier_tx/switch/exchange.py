@@ -8,7 +8,6 @@ come from outside.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
 from frontier_tx.switch.errors import (
@@ -27,7 +26,8 @@ from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.streams import StreamEnd
-from frontier_tx.timers import Timed
+from frontier_tx.switch.window import Lane, Window
+from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import (
     EMPTY_MESSAGE,
@@ -37,6 +37,7 @@ from frontier_tx.wire.body import (
     MessageData,
     RegisterData,
     decode_message,
+    decode_register,
     encode_data,
     encode_message,
     message_json,
@@ -44,6 +45,7 @@ from frontier_tx.wire.body import (
 from frontier_tx.wire.frame import MESSAGE, MESSAGE_ACK, REQUEST, RESPONSE, SESSION_HEADER, VERSION, Frame
 from frontier_tx.wire.ids import DEFAULT_SESSION
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
+from frontier_tx.wire.sessions import Session
 from frontier_tx.wire.times import UNSET, format_time, parse_time
 
 #: Methods that the gateway itself calls at services.
@@ -51,19 +53,6 @@ CONTROL_METHODS = frozenset((b"get_edge_id", b"edge_online", b"edge_offline"))
 _CANCEL_BODY = {reason: CANCEL_FIXED.pack(reason) for reason in (CANCELED, DEADLINE_EXCEEDED)}
 #: For so long a deadline text is written into frames before it is made anew, in seconds.
 _TEXT_LIFE = 0.05
-
-
-class Timers(Protocol):
-    """What the exchange wants of the process's timer (``timers.Alarms``)."""
-
-    def now(self) -> float:
-        """Seconds of a clock that never steps back."""
-
-    def schedule(self, item: Timed, when: float) -> None:
-        """Fire ``item`` at ``when``."""
-
-    def cancel(self, item: Timed) -> None:
-        """Never fire it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +63,9 @@ class Settings:
     call_seconds: float = 30.0
     #: Calls and messages under way per sender.
     pending_per_connection: int = 100_000
+    #: Messages that an edge and a service may have before they acknowledged them; those behind them wait here.
+    edge_window: int = 64
+    service_window: int = 128
     #: From here on a stream's sender is not read from until its receiver has caught up.
     write_high_bytes: int = 1_048_576
     #: What waits for one receiver at most; beyond it calls and messages to it are refused.
@@ -122,7 +114,8 @@ class Exchange:
         self.settings = settings or Settings()
         self.counters = Counters()
         self.pending_count = 0
-        self._timers = timers
+        #: The process's timer.
+        self.timers = timers
         self._policy: IHashPolicy = policy or ByEdgeID()
         self._wall_clock = wall_clock
         self._text = ""
@@ -135,7 +128,7 @@ class Exchange:
             f.STREAM: self._got_stream,
             f.REQUEST_CANCEL: self._got_cancel,
             f.REGISTER: self._got_register,
-            f.REGISTER_ACK: self._ignore,
+            f.REGISTER_ACK: self._got_register_ack,
         }
 
     def receive(self, leg: Leg, frame: Frame) -> None:
@@ -144,9 +137,6 @@ class Exchange:
         :raises IllegalPacket: no end would accept its body; the connection that it came on is to be closed.
         """
         self._handlers[frame.type](leg, frame)
-
-    def _ignore(self, leg: Leg, frame: Frame) -> None:
-        pass
 
     # -- calls and messages: out --------------------------------------------------------------------------
 
@@ -171,6 +161,7 @@ class Exchange:
             target, session = end.other.leg, end.other.session
             assert session is not None
             target_session = session.id
+            way: Leg | StreamEnd = end.other
         else:
             session = None
             target_session = DEFAULT_SESSION
@@ -178,23 +169,24 @@ class Exchange:
             if isinstance(found, str):
                 self._answer(leg, frame, kind, data.key, found)
                 return
-            target = found
-        refused = self._admit(leg, target)
+            way = target = found
+        refused = self._admit(leg, target, kind)
         if refused:
             self._answer(leg, frame, kind, data.key, refused)
             return
-        timers = self._timers
+        timers = self.timers
         now = timers.now()
         settings = self.settings
         due = now + settings.call_seconds
         by_caller = False
         if data.deadline != UNSET or data.context.deadline != UNSET:
             left = self._fold_deadlines(data)
-            if left <= 0:
-                self._answer(leg, frame, kind, data.key, CallerDeadlineExceeded.text)
-                return
+            # A message's sender looks after its own time: an answer of the gateway would only race with it, and one
+            # whose clock is slow could publish nothing.
             if kind == REQUEST:
-                # A message's sender looks after its own time: an answer of the gateway would only race with it.
+                if left <= 0:
+                    self._answer(leg, frame, kind, data.key, CallerDeadlineExceeded.text)
+                    return
                 by_caller = left < settings.call_seconds
                 due = min(due, now + left)
         data.deadline = self._text if now < self._text_until else self._deadline_text(now)
@@ -223,10 +215,22 @@ class Exchange:
         self._enter(pending)
         timers.schedule(pending, due)
         out = SESSION_HEADER.pack(VERSION, kind, packet_id, len(body) + 8, target_session) + body
+        if kind == MESSAGE:
+            lane = way.lane
+            if lane is None:
+                lane = way.lane = self._new_lane(target, session)
+            if not lane.enter(pending, out):
+                return
         if session is None:
             connection.write(out)
         else:
             connection.sessions.write(session, out)
+
+    def _new_lane(self, target: Leg, session: Session | None) -> Lane:
+        if target.window is None:
+            size = self.settings.edge_window if target.is_edge else self.settings.service_window
+            target.window = Window(target, size, self.timers)
+        return Lane(target.window, session)
 
     def _route_service(self, data: MessageData) -> Leg | str:
         """A service names the edge in the last eight bytes of ``custom``."""
@@ -259,11 +263,15 @@ class Exchange:
         chosen: Leg = self._policy.choose(candidates, edge)
         return chosen
 
-    def _admit(self, leg: Leg, target: Leg) -> str:
+    def _admit(self, leg: Leg, target: Leg, kind: int) -> str:
         """Return why nothing more may be sent, or nothing."""
         if len(leg.asked) >= self.settings.pending_per_connection:
             return PendingLimit.text
-        if target.link.unsent > self.settings.write_buffer_bytes:
+        waiting = target.link.unsent
+        if kind == MESSAGE:
+            # Calls go past the messages that wait.
+            waiting += target.waiting_bytes
+        if waiting > self.settings.write_buffer_bytes:
             return ReceiverCongested.text
         return ""
 
@@ -286,22 +294,26 @@ class Exchange:
         self._text_until = now + _TEXT_LIFE
         return self._text
 
-    def call_service(self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done) -> None:
-        """Call a control function at a service; ``done`` is told the value and the error text, once."""
+    def call_service(self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done) -> Pending | None:
+        """Call a control function at a service; ``done`` is told the value and the error text, once.
+
+        :param seconds: the deadline that the service is told. The answer is waited for as long as any other.
+        :return: None where the service takes nothing.
+        """
         if leg.link.unsent > self.settings.write_buffer_bytes:
             done(b"", ReceiverCongested.text)
-            return
-        now = self._timers.now()
+            return None
         packet_id = next(leg.connection.ids)
         pending = Pending(
             True, leg, packet_id, DEFAULT_SESSION, None, 0, DEFAULT_SESSION, method, self._overdue
         )
         pending.done = done
         self._enter(pending)
-        self._timers.schedule(pending, now + seconds)
+        self.timers.schedule(pending, self.timers.now() + self.settings.call_seconds)
         deadline = format_time(self._wall_clock() + seconds)
         body = message_json(key=method, value=value, deadline=deadline)
         leg.connection.write(f.pack_of_session(REQUEST, packet_id, DEFAULT_SESSION, body))
+        return pending
 
     # -- calls and messages: back -------------------------------------------------------------------------
 
@@ -315,6 +327,7 @@ class Exchange:
         pending = leg.pending.get(frame.packet_id)
         if pending is None or pending.target_session != frame.session_id or pending.request is not request:
             self.counters.dropped += 1
+            decode_message(frame.body)
             return
         text = frame.body
         if text != EMPTY_MESSAGE:
@@ -333,7 +346,8 @@ class Exchange:
             pending.done(b"", "")
             return
         source = pending.source
-        assert source is not None
+        if source is None:
+            return
         if len(text) + 8 > source.connection.peer_frame_bytes:
             text = message_json(key=pending.method, error=FrameTooLarge.text)
         self._reply(source, pending, text)
@@ -372,17 +386,17 @@ class Exchange:
     def _overdue(self, pending: Pending) -> None:
         self.counters.overdue += 1
         if pending.request:
-            self._withdraw(pending, DEADLINE_EXCEEDED)
+            self.withdraw(pending, DEADLINE_EXCEEDED)
         self.fail(pending, pending.overdue_text)
 
     def _got_cancel(self, leg: Leg, frame: Frame) -> None:
         pending = leg.asked.get(frame.packet_id)
         if pending is None or not pending.request or pending.source_session != frame.session_id:
             return
-        self._withdraw(pending, CANCELED)
+        self.withdraw(pending, CANCELED)
         self.fail(pending, CallCanceled.text)
 
-    def _withdraw(self, pending: Pending, reason: int) -> None:
+    def withdraw(self, pending: Pending, reason: int) -> None:
         """Tell the far side that nobody waits for its answer any more."""
         target = pending.target
         if not target.connection.connected or pending.target_session not in target.connection.sessions.live:
@@ -408,12 +422,28 @@ class Exchange:
     def settle(self, pending: Pending) -> None:
         """Take what is answered, or given up, out of every table."""
         self.pending_count -= 1
-        self._timers.cancel(pending)
+        self.timers.cancel(pending)
         del pending.target.pending[pending.target_packet]
         if pending.source is not None:
             del pending.source.asked[pending.key]
         if pending.stream is not None:
             pending.stream.discard(pending)
+        if pending.lane is not None:
+            pending.lane.leave(pending)
+
+    def disown(self, pending: Pending, error: str = "") -> None:
+        """The sender of a message has gone, or is told an error now: it goes its way without anybody to answer."""
+        source = pending.source
+        assert source is not None
+        del source.asked[pending.key]
+        pending.source = None
+        if error:
+            self.counters.local_answers += 1
+            self._reply(source, pending, message_json(error=error))
+
+    def _got_register_ack(self, leg: Leg, frame: Frame) -> None:
+        """Nothing was registered here."""
+        decode_register(frame.body)
 
     # -- methods ------------------------------------------------------------------------------------------
 
@@ -475,6 +505,8 @@ class Exchange:
     def deafen(self, leg: Leg) -> None:
         """The peer gave up session 1: nothing new is sent to it, and what it owes will not come."""
         leg.deaf = True
+        if leg.lane is not None:
+            leg.lane.shut()
         for pending in [p for p in leg.pending.values() if p.target_session == DEFAULT_SESSION]:
             self.fail(pending, FarSideClosed.text)
 
@@ -482,10 +514,15 @@ class Exchange:
         """The leg is gone: end everything that hangs on it, on the other legs too."""
         leg.deaf = True
         self.repository.remove(leg)
+        if leg.lane is not None:
+            leg.lane.shut()
         for pending in list(leg.asked.values()):
             if pending.request:
-                self._withdraw(pending, CANCELED)
-            self.settle(pending)
+                self.withdraw(pending, CANCELED)
+                self.settle(pending)
+            else:
+                # What it published is on its way, sent or not.
+                self.disown(pending)
         for pending in list(leg.pending.values()):
             self.fail(pending, FarSideClosed.text)
         self.relieved(leg)

@@ -9,6 +9,7 @@ from frontier_tx.wire.connection import Connection
 if TYPE_CHECKING:
     from frontier_tx.switch.pending import Pending
     from frontier_tx.switch.streams import StreamEnd
+    from frontier_tx.switch.window import Lane, Window
 
 
 class Kind(Enum):
@@ -68,8 +69,8 @@ class Leg:
 
     __slots__ = (
         "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
-        "methods", "pending", "asked", "streams", "opening", "deaf", "online", "congesting", "stopped_by",
-        "host_number",
+        "methods", "pending", "asked", "streams", "opening", "window", "lane", "waiting_bytes", "deaf",
+        "online", "congesting", "stopped_by", "host_number",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
@@ -95,6 +96,11 @@ class Leg:
         self.streams: dict[int, "StreamEnd"] = {}
         #: Streams being opened towards this leg: negotiate id -> who asked.
         self.opening: dict[int, "StreamEnd"] = {}
+        #: Messages on their way to this leg, and among them to session 1; made with the first.
+        self.window: "Window | None" = None
+        self.lane: "Lane | None" = None
+        #: What waits there and is not sent yet.
+        self.waiting_bytes = 0
         #: Whether the peer gave up session 1: nothing reaches it any more, but it is still connected.
         self.deaf = False
         self.online = False

@@ -78,13 +78,36 @@ class StreamOpener:
             self._take_apart(end, now)
 
     def _take_apart(self, end: StreamEnd, now: float) -> None:
-        other = end.other
-        assert other is not None and other.session is not None
+        """``end`` is over: nothing more goes to it, and the other one follows when it has what came from there."""
+        exchange, other = self._exchange, end.other
+        if end.lane is not None:
+            end.lane.shut()
+        if other is None:
+            for pending in list(end.pending):
+                exchange.settle(pending)
+            return
+        other.other = None
+        left = other.lane if other.leg.connection.connected else None
         for pending in list(end.pending):
-            self._exchange.fail(pending, FarSideClosed.text)
-        other.leg.streams.pop(other.session.id, None)
-        if other.leg.connection.connected:
-            other.leg.connection.dismiss(other.session, now)
+            if left and pending.lane is left:
+                exchange.disown(pending, FarSideClosed.text)
+            else:
+                exchange.fail(pending, FarSideClosed.text)
+        if left:
+            left.on_drained = lambda: self._follow(other)
+        else:
+            self._follow(other)
+
+    def _follow(self, end: StreamEnd) -> None:
+        """Close what is left of a stream that the other side has closed."""
+        assert end.session is not None
+        end.leg.streams.pop(end.session.id, None)
+        if end.lane is not None:
+            end.lane.shut()
+        for pending in list(end.pending):
+            self._exchange.settle(pending)
+        if end.leg.connection.connected:
+            end.leg.connection.dismiss(end.session, self._exchange.timers.now())
 
     def forget(self, leg: Leg, now: float) -> None:
         """The leg is gone: end its streams on the other legs, and the openings that wait for it."""

@@ -7,6 +7,7 @@ from frontier_tx.switch.errors import Timeout
 
 if TYPE_CHECKING:
     from frontier_tx.switch.leg import Leg
+    from frontier_tx.switch.window import Lane
 
 #: Told the value and the error text (empty for success) of a control function.
 Done = Callable[[bytes, str], None]
@@ -15,13 +16,13 @@ Done = Callable[[bytes, str], None]
 class Pending:
     """One forwarded Request or Message.
 
-    It sits in the table of the leg that must answer, in that of the leg that asked, in the timer, and with a
-    stream in the set of that stream; ``Exchange.settle`` takes it out of all of them at once.
+    It sits in the table of the leg that must answer, in that of the leg that asked, in the timer, with a stream in
+    the set of that stream, and as a Message in a lane; ``Exchange.settle`` takes it out of all of them at once.
     """
 
     __slots__ = (
         "request", "target", "target_packet", "target_session", "source", "source_packet", "source_session", "key",
-        "method", "overdue_text", "done", "stream", "tick", "on_overdue",
+        "method", "overdue_text", "done", "stream", "lane", "frame", "tick", "on_overdue",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +50,9 @@ class Pending:
         self.overdue_text = Timeout.text
         self.done: Done | None = None
         self.stream: set[Pending] | None = None
+        #: Where a Message counts while it is not answered, and its frame as long as it waits to be sent.
+        self.lane: Lane | None = None
+        self.frame: bytes | None = None
         self.tick = 0
 
     def fire(self, now: float) -> None:

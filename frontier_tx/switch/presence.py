@@ -13,10 +13,12 @@ from frontier_tx.switch.errors import IllegalEdgeID, ServiceNotOnline, Timeout
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Kind, Leg
 from frontier_tx.switch.opening import StreamOpener
+from frontier_tx.switch.pending import Pending
 from frontier_tx.wire import gojson
 from frontier_tx.wire.connection import State
 from frontier_tx.wire.events import ConnReceived
 from frontier_tx.wire.ids import NO_ID, ClientIds
+from frontier_tx.wire.packets import DEADLINE_EXCEEDED
 
 GET_EDGE_ID = b"get_edge_id"
 EDGE_ONLINE = b"edge_online"
@@ -140,11 +142,15 @@ class Presence:
 
     # -- control functions --------------------------------------------------------------------------------
 
-    def call(self, method: bytes, leg: Leg, value: bytes, seconds: float, done: Callable[[bytes, str], None]) -> bool:
-        """Call a control function at one of the services that have it; return whether there is one."""
-        candidates = self.repository.services_of_method(method)
-        if not candidates:
-            return False
+    def candidates(self, method: bytes) -> list[Leg]:
+        """Services that registered a control function."""
+        return self.repository.services_of_method(method)
+
+    def call(
+        self, method: bytes, leg: Leg, value: bytes, seconds: float, done: Callable[[bytes, str], None]
+    ) -> Pending | None:
+        """Call a control function at one of the services that have it, of which there is one at least."""
+        candidates = self.candidates(method)
         if method == GET_EDGE_ID or len(candidates) == 1:
             service = random.choice(candidates)
         else:
@@ -155,12 +161,13 @@ class Presence:
                 self._on_control_error(method.decode(), leg, error)
             done(value, error)
 
-        self.exchange.call_service(service, method, value, seconds, answered)
-        return True
+        return self.exchange.call_service(service, method, value, seconds, answered)
 
     def tell_offline(self, leg: Leg) -> None:
         """Tell a service that an edge which was announced is gone."""
-        self.call(EDGE_OFFLINE, leg, _event_json(leg), self.exchange.settings.call_seconds, lambda value, error: None)
+        if self.candidates(EDGE_OFFLINE):
+            seconds = self.exchange.settings.call_seconds
+            self.call(EDGE_OFFLINE, leg, _event_json(leg), seconds, lambda value, error: None)
 
     @property
     def control_seconds(self) -> float:
@@ -177,27 +184,55 @@ class Presence:
 
 
 class _EdgeArrival:
-    """The way of one edge from its Conn to its ConnAck."""
+    """The way of one edge from its Conn to its ConnAck.
+
+    It is refused when ``control_seconds`` are over. What a service was asked by then may still be answered: an edge
+    that it lets in too late, or that has left meanwhile, is one that it hears of leaving.
+    """
+
+    __slots__ = ("tick", "_presence", "_leg", "_until", "_asked")
 
     def __init__(self, presence: Presence, leg: Leg) -> None:
+        #: The slot of the process's timer (``timers.Timed``).
+        self.tick = 0
         self._presence = presence
         self._leg = leg
         self._until = presence.now() + presence.control_seconds
+        self._asked: Pending | None = None
 
     def start(self, event: ConnReceived) -> None:
         """First the id: the wanted one, one from a service, or an allocated one."""
         presence, leg = self._presence, self._leg
         if not event.acquire:
             self._identified(event.wanted_id or presence.allocate_edge_id())
-        elif not presence.call(GET_EDGE_ID, leg, leg.meta, presence.control_seconds, self._got_id):
+        elif presence.candidates(GET_EDGE_ID):
+            self._ask(GET_EDGE_ID, leg.meta, self._got_id)
+        else:
             self._identified(presence.allocate_edge_id())
+
+    def _ask(self, method: bytes, value: bytes, done: Callable[[bytes, str], None]) -> None:
+        presence = self._presence
+
+        def answered(value: bytes, error: str) -> None:
+            self._asked = None
+            presence.exchange.timers.cancel(self)
+            done(value, error)
+
+        presence.exchange.timers.schedule(self, self._until)
+        self._asked = presence.call(method, self._leg, value, self._until - presence.now(), answered)
+
+    def fire(self, now: float) -> None:
+        """The services have taken too long."""
+        self._refuse(Timeout.text)
+        if self._asked is not None:
+            self._presence.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
 
     def _got_id(self, value: bytes, error: str) -> None:
         if error:
             self._refuse(error)
         elif len(value) != 8:
             self._refuse(IllegalEdgeID.text)
-        else:
+        elif self._waiting():
             self._identified(int.from_bytes(value) or self._presence.allocate_edge_id())
 
     def _identified(self, edge_id: int) -> None:
@@ -206,12 +241,11 @@ class _EdgeArrival:
             return
         presence, leg = self._presence, self._leg
         leg.id = edge_id
-        left = self._until - presence.now()
-        if left <= 0:
+        if self._until <= presence.now():
             self._refuse(Timeout.text)
-        elif not self._waiting():
-            return
-        elif not presence.call(EDGE_ONLINE, leg, _event_json(leg), left, self._announced):
+        elif presence.candidates(EDGE_ONLINE):
+            self._ask(EDGE_ONLINE, _event_json(leg), self._announced)
+        else:
             presence.let_in(leg)
 
     def _announced(self, value: bytes, error: str) -> None:
@@ -220,7 +254,6 @@ class _EdgeArrival:
         elif self._waiting():
             self._presence.let_in(self._leg)
         else:
-            # It left while it was being announced: whoever heard of its coming hears of its going.
             self._presence.tell_offline(self._leg)
 
     def _waiting(self) -> bool:

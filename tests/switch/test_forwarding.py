@@ -421,12 +421,30 @@ def test_a_deadline_beyond_the_gateways_own_is_told_and_the_gateways_counts(
     assert service.response().data.error == "timeout"
 
 
-def test_a_deadline_that_is_over_is_answered_at_once(world: World, edge: Peer, service: Peer) -> None:
+def test_a_call_whose_deadline_is_over_is_answered_at_once(world: World, edge: Peer, service: Peer) -> None:
     service.call(b"m", custom=tail(5), deadline=world.text(-1))
-    service.publish(custom=tail(5), context=Context(world.text(-1)))
     assert service.response().data.error == "context deadline exceeded"
-    assert service.message_ack().data.error == "context deadline exceeded"
     edge.nothing()
+
+
+def test_a_sender_whose_clock_is_slow_publishes_all_the_same(world: World, edge: Peer, service: Peer) -> None:
+    service.publish(custom=tail(5), context=Context(world.text(-3600)))
+    message = edge.message()
+    assert message.data.context.deadline == world.text(-3600)
+    edge.respond(message)
+    assert service.message_ack().data.error == ""
+
+
+@pytest.mark.parametrize("garbage", [
+    "82 0000000000000005 00000008 0000000000000001",
+    "82 0000000000000005 00000009 0000000000000001 7b",
+    "72 0000000000000005 00000009 0000000000000001 7b",
+    "52 0000000000000005 00000009 0000000000000001 7b",
+    "12 0000000000000005 00000002 00 7b",
+])  # fmt: skip
+def test_an_answer_to_nothing_must_still_be_readable(world: World, edge: Peer, garbage: str) -> None:
+    edge.raw(bytes.fromhex("01" + garbage))
+    assert edge.closed
 
 
 @pytest.mark.parametrize("reason", [p.CANCELED, p.DEADLINE_EXCEEDED])

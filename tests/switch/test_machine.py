@@ -10,6 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.logger import LogLevel, globalLogPublisher
 
 from frontier_tx.switch.exchange import Settings
+from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.window import OVERHEAD
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 
@@ -104,7 +106,7 @@ class Gateway(RuleBasedStateMachine):
         super().__init__()
         self.errors: list[str] = []
         globalLogPublisher.addObserver(self._log)
-        self.world = Busy(settings=Settings(write_high_bytes=100))
+        self.world = Busy()
         self.control: Actor | None = None
         #: Per address of an edge: what the control service answered to edge_online, and how many edge_offline came.
         self.online: Counter[str] = Counter()
@@ -131,8 +133,9 @@ class Gateway(RuleBasedStateMachine):
     def pick_alive(self, number: int) -> Actor | None:
         return self.pick([x for x in self.actors if x.alive and x is not self.control], number)
 
-    @initialize(controlled=st.booleans())
-    def begin(self, controlled: bool) -> None:
+    @initialize(controlled=st.booleans(), window=st.sampled_from((1, 2, 64)))
+    def begin(self, controlled: bool, window: int) -> None:
+        self.world = Busy(settings=Settings(write_high_bytes=100, edge_window=window, service_window=window))
         if controlled:
             self.control = self._service("control", (), CONTROL)
         self._service("a", ("t1",), (b"m1",))
@@ -344,6 +347,7 @@ class Gateway(RuleBasedStateMachine):
             self._answer_control(how, edge_id, which)
 
     def _answer_control(self, how: str, edge_id: int, which: int = 0) -> None:
+        self._hear_of_edges()
         if self.control is None or not self.control.to_answer:
             return
         asked = self.control.to_answer.pop(which % len(self.control.to_answer))
@@ -389,7 +393,8 @@ class Gateway(RuleBasedStateMachine):
         for leg in legs:
             assert all(x.source is leg for x in leg.asked.values())
             assert all(x.target is leg for x in leg.pending.values())
-            assert all(end.other is not None for end in leg.streams.values())
+            assert all(end.other is not None or end.lane for end in leg.streams.values())
+            self._window_is_right(leg)
         for edge_id, leg in repository.edges.items():
             assert leg.online and leg.id == edge_id
         assert repository.edge_methods == sum(len(leg.methods) for leg in repository.edges.values())
@@ -397,6 +402,22 @@ class Gateway(RuleBasedStateMachine):
             if actor.accepted:
                 self.was_accepted.add(actor.leg.address)
         self._hear_of_edges()
+
+    def _window_is_right(self, leg: Leg) -> None:
+        messages = [x for x in leg.pending.values() if x.lane is not None]
+        waiting = [x for x in messages if x.frame is not None]
+        window = leg.window
+        if window is None:
+            assert messages == []
+            return
+        lanes = Counter(x.lane for x in messages if x.frame is None)
+        assert window.out == lanes.total() == len(messages) - len(waiting)
+        assert all(lane.out == lanes[lane] for lane in lanes)
+        assert leg.waiting_bytes == sum(len(x.frame) + OVERHEAD for x in waiting if x.frame is not None)
+        assert set(window.waiting) == {x.lane for x in waiting}
+        assert all(lane.out for lane in window.waiting)
+        assert bool(window.waiting) == bool(window.tick)
+        assert not waiting or window.out >= window.room
 
     def teardown(self) -> None:
         try:
@@ -406,6 +427,8 @@ class Gateway(RuleBasedStateMachine):
 
     def _end(self) -> None:
         self.take_again()
+        # What was held back comes out first: its time begins then.
+        self.pass_time(0.1)
         self.pass_time(31.0)
         for actor in self.actors:
             if actor.alive and actor.polite:

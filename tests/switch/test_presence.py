@@ -141,6 +141,36 @@ def test_the_control_functions_have_nine_seconds_together() -> None:
     assert service.one(p.RequestCancel).reason == p.DEADLINE_EXCEEDED
 
 
+def test_g16_an_edge_that_is_let_in_too_late_is_announced_as_gone() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    edge = arriving(world, wanted=4, acquire=False)
+    online = service.request()
+    world.advance(9.1)
+    assert edge.one(p.ConnAck).data.error == "timeout"
+    service.take(p.RequestCancel)
+    service.respond(online)
+    offline = service.request()
+    assert offline.data.key == b"edge_offline"
+    assert offline.data.payload == online.data.payload
+    assert 4 not in world.core.repository.edges
+
+
+def test_an_id_that_comes_too_late_announces_nobody() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    edge = arriving(world)
+    asked = service.request()
+    world.advance(9.1)
+    assert edge.one(p.ConnAck).data.error == "timeout"
+    service.take(p.RequestCancel)
+    service.respond(asked, (5).to_bytes(8))
+    service.nothing()
+    world.everybody_leaves()
+    world.advance(31)
+    world.check_empty()
+
+
 def test_a_silent_id_service_refuses_within_the_edges_patience() -> None:
     world = World()
     world.service(methods=CONTROL)

@@ -389,6 +389,8 @@ class World:
             "leg.asked": sum(len(leg.asked) for leg in legs),
             "leg.pending": sum(len(leg.pending) for leg in legs),
             "leg.streams": sum(len(leg.streams) for leg in legs),
+            "leg.waiting_bytes": sum(leg.waiting_bytes for leg in legs),
+            "leg.window.out": sum(leg.window.out for leg in legs if leg.window is not None),
             "leg.opening": sum(len(leg.opening) for leg in legs),
             "leg.congesting": sum(len(leg.congesting) for leg in legs),
             "sessions": sum(len(leg.connection.sessions.live) for leg in legs),
