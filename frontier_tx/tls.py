@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from frontier_tx.config.common import TLS
 from frontier_tx.errors import ConfigError
+from frontier_tx.wire.losses import openssl_text
 
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -192,7 +193,7 @@ def _identity(cert: str, key: str, where: str) -> Identity:
         trial.use_privatekey(private)
         trial.check_privatekey()
     except SSL.Error as error:
-        raise ConfigError(f"{where}: {key} is not the key of the certificate in {cert}: {_said(error)}") from None
+        raise ConfigError(f"{where}: {key} is not the key of the certificate in {cert}: {openssl_text(error)}") from None
     return Identity(private, tuple(chain), _names(chain[0]))
 
 
@@ -204,7 +205,7 @@ def _private_key(file: str, where: str) -> crypto.PKey:
     try:
         return crypto.load_privatekey(crypto.FILETYPE_PEM, _bytes(file, where), refuse)
     except (crypto.Error, ValueError, TypeError) as error:
-        raise ConfigError(f"{where}: no usable private key in {file}: {_said(error)}") from None
+        raise ConfigError(f"{where}: no usable private key in {file}: {openssl_text(error)}") from None
 
 
 def _authorities(tls: TLS, path: str) -> list[crypto.X509]:
@@ -248,14 +249,6 @@ def _bytes(file: str, where: str) -> bytes:
         raise ConfigError(f"{where}: cannot read {file}: {error.strerror or error}") from None
     except ValueError as error:
         raise ConfigError(f"{where}: {file!r}: {error}") from None
-
-
-def _said(error: Exception) -> str:
-    """The last and most telling reason that OpenSSL gives."""
-    reasons = error.args[0] if error.args else ()
-    if isinstance(reasons, list) and reasons and isinstance(reasons[-1], tuple):
-        return str(reasons[-1][-1])
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _is_ip(name: str) -> bool:

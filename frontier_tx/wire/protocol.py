@@ -4,7 +4,6 @@ Subclass it for an end of your own: ``frame_received`` and ``event_received`` ar
 and the clients' protocols are subclasses of this one; nothing in it knows of edges or services.
 """
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Connection as TCPConnection
@@ -17,6 +16,7 @@ from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, 
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.losses import loss_text
 from frontier_tx.wire.outlet import Outlet
 
 #: At most this much is handed to a transport at a time, so that progress of a slow peer can be seen.
@@ -76,6 +76,9 @@ class WireProtocol(Protocol):
     def connection_gone(self, reason: str) -> None:
         """The connection is over; called once. ``reason`` is empty after an orderly goodbye."""
 
+    def transport_gone(self) -> None:
+        """The transport is closed too; called once, after ``connection_gone`` or with it."""
+
     # -- input --------------------------------------------------------------------------------------------
 
     def connectionMade(self) -> None:
@@ -121,7 +124,9 @@ class WireProtocol(Protocol):
             self._finish(event.reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._end(self.close_reason or _loss_text(reason))
+        self.alarms.cancel(self)
+        self._end(self.close_reason or loss_text(reason))
+        self.transport_gone()
 
     def _end(self, reason: str) -> None:
         if self._gone:
@@ -173,6 +178,8 @@ class WireProtocol(Protocol):
             if hasattr(transport, "unregisterProducer"):
                 transport.unregisterProducer()
             transport.loseConnection()
+            # TLS says a goodbye of its own, which the peer may never answer.
+            self.alarms.schedule(self, self.alarms.now() + self.connection.limits.close_seconds)
 
     # -- output -------------------------------------------------------------------------------------------
 
@@ -268,6 +275,10 @@ class WireProtocol(Protocol):
 
     def fire(self, now: float) -> None:
         """The process's timer: something is due on this connection."""
+        if self._gone:
+            transport = self.transport
+            getattr(transport, "abortConnection", transport.loseConnection)()  # type: ignore[union-attr]
+            return
         self.outlet.enter()
         try:
             if not self._idle and self._blocked_since + self._write_stall_seconds <= now:
@@ -278,9 +289,3 @@ class WireProtocol(Protocol):
                 self._set_alarm(self.connection)
         finally:
             self.outlet.leave()
-
-
-def _loss_text(reason: Failure) -> str:
-    if isinstance(reason.value, ConnectionDone):
-        return "the peer closed the connection"
-    return reason.getErrorMessage()

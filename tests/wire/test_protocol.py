@@ -314,6 +314,7 @@ def test_nobody_speaks(world: World) -> None:
     peer.makeConnection(transport)
     world.clock.advance(10.1)
     assert peer.gone == ["timeout: no handshake"] and transport.disconnecting
+    peer.connectionLost(Failure(ConnectionDone()))
     assert len(world.alarms) == 0
 
 
@@ -466,6 +467,19 @@ def test_a_bad_frame_is_told_with_its_reason_after_what_came_before(world: World
     peer.dataReceived(HEARTBEAT + b"\x01\x99" + bytes(12))
     assert peer.gone == ["unsupported packet"] and transport.disconnecting
     assert types_of(transport.take()) == ["HeartbeatAck"]
+
+
+def test_a_transport_that_does_not_close_is_aborted(world: World) -> None:
+    """TLS waits for the other side's goodbye without bound."""
+    peer, transport = server(world)
+    peer.dataReceived(b"\x01\x99" + bytes(12))
+    assert transport.disconnecting and not transport.aborted
+    world.clock.advance(4.9)
+    assert not transport.aborted
+    world.clock.advance(0.2)
+    assert transport.aborted
+    peer.connectionLost(Failure(ConnectionLost()))
+    assert peer.gone == ["unsupported packet"] and len(world.alarms) == 0
 
 
 def test_an_orderly_end_towards_a_full_transport_is_an_abort(world: World) -> None:
