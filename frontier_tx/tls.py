@@ -193,7 +193,8 @@ def _identity(cert: str, key: str, where: str) -> Identity:
         trial.use_privatekey(private)
         trial.check_privatekey()
     except SSL.Error as error:
-        raise ConfigError(f"{where}: {key} is not the key of the certificate in {cert}: {openssl_text(error)}") from None
+        why = openssl_text(error)
+        raise ConfigError(f"{where}: {key} is not the key of the certificate in {cert}: {why}") from None
     return Identity(private, tuple(chain), _names(chain[0]))
 
 

@@ -14,10 +14,11 @@ from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactor
 from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
-from frontier_tx.switch.exchange import Exchange, Settings
+from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.presence import IIDAllocator, Presence
 from frontier_tx.switch.repository import Repository
+from frontier_tx.switch.settings import Settings
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet

@@ -20,7 +20,7 @@ from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, raise_open_files
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.switch.choice import POLICIES
-from frontier_tx.switch.exchange import Settings
+from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits
 
 #: What traffic makes goes by reference counting, connections included; looking for cycles every 700 allocations, which

@@ -7,9 +7,9 @@ come from outside.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
+from frontier_tx.switch.deadlines import Deadlines
 from frontier_tx.switch.errors import (
     CallCanceled,
     CallerDeadlineExceeded,
@@ -25,6 +25,7 @@ from frontier_tx.switch.errors import (
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.repository import Repository
+from frontier_tx.switch.settings import Counters, Settings
 from frontier_tx.switch.streams import StreamEnd
 from frontier_tx.switch.window import Lane, Window
 from frontier_tx.timers import Timers
@@ -32,8 +33,6 @@ from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import (
     EMPTY_MESSAGE,
     EMPTY_OBJECT,
-    NO_CONTEXT,
-    Context,
     MessageData,
     RegisterData,
     decode_message,
@@ -46,57 +45,11 @@ from frontier_tx.wire.frame import MESSAGE, MESSAGE_ACK, REQUEST, RESPONSE, SESS
 from frontier_tx.wire.ids import DEFAULT_SESSION
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
 from frontier_tx.wire.sessions import Session
-from frontier_tx.wire.times import UNSET, format_time, parse_time
+from frontier_tx.wire.times import UNSET, format_time
 
 #: Methods that the gateway itself calls at services.
 CONTROL_METHODS = frozenset((b"get_edge_id", b"edge_online", b"edge_offline"))
 _CANCEL_BODY = {reason: CANCEL_FIXED.pack(reason) for reason in (CANCELED, DEADLINE_EXCEEDED)}
-#: For so long a deadline text is written into frames before it is made anew, in seconds.
-_TEXT_LIFE = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Limits and choices of the exchange; seconds and bytes."""
-
-    #: How long a call or a message may wait for its answer, whatever its sender allows.
-    call_seconds: float = 30.0
-    #: Calls and messages under way per sender.
-    pending_per_connection: int = 100_000
-    #: Messages that an edge and a service may have before they acknowledged them; those behind them wait here.
-    edge_window: int = 64
-    service_window: int = 128
-    #: From here on a stream's sender is not read from until its receiver has caught up.
-    write_high_bytes: int = 1_048_576
-    #: What waits for one receiver at most; beyond it calls and messages to it are refused.
-    write_buffer_bytes: int = 33_554_432
-    methods_per_connection: int = 10_000
-    method_bytes: int = 4096
-    #: Whether edges may call what services registered for the gateway itself.
-    edges_call_control_methods: bool = False
-    #: Whether a service is told the edge's id as ``peer`` of a stream that the edge opened.
-    tell_stream_peer: bool = False
-
-
-class Counters:
-    """What the exchange has done so far, for the metrics."""
-
-    __slots__ = (
-        "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped",
-        "throttled",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.messages = 0
-        self.stream_bytes = 0
-        self.answers = 0
-        #: Answers that the gateway gave itself because nobody else could.
-        self.local_answers = 0
-        self.streams_opened = 0
-        self.overdue = 0
-        self.dropped = 0
-        self.throttled = 0
 
 
 class Exchange:
@@ -118,8 +71,7 @@ class Exchange:
         self.timers = timers
         self._policy: IHashPolicy = policy or ByEdgeID()
         self._wall_clock = wall_clock
-        self._text = ""
-        self._text_until = float("-inf")
+        self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
         self._handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self._got_request,
             f.RESPONSE: self._got_response,
@@ -180,7 +132,7 @@ class Exchange:
         due = now + settings.call_seconds
         by_caller = False
         if data.deadline != UNSET or data.context.deadline != UNSET:
-            left = self._fold_deadlines(data)
+            left = self._deadlines.fold(data)
             # A message's sender looks after its own time: an answer of the gateway would only race with it, and one
             # whose clock is slow could publish nothing.
             if kind == REQUEST:
@@ -189,7 +141,7 @@ class Exchange:
                     return
                 by_caller = left < settings.call_seconds
                 due = min(due, now + left)
-        data.deadline = self._text if now < self._text_until else self._deadline_text(now)
+        data.deadline = self._deadlines.own(now)
         body = encode_message(data)
         connection = target.connection
         if len(body) + 8 > connection.peer_frame_bytes:
@@ -274,25 +226,6 @@ class Exchange:
         if waiting > self.settings.write_buffer_bytes:
             return ReceiverCongested.text
         return ""
-
-    def _fold_deadlines(self, data: MessageData) -> float:
-        """Put the earlier of the caller's deadlines into ``context``; return the seconds left of it."""
-        given = [
-            (when, text)
-            for text in (data.deadline, data.context.deadline)
-            if (when := parse_time(text)) is not None
-        ]
-        if not given:
-            data.context = NO_CONTEXT
-            return float("inf")
-        when, text = min(given)
-        data.context = Context(text)
-        return when - self._wall_clock()
-
-    def _deadline_text(self, now: float) -> str:
-        self._text = format_time(self._wall_clock() + self.settings.call_seconds)
-        self._text_until = now + _TEXT_LIFE
-        return self._text
 
     def call_service(self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done) -> Pending | None:
         """Call a control function at a service; ``done`` is told the value and the error text, once.

@@ -11,7 +11,7 @@ def loss_text(reason: Failure) -> str:
         return "the peer closed the connection"
     if type(error) is ConnectionLost:
         cause = str(error.args[0]) if error.args else ""
-        return f"the connection was lost: {cause}" if cause and cause != "Connection lost." else "the connection was lost"
+        return f"the connection was lost{f': {cause}' if cause else ''}"
     # Neither library is needed where there is no TLS, so their errors are known by their shapes.
     mismatches = getattr(error, "errors", None)
     if mismatches and type(error).__name__ == "VerificationError":

@@ -8,8 +8,8 @@ from twisted.internet.address import UNIXAddress
 
 from frontier_tx.gateway.protocols import address_text
 from frontier_tx.switch.choice import AtRandom, BySourceAddress
-from frontier_tx.switch.exchange import Settings
 from frontier_tx.switch.leg import host_number
+from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import Context, MessageData

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.logger import LogLevel, globalLogPublisher
 
-from frontier_tx.switch.exchange import Settings
 from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import OVERHEAD
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p

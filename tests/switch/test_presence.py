@@ -385,7 +385,7 @@ def test_g8_neighbouring_ids_do_not_share_methods() -> None:
 
 
 def test_limits_of_registered_methods() -> None:
-    from frontier_tx.switch.exchange import Settings
+    from frontier_tx.switch.settings import Settings
 
     world = World(settings=Settings(methods_per_connection=2, method_bytes=4))
     edge = world.edge(1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from frontier_tx.switch.exchange import Settings
+from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import LARGE_BODY

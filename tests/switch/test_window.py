@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from frontier_tx.switch.exchange import Settings
+from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import PATIENCE
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p

@@ -1,0 +1,47 @@
+"""What an exchange may do, and what it has done."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Limits and choices of the exchange; seconds and bytes."""
+
+    #: How long a call or a message may wait for its answer, whatever its sender allows.
+    call_seconds: float = 30.0
+    #: Calls and messages under way per sender.
+    pending_per_connection: int = 100_000
+    #: Messages that an edge and a service may have before they acknowledged them; those behind them wait here.
+    edge_window: int = 64
+    service_window: int = 128
+    #: From here on a stream's sender is not read from until its receiver has caught up.
+    write_high_bytes: int = 1_048_576
+    #: What waits for one receiver at most; beyond it calls and messages to it are refused.
+    write_buffer_bytes: int = 33_554_432
+    methods_per_connection: int = 10_000
+    method_bytes: int = 4096
+    #: Whether edges may call what services registered for the gateway itself.
+    edges_call_control_methods: bool = False
+    #: Whether a service is told the edge's id as ``peer`` of a stream that the edge opened.
+    tell_stream_peer: bool = False
+
+
+class Counters:
+    """What the exchange has done so far, for the metrics."""
+
+    __slots__ = (
+        "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped",
+        "throttled",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.messages = 0
+        self.stream_bytes = 0
+        self.answers = 0
+        #: Answers that the gateway gave itself because nobody else could.
+        self.local_answers = 0
+        self.streams_opened = 0
+        self.overdue = 0
+        self.dropped = 0
+        self.throttled = 0
