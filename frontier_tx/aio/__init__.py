@@ -6,24 +6,60 @@ No reactor runs: the loop of the program carries everything. See docs/clients.md
 from frontier_tx.aio.client import Client, Edge, Service
 from frontier_tx.aio.cluster import ClusterService
 from frontier_tx.aio.stream import Stream
+from frontier_tx.clients.atlas import FrontlasUnavailable, LookupRefused, UnknownEdge
 from frontier_tx.clients.channel import Message, Request
-from frontier_tx.clients.errors import HandlerError, NoSuchRPC, SendBufferFull
+from frontier_tx.clients.errors import (
+    Canceled,
+    ConnectionRefused,
+    DeadlineExceeded,
+    EdgeNotOnline,
+    EndClosed,
+    ForceClosed,
+    FrontierError,
+    HandlerError,
+    NoSuchRPC,
+    OperationTimeout,
+    PayloadTooLarge,
+    ReceiverCongested,
+    RecordNotFound,
+    RemoteError,
+    SendBufferFull,
+    TooManyPending,
+    TopicNotOnline,
+)
 from frontier_tx.clients.intake import Bounds, Intake
 from frontier_tx.clients.keeper import Backoff, ConnectFailed
 
 __all__ = [
     "Backoff",
     "Bounds",
+    "Canceled",
     "Client",
     "ClusterService",
     "ConnectFailed",
+    "ConnectionRefused",
+    "DeadlineExceeded",
     "Edge",
+    "EdgeNotOnline",
+    "EndClosed",
+    "ForceClosed",
+    "FrontierError",
+    "FrontlasUnavailable",
     "HandlerError",
     "Intake",
+    "LookupRefused",
     "Message",
     "NoSuchRPC",
+    "OperationTimeout",
+    "PayloadTooLarge",
+    "ReceiverCongested",
+    "RecordNotFound",
+    "RemoteError",
     "Request",
     "SendBufferFull",
     "Service",
     "Stream",
+    "TooManyPending",
+    "TopicNotOnline",
+    "UnknownEdge",
 ]

@@ -5,19 +5,20 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome
-from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
+from frontier_tx.aio.incoming import Incoming, Presence, abandon, note, stream_of
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.stream import Speaker, Stream
-from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
-from frontier_tx.clients.channel import TAIL, Channel
+from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp, unix
+from frontier_tx.clients.channel import Channel, addressed, id_bytes, octets
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.presence import service_meta
+from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.errors import EndClosed
@@ -26,13 +27,28 @@ from frontier_tx.wire.outlet import Outlet
 log = logging.getLogger("frontier.client")
 
 
+class ClientOptions(TypedDict, total=False):
+    """The parameters of ``Client`` that a service has too."""
+
+    tls: ssl.SSLContext | None
+    reconnect: Backoff | None
+    intake: Intake | None
+    bounds: Bounds | None
+    limits: Limits | None
+    connect_seconds: float
+    write_stall_seconds: float
+    wall_clock: Callable[[], float]
+    on_online: Callable[[], None] | None
+    on_offline: Callable[[str], None] | None
+
+
 class Client(Incoming):
     """What edges and services have in common. Use it with ``async with``, or await ``connect`` and ``close``.
 
     It belongs to the loop in which ``connect`` is called.
 
-    :param host: a host name, ``unix:/path``, or a function that connects a protocol factory.
-    :param tls: with a host name.
+    :param host: a host name, ``host:port``, ``unix:/path``, or a function that connects a protocol factory.
+    :param tls: with a host name or ``host:port``.
     :param reconnect: the waits between attempts when a connection is lost; None: no second one. The first
         connection is one attempt in either case.
     :param intake: handlers, messages and accepted streams, to be shared by several clients; its own when None.
@@ -40,6 +56,8 @@ class Client(Incoming):
     :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended.
     """
 
+    #: The class of the connections; a subclass of it may be put here.
+    protocol: type[AioProtocol] = AioProtocol
     default_port: int
     tailed = False
 
@@ -61,9 +79,7 @@ class Client(Incoming):
         on_online: Callable[[], None] | None = None,
         on_offline: Callable[[str], None] | None = None,
     ) -> None:
-        self._host = host
-        self._port = self.default_port if port is None else port
-        self._tls = tls
+        self._dialer = self._as_dialer(host, port, tls)
         self._limits = limits
         self._connect_seconds = connect_seconds
         self._write_stall_seconds = write_stall_seconds
@@ -72,18 +88,29 @@ class Client(Incoming):
         self.intake = intake or Intake(Runner(self._tasks).run, bounds)
         self._on_online = on_online or (lambda: None)
         self._on_offline = on_offline or (lambda reason: None)
-        self._options: dict[str, Any] = {"meta": meta, "wanted_id": wanted_id, "reconnect": reconnect}
+        id_bytes(wanted_id, "wanted id")
+        self._options: dict[str, Any] = {
+            "meta": octets(meta, "meta"),
+            "wanted_id": wanted_id,
+            "reconnect": reconnect,
+        }
         self._wall_clock = wall_clock
         self._keeper: Keeper | None = None
         self._closed = False
 
-    async def _open(self, factory: Callable[[], asyncio.Protocol]) -> None:
-        if not isinstance(self._host, str):
-            await self._host(factory)
-        elif self._host.startswith("unix:"):
-            await asyncio.get_running_loop().create_unix_connection(factory, self._host.removeprefix("unix:"))
-        else:
-            await tcp(self._host.strip("[]"), self._port, self._tls)(factory)
+    def _as_dialer(self, host: str | Dialer, port: int | None, tls: ssl.SSLContext | None) -> Dialer:
+        named = host_of(host, port, self.default_port) if isinstance(host, str) else None
+        if named is not None:
+            return tcp(*named, tls)
+        if port is not None or tls is not None:
+            raise ValueError(f"port= and tls= go with a host name, {host!r} is none")
+        if not isinstance(host, str):
+            if not callable(host):
+                raise TypeError(f"host: expected a host name or a function, not {type(host).__name__}")
+            return host
+        if host.startswith("unix:"):
+            return unix(host.removeprefix("unix:"))
+        raise ValueError(f"{host!r} is neither a host name, nor host:port, nor unix:/path")
 
     def _came_online(self) -> None:
         try:
@@ -134,9 +161,9 @@ class Client(Incoming):
             alarms.stop()
             self._finished()
 
-        endpoint = LoopEndpoint(self._open, self._tasks, self._connect_seconds)
+        endpoint = LoopEndpoint(self._dialer, self._tasks, self._connect_seconds)
         keeper = self._keeper = Keeper(
-            dial_to(endpoint, alarms, Outlet(clock), self._limits, self._write_stall_seconds, AioProtocol),
+            dial_to(endpoint, alarms, Outlet(clock), self._limits, self._write_stall_seconds, self.protocol),
             self.intake,
             alarms,
             self._wall_clock,
@@ -149,7 +176,7 @@ class Client(Incoming):
 
         def start(done: Done) -> Callable[[], None]:
             keeper.start(done)
-            return lambda: keeper.close(_ignore)
+            return keeper.give_up
 
         try:
             await outcome(start)
@@ -213,7 +240,7 @@ class Client(Incoming):
         Before ``connect`` it only notes the handler.
         """
         if self._keeper is None:
-            self.intake.methods[method] = handler
+            note(self.intake, method, handler)
             return
         keeper = self._keeper
 
@@ -272,7 +299,7 @@ class Service(Client, Presence):
         name: str = "",
         topics: Sequence[str] = (),
         service_id: int = 0,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
         super().__init__(host, port, meta=service_meta(name, topics), wanted_id=service_id, **options)
         self.name = name
@@ -296,7 +323,7 @@ class Service(Client, Presence):
         """Call a method of an edge; see ``Speaker.call``. EdgeNotOnline when it is not there."""
         value: bytes = await outcome(
             lambda done: self._channel().call(
-                method, data, done, custom=custom + edge_id.to_bytes(TAIL), timeout=timeout, deadline=deadline
+                method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
             )
         )
         return value
@@ -318,7 +345,7 @@ class Service(Client, Presence):
                 topic,
                 data,
                 done,
-                custom=custom + edge_id.to_bytes(TAIL),
+                custom=addressed(custom, edge_id),
                 timeout=timeout,
                 deadline=deadline,
                 at_most_once=at_most_once,

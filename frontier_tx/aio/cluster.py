@@ -7,15 +7,17 @@ from typing import Self, Unpack
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome, settled
-from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
+from frontier_tx.aio.incoming import Incoming, Presence, abandon, note, stream_of
 from frontier_tx.aio.link import LOG, AioProtocol
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
 from frontier_tx.clients.atlas import Atlas, EndpointFor
+from frontier_tx.clients.channel import id_bytes
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.member import FrontierState
+from frontier_tx.clients.presence import service_meta
 from frontier_tx.wire.errors import EndClosed
 
 #: Makes what connects a transport to a host and a port, see ``Dialer``.
@@ -35,6 +37,8 @@ class ClusterService(Incoming, Presence):
     :param options: see ``ClusterOptions``.
     """
 
+    #: The class of the connections; a subclass of it may be put here.
+    protocol: type[AioProtocol] = AioProtocol
     intake: HearingIntake
 
     def __init__(
@@ -51,6 +55,9 @@ class ClusterService(Incoming, Presence):
         frontlas_dialer_for: DialerFor | None = None,
         **options: Unpack[ClusterOptions],
     ) -> None:
+        # What is wrong is to be said here, not when it connects.
+        service_meta(name, topics)
+        id_bytes(service_id, "service_id")
         self.name = name
         self.topics = tuple(topics)
         self._tasks = Tasks()
@@ -114,7 +121,7 @@ class ClusterService(Incoming, Presence):
             name=self.name,
             topics=self.topics,
             service_id=self._wanted_id,
-            protocol=AioProtocol,
+            protocol=self.protocol,
             log=LOG,
             **self._options,
         )
@@ -229,7 +236,7 @@ class ClusterService(Incoming, Presence):
         """
         core = self._core
         if core is None:
-            self.intake.methods[method] = handler
+            note(self.intake, method, handler)
             return
         await settled(lambda: core.register(method, handler, timeout=timeout))
 

@@ -122,7 +122,7 @@ def _answer_for(task: "asyncio.Task[None]", request: Request) -> None:
 async def _work(handler: Handler, request: Request) -> None:
     try:
         result = handler(request)
-        request.respond((await result if isawaitable(result) else result) or b"")
+        request.respond(await result if isawaitable(result) else result)
     except Exception as error:
         if not request.canceled and not isinstance(error, FrontierError):
             log.exception("the handler of %r failed", request.method)

@@ -6,7 +6,7 @@ from typing import Any
 
 from frontier_tx.aio.futures import Handler, outcome
 from frontier_tx.aio.stream import Messages, Stream
-from frontier_tx.clients.channel import Channel, Message
+from frontier_tx.clients.channel import Channel, Message, string
 from frontier_tx.clients.intake import Intake
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
 
@@ -75,6 +75,16 @@ class Presence:
     async def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> None:
         """Let ``function(event)`` know of each edge that left."""
         await self.register("edge_offline", event_handler(function))
+
+
+def note(intake: Intake, method: str, handler: Handler) -> None:
+    """Keep a handler for the time when there is a connection.
+
+    :raises TypeError: the name is not text, or nothing can be called.
+    """
+    if not callable(handler):
+        raise TypeError(f"handler of {method!r}: expected a function, not {type(handler).__name__}")
+    intake.methods[string(method, "method")] = handler
 
 
 def stream_of(channel: Channel) -> Stream:

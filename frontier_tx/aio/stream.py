@@ -6,7 +6,7 @@ from typing import Any
 
 from frontier_tx.aio.futures import Handler, outcome
 from frontier_tx.clients.channel import Channel, Message
-from frontier_tx.wire.errors import EndClosed
+from frontier_tx.wire.errors import EndClosed, ForceClosed
 
 
 class Speaker:
@@ -139,7 +139,10 @@ class Stream(Speaker, Messages):
         await outcome(lambda done: self.channel.drain(done))
 
     async def read(self, n: int = -1) -> bytes:
-        """Return some bytes, at most ``n``; ``b""`` at the end. One read at a time."""
+        """Return some bytes, at most ``n``; ``b""`` at the end. One read at a time.
+
+        ForceClosed when the connection was lost and nobody closed the stream: more may have been on its way.
+        """
         if self._kept and n:
             size = len(self._kept) if n < 0 else n
             data, self._kept = self._kept[:size], self._kept[size:]
@@ -151,13 +154,14 @@ class Stream(Speaker, Messages):
         """Return exactly ``n`` bytes.
 
         :raises asyncio.IncompleteReadError: the stream ended before.
+        :raises ForceClosed: the connection was lost before; ``read`` has what came of it.
         """
         parts: list[bytes] = []
         left = n
         while left:
             try:
                 data = await self.read(left)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, ForceClosed):
                 self._kept = b"".join(parts) + self._kept
                 raise
             if not data:

@@ -211,6 +211,11 @@ def tcp(host: str, port: int, tls: ssl.SSLContext | None = None) -> Dialer:
     return dial
 
 
+def unix(path: str) -> Dialer:
+    """What connects to a socket in the file system."""
+    return lambda factory: asyncio.get_running_loop().create_unix_connection(factory, path)
+
+
 def _address(name: Any) -> IAddress:
     """What a socket gives as its name, in Twisted's classes."""
     if isinstance(name, tuple):

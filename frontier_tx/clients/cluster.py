@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any, Self, Unpack
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.logger import Logger
@@ -15,6 +15,7 @@ from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Bounds, Done
+from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.clients.member import FrontierState
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
 from frontier_tx.clients.stream import Messages, Stream
@@ -31,6 +32,8 @@ class ClusterService(Messages):
     :param options: see ``ClusterOptions``.
     """
 
+    #: The class of the connections; a subclass of it may be put here.
+    protocol: type[ClientProtocol] = ClientProtocol
     log = Logger(namespace="frontier.client")
 
     def __init__(
@@ -52,7 +55,6 @@ class ClusterService(Messages):
             from twisted.internet import reactor
         self.reactor = reactor
         self.name = name
-        self.topics = tuple(topics)
         self.intake = HearingIntake(run, bounds)
         self.atlas = Atlas(
             frontlas,
@@ -67,10 +69,12 @@ class ClusterService(Messages):
             reactor,
             endpoint_for or _endpoints(reactor, tls),
             name=name,
-            topics=self.topics,
+            topics=topics,
             service_id=service_id,
+            protocol=self.protocol,
             **options,
         )
+        self.topics = tuple(topics)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.service_id}>"
@@ -172,7 +176,7 @@ class ClusterService(Messages):
 
         :return: fires when the Frontiers that are connected know; fails with the first refusal of one.
         """
-        return self.core.register(method, handler, timeout=timeout)
+        return maybeDeferred(self.core.register, method, handler, timeout=timeout)
 
     def register_get_edge_id(self, function: Callable[[bytes], Any]) -> "Deferred[None]":
         """See ``Service.register_get_edge_id``."""

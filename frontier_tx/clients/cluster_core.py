@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.clients.atlas import Atlas, EndpointFor
-from frontier_tx.clients.channel import TAIL, Channel
+from frontier_tx.clients.channel import Channel, addressed, id_bytes, string
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.end import End
@@ -30,7 +30,7 @@ from frontier_tx.clients.routes import Routes
 from frontier_tx.clients.waiting import Waiters
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
-from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed
+from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed, RemoteError
 from frontier_tx.wire.outlet import Outlet
 
 
@@ -73,7 +73,7 @@ class ClusterCore:
         endpoint_for: EndpointFor,
         *,
         name: str = "",
-        topics: tuple[str, ...] = (),
+        topics: Sequence[str] = (),
         service_id: int = 0,
         reconnect: Backoff = Backoff(first=0.5),  # noqa: B008 - frozen
         connect_timeout: float = 5.0,
@@ -89,6 +89,7 @@ class ClusterCore:
         protocol: type[ClientProtocol] = ClientProtocol,
         log: Logger | None = None,
     ) -> None:
+        id_bytes(service_id, "service_id")
         self.intake = intake
         self.intake.heard = self._heard
         self.atlas = atlas
@@ -188,11 +189,11 @@ class ClusterCore:
         deadline: float | None = None,
     ) -> Operation:
         """Call a method of an edge, wherever it is."""
-        tail = edge_id.to_bytes(TAIL)
+        addressed_to = addressed(custom, edge_id)
         return self.finder.start(
             edge_id,
             lambda channel, left, done: channel.call(
-                method, data, done, custom=custom + tail, timeout=left, deadline=deadline
+                method, data, done, custom=addressed_to, timeout=left, deadline=deadline
             ),
             TimeLimit(self._clock, self._wall_clock, timeout, deadline),
             done,
@@ -211,14 +212,14 @@ class ClusterCore:
         at_most_once: bool = False,
     ) -> Operation:
         """Send a message to an edge, wherever it is."""
-        tail = edge_id.to_bytes(TAIL)
+        addressed_to = addressed(custom, edge_id)
         return self.finder.start(
             edge_id,
             lambda channel, left, done: channel.publish(
                 topic,
                 data,
                 done,
-                custom=custom + tail,
+                custom=addressed_to,
                 timeout=left,
                 deadline=deadline,
                 at_most_once=at_most_once,
@@ -239,6 +240,7 @@ class ClusterCore:
             edge_id = int(target)
         except ValueError:
             raise ValueError(f"{target!r} is not the id of an edge") from None
+        id_bytes(edge_id, "target")
         return self.finder.start(
             edge_id,
             lambda channel, left, done: channel.end.open(str(edge_id), meta, done),
@@ -250,20 +252,30 @@ class ClusterCore:
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
         """Answer calls of this method from edges of all Frontiers, present and later.
 
-        :return: fires when the Frontiers that are connected know; fails with the first refusal of one. That a
-            connection ended meanwhile is no failure: the next one begins with all methods.
+        :return: fires when the Frontiers that are connected know; fails with the first refusal of one, and the handler
+            is forgotten. That a connection ended meanwhile is no failure: the next one begins with all methods.
+        :raises TypeError: the name is not text, or nothing can be called.
         """
-        self.intake.methods[method] = handler
+        if not callable(handler):
+            raise TypeError(f"handler of {method!r}: expected a function, not {type(handler).__name__}")
+        methods, name = self.intake.methods, string(method, "method")
+        before, methods[name] = methods.get(name), handler
 
         async def tell_all() -> None:
             online = [member for member in self.roster.members.values() if member.online]
             outcomes: list[tuple[bool, Any]] = await DeferredList(list(map(tell, online)), consumeErrors=True)
             for ok, outcome in outcomes:
-                if not ok and not isinstance(outcome.value, EndClosed | ForceClosed):
-                    raise outcome.value
+                if ok or isinstance(outcome.value, EndClosed | ForceClosed):
+                    continue
+                if isinstance(outcome.value, RemoteError) and methods.get(name) is handler:
+                    # Others would not take it either.
+                    del methods[name]
+                    if before is not None:
+                        methods[name] = before
+                raise outcome.value
 
         def tell(member: Member) -> "Deferred[None]":
-            return deferred(lambda done: member.channel().register(method, done, timeout))
+            return deferred(lambda done: member.channel().register(name, done, timeout))
 
         return _operation(tell_all())
 

@@ -19,8 +19,6 @@ from frontier_tx.wire.errors import EndClosed
 
 #: Seconds between two attempts that were asked for out of turn.
 APART = 1.0
-#: Seconds after which a connection counts as a good one: the next loss starts the back-off anew.
-STEADY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ class Member:
 
         def begin(done: Done) -> Callable[[], None]:
             keeper.start(done)
-            return lambda: keeper.close(_ignore)
+            return keeper.give_up
 
         attempt = self._attempt = deferred(begin)
         attempt.addTimeout(self._timeout, self._cluster.clock)
@@ -182,7 +180,7 @@ class Member:
             return
         self.up = None
         self.epoch += 1
-        if self._cluster.clock.seconds() - self._up_since >= STEADY:
+        if self._cluster.clock.seconds() - self._up_since >= self._backoff.steady:
             self.failures = 0
         self.trouble = reason or "the connection was lost"
         self._cluster.member_offline(self, self.trouble)

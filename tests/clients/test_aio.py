@@ -18,10 +18,12 @@ from zope.interface.verify import verifyObject
 from frontier_tx import aio
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import outcome
+from frontier_tx.aio.link import AioProtocol
 from frontier_tx.clients import Request
 from frontier_tx.clients.intake import Inbox
 from frontier_tx.switch.errors import EdgeNotOnline
 from frontier_tx.wire.errors import EndClosed, ForceClosed, OperationTimeout, RemoteError
+from frontier_tx.wire.frame import REGISTER_ACK, Frame
 from tests.clients.conftest import World
 
 
@@ -208,3 +210,23 @@ async def test_the_clock_is_a_reactors_clock() -> None:
     call.reset(0)
     await asyncio.sleep(0.02)
     assert ran == [1] and not call.active() and not other.active()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_class_of_connections_can_be_ones_own(world: World) -> None:
+    frames: list[int] = []
+
+    class Noting(AioProtocol):
+        def frame_received(self, frame: Frame) -> None:
+            frames.append(frame.type)
+            super().frame_received(frame)
+
+    class NotingEdge(aio.Edge):
+        protocol = Noting
+
+    async def main() -> None:
+        async with NotingEdge("127.0.0.1", world.edge_port) as edge:
+            await edge.register("m", lambda request: b"")
+
+    await in_thread(main)
+    assert frames == [REGISTER_ACK]
