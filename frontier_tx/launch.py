@@ -8,6 +8,7 @@ import resource
 import socket
 from collections.abc import Sequence
 from typing import Protocol
+from weakref import WeakSet
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.error import CannotListenError
@@ -15,8 +16,9 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 
 from frontier_tx.config.address import join_host_port
 from frontier_tx.config.common import Listen, RLimit
+from frontier_tx.errors import ConfigError
 from frontier_tx.logs import Logger
-from frontier_tx.tls import server_context
+from frontier_tx.tls import ServerContext
 
 log = Logger(namespace="frontier.launch")
 
@@ -30,6 +32,9 @@ class StartFailed(SystemExit, Exception):
     It is an `Exception` for twistd, which then removes its pid file and tells the waiting parent of a daemon, and a
     `SystemExit` for the interpreter, which then prints no traceback.
     """
+
+    # The parent of a daemon gets a hundred characters to show; without a module's name the reason fits into them.
+    __module__ = "builtins"
 
     def __init__(self, reason: str) -> None:
         super().__init__(1)
@@ -61,6 +66,8 @@ class Ports:
         self._reactor = reactor
         self._program = program
         self._open: list[IListeningPort] = []
+        self._contexts: dict[str, ServerContext] = {}
+        _IN_USE.add(self)
 
     def listen(
         self, path: str, listen: Listen, factory: IProtocolFactory, alpn: Sequence[bytes] = ()
@@ -72,7 +79,10 @@ class Ports:
         :raises StartFailed: after logging one line; the ports opened before are closed.
         :raises ConfigError: a TLS file that cannot be used.
         """
-        context = server_context(listen.tls, f"{path}.tls", alpn) if listen.tls.enable else None
+        if hasattr(factory, "noisy"):
+            # What Twisted would say of the factory's start and stop, the lines below say in words.
+            factory.noisy = False
+        context = ServerContext(listen.tls, f"{path}.tls", alpn) if listen.tls.enable else None
         try:
             interface = _interface(listen.host)
             if context is None:
@@ -84,6 +94,8 @@ class Ports:
         except (CannotListenError, OSError) as error:
             raise self._failed(path, listen, error) from None
         self._open.append(port)
+        if context is not None:
+            self._contexts[path] = context
         name, tls = path.removesuffix(".listen"), " with TLS" if context else ""
         log.info("{name} listens on {addr}{tls}", name=name, addr=_shown(port), tls=tls)
         return port
@@ -96,6 +108,19 @@ class Ports:
             return succeed(None)
         return DeferredList(waits, consumeErrors=True).addCallback(lambda _: None)
 
+    def reload_certificates(self) -> None:
+        """Read the TLS files of every listener again; one that cannot be used leaves what was read before in use."""
+        for path, context in self._contexts.items():
+            name = path.removesuffix(".listen")
+            try:
+                for warning in context.reload():
+                    log.warn("{warning}", warning=warning)
+            except ConfigError as error:
+                for problem in error.problems:
+                    log.error("{name} goes on with the certificates it has: {problem}", name=name, problem=problem)
+            else:
+                log.info("{name} has read its certificates again", name=name)
+
     def _failed(self, path: str, listen: Listen, error: CannotListenError | OSError) -> StartFailed:
         cause = error.socketError if isinstance(error, CannotListenError) else error
         where = f"{path.removesuffix('.listen')} {listen.addr}"
@@ -104,6 +129,16 @@ class Ports:
         log.critical("{reason}", reason=reason)
         self.close()
         return StartFailed(reason)
+
+
+#: The ports of this process, for signals, which are the process's too.
+_IN_USE: WeakSet[Ports] = WeakSet()
+
+
+def reload_certificates() -> None:
+    """Let every listener of this process read its TLS files again. Connections that are up stay as they are."""
+    for ports in list(_IN_USE):
+        ports.reload_certificates()
 
 
 def _shown(port: IListeningPort) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from frontier_tx.config.layers import Flags
 from frontier_tx.config.loading import Loaded
 from frontier_tx.config.render import effective
 from frontier_tx.errors import ConfigError
-from frontier_tx.launch import StartFailed
+from frontier_tx.launch import StartFailed, reload_certificates
 from frontier_tx.logs import Logger, Observer, observer, set_level
 
 C = TypeVar("C")
@@ -65,7 +66,11 @@ class ServerOptions(usage.Options, Generic[C]):
             following = args[index + 1] if index + 1 < len(args) else ""
             if arg == "--daemon-rlimit-nofile" and not following.removeprefix("-").isdigit():
                 args[index] = f"{arg}={_MANY_FILES}"
-        super().parseOptions(args)  # type: ignore[no-untyped-call]
+        try:
+            super().parseOptions(args)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            said = _usage(str(error), self.program, getattr(self, "parent", None))
+            raise SystemExit(f"{self.program}: {said}") from None
 
     def opt_version(self) -> None:
         """Print the versions of this program and of Twisted, and end."""
@@ -89,6 +94,22 @@ class ServerOptions(usage.Options, Generic[C]):
                 print(f"{self.program}: {warning}", file=sys.stderr)
             print(effective(self.loaded.config), end="")
             raise SystemExit(0)
+
+
+def _usage(said: str, program: str, around: Any) -> str:
+    """One line for a command line that cannot be used; options of twistd itself are what is misplaced most.
+
+    :param around: twistd's own options, None outside twistd.
+    """
+    option = said.split()[1] if said.startswith("option -") else ""
+    name = option.lstrip("-")
+    if name and around is not None and (
+        name in around.shortOpt.replace(":", "") if len(name) == 1 else {name, f"{name}="} & {*around.longOpt}
+    ):
+        return f"{option} is an option of twistd and stands before {program!r}: twistd {option} … {program} …"
+    if said.startswith("Wrong number of arguments"):
+        said = "unexpected argument"
+    return f"{said}; see twistd {program} --help"
 
 
 class Program(MultiService):
@@ -127,7 +148,7 @@ class Program(MultiService):
             for problem in error.problems:
                 self._log.critical("{problem}", problem=problem)
             raise StartFailed(str(error)) from None
-        self._reopen_on_signal()
+        self._on_signals()
 
     def _attach(self, application: Componentized, parent: Mapping[str, Any]) -> None:
         set_level(self._settings.level)
@@ -140,15 +161,44 @@ class Program(MultiService):
             raise SystemExit("\n".join(f"{self.name}: {problem}" for problem in error.problems)) from None
         application.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
 
-    def _reopen_on_signal(self) -> None:
-        """SIGUSR1 opens log files anew, which is what tools that rotate logs expect of a twistd process."""
-        if self._observer is None or signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL:
-            return
+    def _on_signals(self) -> None:
+        """SIGUSR1 opens log files anew, which is what tools that rotate logs expect of a twistd process.
+
+        SIGHUP does that too and reads certificates again, since otherwise it would end the process without a goodbye.
+        But where the program was started at a terminal it means that the terminal was closed: a stop in order. Whoever
+        ignores a signal (nohup) or has taken it is left alone.
+        """
         from twisted.internet import reactor
 
-        call: Callable[[Callable[[], None]], None] = getattr(reactor, "callFromThread")  # noqa: B009
-        reopen = self._observer.reopen
-        signal.signal(signal.SIGUSR1, lambda *_: call(reopen))
+        running: Any = reactor
+        at_terminal = self._parent is not None and bool(self._parent.get("nodaemon")) and _at_terminal()
+        for number, action in (
+            (signal.SIGUSR1, self._reopen),
+            (signal.SIGHUP, running.stop if at_terminal else self._reload),
+        ):
+            if self._parent is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _in_turn(running, action))
+
+    def _reopen(self) -> None:
+        if self._observer is not None:
+            self._observer.reopen()
+
+    def _reload(self) -> None:
+        self._log.info("SIGHUP: reading certificates again; other changes of the configuration need a restart")
+        self._reopen()
+        reload_certificates()
+
+
+def _in_turn(reactor: Any, action: Callable[[], object]) -> Callable[[int, object], None]:
+    """A signal handler that lets the reactor act, in a turn of its own."""
+    return lambda number, frame: reactor.callFromThread(action)
+
+
+def _at_terminal() -> bool:
+    try:
+        return os.isatty(0)
+    except OSError:
+        return False
 
 
 def log_under_twistd(log: Log, parent: Mapping[str, Any]) -> Log | None:

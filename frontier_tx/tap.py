@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from twisted.application.service import IService
 
+from frontier_tx.config.checks import refuse_unserved
 from frontier_tx.config.frontier import FrontierConfig, tls_of
 from frontier_tx.config.layers import Flags
 from frontier_tx.config.loading import Loaded, load_frontier
@@ -22,8 +23,8 @@ class Options(ServerOptions[FrontierConfig]):
 
     def load(self, path: str | None, flags: Flags) -> Loaded[FrontierConfig]:
         loaded = load_frontier(path, flags=flags)
-        check_files(tls_of(loaded.config))
-        return loaded
+        refuse_unserved(loaded.config)
+        return loaded.noting(check_files(tls_of(loaded.config)))
 
 
 def makeService(options: Options) -> IService:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,17 @@ CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
     "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted
+        return Path("/")
+
+
+#: File names are relative to it even after twistd went to another folder (``--rundir``, daemons).
+_STARTED_IN = _working_folder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +117,39 @@ def client_context(tls: TLS, path: str, host: str, alpn: Sequence[bytes] = ()) -
     return made
 
 
-def check_files(found: Sequence[tuple[str, TLS, bool]]) -> None:
+class ServerContext:
+    """The context factory of a listener whose files can be read again while it listens. Parameters: ``server_context``.
+
+    :raises ConfigError: as there.
+    """
+
+    def __init__(self, tls: TLS, path: str, alpn: Sequence[bytes] = ()) -> None:
+        self._tls = tls
+        self._path = path
+        self._alpn = alpn
+        self._current = server_context(tls, path, alpn)
+
+    def getContext(self) -> SSL.Context:
+        """Twisted asks for it at each new connection."""
+        return self._current.getContext()
+
+    def reload(self) -> list[str]:
+        """Read the files again, for connections to come; return what is to be said of them.
+
+        :raises ConfigError: they cannot be used; what was read before stays.
+        """
+        self._current = server_context(self._tls, self._path, self._alpn)
+        return validity(self._tls, self._path)
+
+
+def check_files(found: Sequence[tuple[str, TLS, bool]]) -> list[str]:
     """Load every TLS section in use, so that a bad file is known before a port is open.
 
     :param found: key, section, and whether it is a listener's.
+    :return: what is to be said of them, see ``validity``.
     :raises ConfigError: one line for each section that fails.
     """
+    said: list[str] = []
     problems: list[str] = []
     for path, tls, listens in found:
         try:
@@ -118,10 +157,33 @@ def check_files(found: Sequence[tuple[str, TLS, bool]]) -> None:
                 server_context(tls, path)
             else:
                 client_context(tls, path, "localhost")
+            said += validity(tls, path)
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(*problems)
+    return said
+
+
+def validity(tls: TLS, path: str, now: datetime | None = None) -> list[str]:
+    """Say which certificates of a section are not valid at this time, since peers will refuse them.
+
+    That is no reason not to start: the clock may be wrong, and a peer may not look at it.
+
+    :raises ConfigError: a file that cannot be read.
+    """
+    moment = now or datetime.now(UTC)
+    files = [(pair.cert, f"{path}.certs[{index}].cert") for index, pair in enumerate(tls.certs)]
+    files += [(file, f"{path}.ca_certs[{index}]") for index, file in enumerate(tls.ca_certs)]
+    said: list[str] = []
+    for file, where in files:
+        for certificate in _loaded(file, where):
+            begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            if ends < moment:
+                said.append(f"{where}: a certificate in {file} expired on {ends:%Y-%m-%d}; peers will refuse it")
+            elif begins > moment:
+                said.append(f"{where}: a certificate in {file} is valid from {begins:%Y-%m-%d %H:%M} UTC only")
+    return said
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -190,6 +252,9 @@ def _identity(cert: str, key: str, where: str) -> Identity:
     trial = SSL.Context(SSL.TLS_METHOD)
     try:
         trial.use_certificate(chain[0])
+    except SSL.Error as error:
+        raise ConfigError(f"{where}.cert: the certificate in {cert} cannot be used: {openssl_text(error)}") from None
+    try:
         trial.use_privatekey(private)
         trial.check_privatekey()
     except SSL.Error as error:
@@ -223,12 +288,15 @@ def _authorities(tls: TLS, path: str) -> list[crypto.X509]:
 
 
 def _certificates(file: str, where: str) -> list[crypto.X509]:
+    # OpenSSL's own objects: Twisted takes no others.
+    return [_pyopenssl(each) for each in _loaded(file, where)]
+
+
+def _loaded(file: str, where: str) -> list[x509.Certificate]:
     try:
-        loaded = x509.load_pem_x509_certificates(_bytes(file, where))
+        return x509.load_pem_x509_certificates(_bytes(file, where))
     except ValueError:
         raise ConfigError(f"{where}: no certificate in {file}; expected a PEM file") from None
-    # OpenSSL's own objects: Twisted takes no others.
-    return [_pyopenssl(each) for each in loaded]
 
 
 def _pyopenssl(certificate: x509.Certificate) -> crypto.X509:
@@ -245,7 +313,7 @@ def _names(certificate: crypto.X509) -> frozenset[str]:
 
 def _bytes(file: str, where: str) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return _STARTED_IN.joinpath(file).read_bytes()
     except OSError as error:
         raise ConfigError(f"{where}: cannot read {file}: {error.strerror or error}") from None
     except ValueError as error:

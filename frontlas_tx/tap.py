@@ -22,8 +22,7 @@ class Options(ServerOptions[FrontlasConfig]):
 
     def load(self, path: str | None, flags: Flags) -> Loaded[FrontlasConfig]:
         loaded = load_frontlas(path, flags=flags)
-        check_files(tls_of(loaded.config))
-        return loaded
+        return loaded.noting(check_files(tls_of(loaded.config)))
 
 
 def makeService(options: Options) -> IService:

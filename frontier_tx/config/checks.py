@@ -9,6 +9,20 @@ from frontier_tx.config.common import TLS, WireLimits
 from frontier_tx.config.frontier import FrontierConfig, listeners, tls_of
 from frontier_tx.config.queues import MQM
 from frontier_tx.config.schema import Report
+from frontier_tx.errors import ConfigError
+
+
+def refuse_unserved(config: FrontierConfig) -> None:
+    """Refuse what a file may ask for and this version cannot do, where going on would lose what is accepted.
+
+    :raises ConfigError: one line for each.
+    """
+    queues = ("kafka", "amqp", "nats", "nsq", "redis")
+    asked = [f"mqm.{name}.enable" for name in queues if getattr(config.mqm, name).enable]
+    if asked:
+        raise ConfigError(
+            *(f"{key}: this version forwards to no message queue; set it to false" for key in asked)
+        )
 
 
 def check_frontier(config: FrontierConfig, report: Report) -> None:

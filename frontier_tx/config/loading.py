@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -25,6 +25,10 @@ class Loaded(Generic[C]):
     warnings: tuple[str, ...]
     #: The path of the file, or words for "there was none".
     source: str
+
+    def noting(self, warnings: Iterable[str]) -> Loaded[C]:
+        """The same with further warnings."""
+        return replace(self, warnings=(*self.warnings, *warnings))
 
 
 def load_frontier(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IHandshakeListener,
@@ -22,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.config import TLS, CertKey
 from frontier_tx.errors import ConfigError
-from frontier_tx.tls import check_files, client_context, server_context
+from frontier_tx.tls import check_files, client_context, server_context, validity
 
 from .certificates import Authority
 
@@ -231,3 +234,36 @@ def test_files_that_do_not_fit(authority: Authority, tmp_path: Path) -> None:
     )
     assert said(TLS(enable=True)) == ("t.certs: missing; needed while t.enable is true",)
     assert said(serving((cert, key), mtls=True)) == ("t.ca_certs: missing; needed while t.mtls is true",)
+
+
+def test_a_certificate_too_weak_to_be_used_is_not_called_a_wrong_key(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:1024", "-nodes", "-keyout", "w.key", "-out", "w.pem",
+         "-days", "1", "-subj", "/CN=w"],
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    cert, key = str(tmp_path / "w.pem"), str(tmp_path / "w.key")
+    with pytest.raises(ConfigError) as caught:
+        check_files([("t", serving((cert, key)), True)])
+    assert caught.value.problems == (f"t.certs[0].cert: the certificate in {cert} cannot be used: ee key too small",)
+
+
+def test_certificates_out_of_their_time_are_named(authority: Authority) -> None:
+    cert, key = authority.issue("gw", "gw.example")
+    tls = serving((cert, key), mtls=True, ca_certs=(authority.file,))
+    now = datetime.now(UTC)
+    assert check_files([("t", tls, True)]) == []
+    late, early = now + timedelta(days=3), now - timedelta(days=3)
+    files = [
+        (where, file, x509.load_pem_x509_certificate(Path(file).read_bytes()))
+        for where, file in (("t.certs[0].cert", cert), ("t.ca_certs[0]", authority.file))
+    ]
+    assert validity(tls, "t", late) == [
+        f"{where}: a certificate in {file} expired on {made.not_valid_after_utc:%Y-%m-%d}; peers will refuse it"
+        for where, file, made in files
+    ]
+    assert validity(tls, "t", early) == [
+        f"{where}: a certificate in {file} is valid from {made.not_valid_before_utc:%Y-%m-%d %H:%M} UTC only"
+        for where, file, made in files
+    ]

@@ -126,6 +126,48 @@ def test_help_and_version(tmp_path: Path) -> None:
         assert flag in shown
 
 
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (("--nope",), "option --nope not recognized; see twistd frontier --help"),
+        (("-c",), "option -c requires argument; see twistd frontier --help"),
+        (("extra",), "unexpected argument; see twistd frontier --help"),
+        (("-n",), "-n is an option of twistd and stands before 'frontier': twistd -n … frontier …"),
+        (
+            ("--pidfile=",),
+            "--pidfile is an option of twistd and stands before 'frontier': twistd --pidfile … frontier …",
+        ),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_is_one_line(tmp_path: Path, args: tuple[str, ...], line: str) -> None:
+    done = run(tmp_path, "frontier", *args)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"frontier: {line}\n")
+
+
+def test_check_refuses_what_a_start_would_refuse(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text(
+        "mqm: {redis: {enable: true, addrs: ['h:1']}, nsq: {enable: true, addrs: ['h:1']}}"
+    )
+    said = "".join(
+        f"frontier: mqm.{name}.enable: this version forwards to no message queue; set it to false\n"
+        for name in ("nsq", "redis")
+    )
+    for args in (("frontier", "--check"), ("-n", "--pidfile=", "frontier")):
+        done = run(tmp_path, *args, "-c", "f.yaml")
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def test_file_names_are_relative_to_where_the_program_was_started(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("gw", "gw.example")
+    (tmp_path / "elsewhere").mkdir()
+    tls = {"enable": True, "certs": [{"cert": "gw.pem", "key": "gw.key"}]}
+    path = configured(tmp_path, edgebound={"listen": {"addr": "127.0.0.1:0", "tls": tls}})
+    server = Running(tmp_path, "--rundir=elsewhere", "frontier", "-c", path)
+    server.wait_for("edgebound listens on")
+    server.stop()
+
+
 def test_check_prints_what_would_take_effect(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("log: {level: warn}\nmqm: {redis: {password: hunter2}}\nxlog: 1\n")
     flags = ("-c", "f.yaml", "--daemon-rlimit-nofile", "--log-format=json")
@@ -181,6 +223,8 @@ def test_a_server_starts_and_stops(tmp_path: Path) -> None:
     assert f"frontier {__version__}, configured by f.yaml" in messages
     assert any(each.endswith(": unknown key loq is ignored; did you mean log?") for each in messages)
     assert all(record["level"] in ("info", "warn") for record in records), messages
+    assert {record["component"] for record in records} == {"twisted", "frontier", "frontier.launch"}
+    assert not [each for each in messages if "actory" in each or "Port " in each]
 
 
 def test_frontlas_starts_with_the_registry_in_memory(tmp_path: Path) -> None:
@@ -228,7 +272,8 @@ def test_a_port_in_use_under_a_daemon(tmp_path: Path, busy: str) -> None:
     path = configured(tmp_path, edgebound={"listen": {"addr": busy}})
     done = run(tmp_path, "frontier", "-c", path)
     assert done.returncode == 1
-    assert "cannot listen on edgebound" in done.stderr
+    # twistd shows a hundred characters of it.
+    assert f"cannot listen on edgebound {busy}: address already in use" in done.stderr
     assert "Traceback" not in done.stderr
     logged = (tmp_path / "twistd.log").read_text()
     assert logged.count("cannot listen on edgebound") == 1
