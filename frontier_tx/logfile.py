@@ -6,6 +6,7 @@ import gzip
 import os
 import re
 import shutil
+import stat
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ RETRY_SECONDS = 5.0
 
 class RotatingFile:
     """Lines to a file; at ``max_bytes`` it is renamed to ``<stem>-<UTC time>.log`` and begun anew.
+
+    Where it is no regular file it is written to and otherwise left alone.
 
     :param max_backups: old files that are kept, 0 for all.
     :param max_age_seconds: age at which old files go, 0 for never.
@@ -64,7 +67,7 @@ class RotatingFile:
             self.lost += 1
             return
         try:
-            if self._size and self._size + len(line) > self._max_bytes:
+            if self._rotates and self._size and self._size + len(line) > self._max_bytes:
                 self.rotate()
             if self.lost:
                 note = f"{self.lost} log lines were lost because the file could not be written\n".encode()
@@ -111,7 +114,9 @@ class RotatingFile:
 
     def _open(self) -> None:
         self._file = open(self._path, "ab", buffering=0)  # noqa: SIM115
-        self._size = self._file.tell()
+        # A device or a pipe, such as /dev/stdout in a container, is no file that could be put aside.
+        self._rotates = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        self._size = self._file.tell() if self._rotates else 0
 
     def _append(self, line: bytes) -> None:
         self._size += self._file.write(line) or 0

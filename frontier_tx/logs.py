@@ -111,7 +111,11 @@ class Observer:
         self._line = line
 
     def __call__(self, event: LogEvent) -> None:
-        if _RANKS.get(event.get("log_level"), 20) < Logger.threshold:
+        rank = _RANKS.get(event.get("log_level"), 20)
+        if rank == 20 and event.get("log_namespace") == "log_legacy":
+            # What Twisted says of each port and factory; here it is said once, by whoever opened the port.
+            rank = 10
+        if rank < Logger.threshold:
             return
         line = f"{self._line(event)}\n".encode("utf-8", "backslashreplace")
         for sink in self.sinks:
@@ -179,8 +183,14 @@ def json_line(event: LogEvent) -> str:
 
 
 def _component(event: LogEvent) -> str:
+    """The part of the program that speaks: ``frontier.gateway`` for what stands in ``frontier_tx.gateway``."""
     name = str(event.get("log_namespace") or "-")
-    return "twisted" if name == "log_legacy" else name
+    package, _, rest = name.partition(".")
+    if package == "twisted" or name == "log_legacy":
+        return "twisted"
+    if package in ("frontier_tx", "frontlas_tx") and rest:
+        return f"{package.removesuffix('_tx')}.{rest.partition('.')[0]}"
+    return name
 
 
 def _message(event: LogEvent) -> str:

@@ -243,6 +243,52 @@ def test_a_full_disk_costs_lines_and_says_so_afterwards(tmp_path: Path, capsys: 
     assert path.read_bytes() == b"3 log lines were lost because the file could not be written\nkept\n"
 
 
+def test_a_device_is_never_put_aside(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    file = rotating(pipe, Time(), max_bytes=10)
+    for line in (b"first 0123456789\n", b"second 0123456789\n"):
+        file.write(line)
+    file.close()
+    assert os.read(reader, 100) == b"first 0123456789\nsecond 0123456789\n"
+    os.close(reader)
+    assert old_files(pipe) == []
+
+
+@pytest.mark.parametrize(
+    ("namespace", "shown"),
+    [
+        ("frontier_tx.gateway.core._Diary", "frontier.gateway"),
+        ("frontlas_tx.registry.memory.MemoryRegistry", "frontlas.registry"),
+        ("twisted.scripts._twistd_unix.UnixAppLogger", "twisted"),
+        ("log_legacy", "twisted"),
+        ("frontier.launch", "frontier.launch"),
+        ("own.module.Class", "own.module.Class"),
+    ],
+)
+def test_the_component_is_the_part_that_speaks(namespace: str, shown: str) -> None:
+    assert json.loads(json_line(event(who="you", log_namespace=namespace)))["component"] == shown
+
+
+def test_what_twisted_says_of_each_port_is_debugging() -> None:
+    lines: list[bytes] = []
+
+    class Kept:
+        def write(self, line: bytes) -> None:
+            lines.append(line)
+
+    out = Observer([Kept()], text_line)
+    set_level("info")
+    out(event(who="Factory starting on 30011", log_namespace="log_legacy"))
+    assert not lines
+    out(event(who="failed", log_namespace="log_legacy", log_level=LogLevel.critical))
+    set_level("debug")
+    out(event(who="Factory starting on 30011", log_namespace="log_legacy"))
+    assert len(lines) == 2
+    set_level("info")
+
+
 def test_the_observer_of_a_section(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     path = tmp_path / "f.log"
     out = observer(Log(level="warn", output="both", format="json", file=LogFile(path=str(path))))
