@@ -79,7 +79,7 @@ async def apart(work: object, *args: object) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work, *args)  # type: ignore[arg-type]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_a_cluster_through_the_death_of_its_parts(cluster: Cluster) -> None:
     """One story, as starting the processes is what takes the time."""
 
@@ -116,7 +116,7 @@ def test_a_cluster_through_the_death_of_its_parts(cluster: Cluster) -> None:
     asyncio.run(story())
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(200)
 def test_a_second_gateway_with_the_same_id_is_refused_on_both_sides(cluster: Cluster, tmp_path: Path) -> None:
     folder = tmp_path / "other"
     folder.mkdir()

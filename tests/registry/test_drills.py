@@ -29,6 +29,7 @@ from tests.registry.worlds import settings_for
 reactor: Any = _reactor
 pytestmark = pytest.mark.slow
 
+LAG_EVERY = 0.1
 EDGES = 600
 FRONTIERS = ("a", "b", "c")
 BEAT_EVERY = 2.0
@@ -50,8 +51,10 @@ class Site:
         self.wrong_lookups = 0
         self.wrong_by_its_own = 0
         self.slowest = 0.0
+        self.lag = 0.0
         self.lost_claims: list[str] = []
         self._next_edge = 10_000
+        self._lag_call: Any = None
         self._loops: list[LoopingCall] = []
         self._pending = 0
 
@@ -75,12 +78,24 @@ class Site:
             outcome = await registry.report(claim, [Report(ReportKind.EDGE_ONLINE, n, f"h:{n}") for n in ids])
             assert outcome == [None] * EDGES
             await registry.sync_end(claim)
+        self._watch_lag(reactor.seconds())
         for call, every in ((self._beat, BEAT_EVERY), (self._churn, 0.05), (self._look, 0.1)):
             loop = LoopingCall(call)
             loop.start(every, now=False)
             self._loops.append(loop)
 
+    def _watch_lag(self, last: float) -> None:
+        now = reactor.seconds()
+        self.lag = max(self.lag, now - last - LAG_EVERY)
+        self._lag_call = reactor.callLater(LAG_EVERY, self._watch_lag, now)
+
+    def at_most(self, seconds: float) -> float:
+        """A bound, longer by what this process itself was late because the machine has other work: a time that is
+        asserted goes through the reactor some ten times."""
+        return seconds + 10 * self.lag
+
     async def close(self) -> None:
+        self._lag_call.cancel()
         await self.quiet()
         for registry in self.registries:
             await registry.stop()
@@ -176,7 +191,7 @@ class Site:
             said = await self.differences()
             if not said:
                 return float(reactor.seconds() - begun)
-            assert reactor.seconds() - begun < seconds, f"after {seconds:g} s: {said}"
+            assert reactor.seconds() - begun < self.at_most(seconds), f"after {seconds:g} s: {said}"
             self._beat()
             await sleep(0.3)
 
@@ -186,7 +201,7 @@ class Site:
             f"\n{what}: right after {took:.1f} s; reports answered with an error {self.failed_reports} of "
             f"{self.made_reports}, lookups failed {self.failed_lookups}, wrong {self.wrong_lookups} "
             f"({self.wrong_by_its_own} of them at the edge's own Frontlas), "
-            f"slowest answer {self.slowest:.1f} s"
+            f"slowest answer {self.slowest:.1f} s, the reactor late by {self.lag:.2f} s at most"
         )
 
 
@@ -194,7 +209,8 @@ def sleep(seconds: float) -> Deferred[None]:
     return deferLater(reactor, seconds)
 
 
-async def until(done: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+async def until(done: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Wait for a state; how long that may take is asserted where it matters."""
     end = reactor.seconds() + seconds
     while not done():
         assert reactor.seconds() < end, f"not within {seconds:g} s: {what}"
@@ -236,7 +252,7 @@ async def test_the_master_is_killed_under_sentinels(site: Site) -> None:
     await site.right_within(15)
     site.tell("sentinel, master killed", back)
     assert site.lost_claims == []
-    assert site.slowest < 6
+    assert site.slowest < site.at_most(6)
 
 
 @on("cluster", lambda: Clustered(replicas=1))
@@ -253,7 +269,7 @@ async def test_a_cluster_node_with_a_replica_is_killed(site: Site) -> None:
     await site.right_within(15)
     site.tell("cluster, node with the index killed, replica takes over", back)
     assert site.lost_claims == []
-    assert site.slowest < 6
+    assert site.slowest < site.at_most(6)
 
 
 def slots(master: RedisServer) -> range:
@@ -276,7 +292,7 @@ async def test_a_cluster_node_without_replica_is_killed_and_comes_back_empty(sit
             await registry.check_health()
         with pytest.raises(RegistryUnavailableError):
             await registry.edges(range(1, 10))
-        assert reactor.seconds() - begun < 6
+        assert reactor.seconds() - begun < site.at_most(6)
     await sleep(2)
     victim.start()
     begun = reactor.seconds()
@@ -349,9 +365,14 @@ async def test_redis_comes_back_empty(site: Site) -> None:
 @on("standalone", single)
 @pytest_twisted.ensureDeferred
 async def test_redis_is_emptied_while_it_runs(site: Site) -> None:
+    before = [registry.metrics()["repairs_total"] for registry in site.registries]
     site.made.cli("FLUSHALL")
     begun = reactor.seconds()
-    await sleep(1.5)
+
+    def repairing() -> bool:
+        return all(r.metrics()["repairs_total"] > n for r, n in zip(site.registries, before, strict=True))
+
+    await until(repairing, "the loss is noticed")
     await site.right_within(10)
     site.tell("standalone, FLUSHALL", reactor.seconds() - begun)
     assert site.lost_claims == []
@@ -362,7 +383,8 @@ async def test_redis_is_emptied_while_it_runs(site: Site) -> None:
 async def test_redis_stands_still_for_ten_seconds(site: Site) -> None:
     site.made.freeze()
     begun = reactor.seconds()
-    await until(lambda: not any(r.ready for r in site.registries), "the silence is noticed", 6)
+    await until(lambda: not any(r.ready for r in site.registries), "the silence is noticed")
+    assert reactor.seconds() - begun < site.at_most(6)
     asked = [registry.frontier_of_edge(1) for registry in site.registries]
     for answer in asked:
         with pytest.raises(RegistryUnavailableError):
@@ -370,8 +392,8 @@ async def test_redis_stands_still_for_ten_seconds(site: Site) -> None:
     await sleep(max(0, 10 - (reactor.seconds() - begun)))
     site.made.thaw()
     begun = reactor.seconds()
-    await until(lambda: all(r.ready for r in site.registries), "ready again", 10)
+    await until(lambda: all(r.ready for r in site.registries), "ready again")
     await site.right_within(10)
     site.tell("standalone, frozen for 10 s", reactor.seconds() - begun)
     assert site.lost_claims == []
-    assert site.slowest < 6
+    assert site.slowest < site.at_most(6)
