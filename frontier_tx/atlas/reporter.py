@@ -172,6 +172,7 @@ class Reporter:
         self._taken = True
         self._batches = False
         self._under_way = 0
+        self._told_at = float("-inf")
         self._running = False
         self._closed: Deferred[None] | None = None
         self._loop = LoopingCall(self._step)
@@ -325,6 +326,9 @@ class Reporter:
             if self._link is not None and self.state is LinkState.UP:
                 self._tell_again(self._link)
         self._waiting[key] = self._event(leg, method)
+        if self._loop.running and self._clock.seconds() >= self._told_at + STEP:
+            # After a quiet moment news need not wait for the next step; what comes right behind gathers for it.
+            self._step()
 
     def _event(self, leg: Leg, method: str, age: int = 0) -> PeerEvent:
         service = "" if leg.is_edge else leg.meta.decode("utf-8", "replace")
@@ -400,6 +404,7 @@ class Reporter:
         if link is None:
             return
         self._under_way += 1
+        self._told_at = self._clock.seconds()
         calling: Deferred[Any] = link.call(method, value)
         calling.addCallbacks(lambda _: self._told(method, events), self._not_told)
         calling.addBoth(lambda _: self._answered(link))

@@ -252,6 +252,31 @@ def test_more_than_can_wait_is_told_as_a_whole(world: World, monkeypatch: pytest
     assert [world.holder(n) for n in (1, 20, 40)] == ["frontier01"] * 3
 
 
+def test_news_after_a_quiet_moment_are_told_at_once_and_what_follows_in_one_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.reporter()
+    sizes: list[int] = []
+    called = world.plane.called
+
+    def see(link: Any, method: str, value: bytes) -> Any:
+        sizes.append(len(m.decode_events(value)[0]))
+        return called(link, method, value)
+
+    monkeypatch.setattr(world.plane, "called", see)
+    world.edge(1)
+    world.clock.advance(0)
+    world.endpoint.pipes[-1].pump()
+    assert world.holder(1) == "frontier01"
+    for n in range(2, 50):
+        world.edge(n)
+    world.clock.advance(0)
+    world.endpoint.pipes[-1].pump()
+    assert sizes == [1]
+    world.run(1)
+    assert sizes == [1, 48]
+
+
 def test_batches_stay_below_a_frame(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     called = world.plane.called
