@@ -3,6 +3,7 @@
 ``frontier_tx.aio`` has the same for asyncio. See docs/clients.md.
 """
 
+from frontier_tx.clients.atlas import FrontlasUnavailable, LookupRefused, UnknownEdge
 from frontier_tx.clients.channel import Message, Request
 from frontier_tx.clients.client import Client, Edge, Service
 from frontier_tx.clients.cluster import ClusterService
@@ -43,8 +44,10 @@ __all__ = [
     "EndClosed",
     "ForceClosed",
     "FrontierError",
+    "FrontlasUnavailable",
     "HandlerError",
     "Intake",
+    "LookupRefused",
     "Message",
     "NoSuchRPC",
     "OperationTimeout",
@@ -58,4 +61,5 @@ __all__ = [
     "Stream",
     "TooManyPending",
     "TopicNotOnline",
+    "UnknownEdge",
 ]

@@ -103,6 +103,7 @@ class Client(Messages):
             connected=self._came_online,
             lost=self._went_offline,
             finished=self._finished,
+            cleared=self._alarms.stop,
         )
 
     def _as_endpoint(

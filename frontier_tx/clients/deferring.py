@@ -39,6 +39,9 @@ def deferred(start: Callable[[Done], Cancelable | Callable[[], None] | None]) ->
     made: Deferred[Any] = Deferred(give_up)
 
     def done(result: Any, error: Exception | None) -> None:
+        nonlocal handle
+        # The Deferred holds the operation, which holds this: without a cut the two would wait for the collector.
+        handle = None
         if not made.called:
             if error is None:
                 made.callback(result)
@@ -49,6 +52,8 @@ def deferred(start: Callable[[Done], Cancelable | Callable[[], None] | None]) ->
         handle = start(done)
     except Exception as error:
         done(None, error)
+    if made.called:
+        handle = None
     return made
 
 

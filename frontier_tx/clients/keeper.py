@@ -47,7 +47,7 @@ class Keeper:
 
     :param reconnect: None: when the connection ends, all is over.
     :param connected: told each time that a connection is up; ``lost`` each time that one ends, with the reason;
-        ``finished`` when there will be no further one.
+        ``finished`` when there will be no further one, ``cleared`` when the last transport is closed too.
     """
 
     #: The slot of the timer (``timers.Timed``).
@@ -67,6 +67,7 @@ class Keeper:
         connected: Callable[[], None] = lambda: None,
         lost: Callable[[str], None] = lambda reason: None,
         finished: Callable[[], None] = lambda: None,
+        cleared: Callable[[], None] = lambda: None,
     ) -> None:
         self.intake = intake
         self.alarms = alarms
@@ -88,6 +89,10 @@ class Keeper:
         self._connected = connected
         self._lost = lost
         self._finished = finished
+        self._cleared = cleared
+        self._ended = False
+        #: Transports that are not closed yet; those of earlier connections may still be at it.
+        self._transports = 0
         self._dialing: Callable[[], object] | None = None
         self._link: Link | None = None
         self._first: Done | None = None
@@ -159,18 +164,17 @@ class Keeper:
         self.close(_ignore)
 
     def close(self, done: Done) -> None:
-        """Say goodbye and stop trying; ``done`` is told when the connection is gone."""
+        """Say goodbye and stop trying; ``done`` is told when the connection is gone and its transport closed."""
         self.closed = True
         self.alarms.cancel(self)
         if self._dialing is not None:
             dialing, self._dialing = self._dialing, None
             dialing()
+        self._closers.append(done)
         if self._link is None:
             self._over(EndClosed())
-            done(None, None)
-            return
-        self._closers.append(done)
-        self._link.close()
+        else:
+            self._link.close()
 
     # -- what the dialler and the end tell ----------------------------------------------------------------
 
@@ -178,6 +182,7 @@ class Keeper:
         """A transport is there: introduce this client on it."""
         self._dialing = None
         self._link = link
+        self._transports += 1
         end = End(link, self, self.intake, self.alarms, self.wall_clock, tailed=self.tailed)
         if self.closed:
             link.abort("closed")
@@ -190,6 +195,12 @@ class Keeper:
         if self._link is None and not self.closed:
             self._dialing = None
             self._failed(error)
+
+    def transport_gone(self) -> None:
+        """A transport that was attached is closed; where it says a goodbye of its own, some time after its end."""
+        self._transports -= 1
+        if self._ended and not self._transports:
+            self._tell_closers()
 
     def _announce(self, end: End) -> None:
         assert end.main is not None
@@ -212,13 +223,20 @@ class Keeper:
     def _over(self, error: Exception) -> None:
         first, self._first = self._first, None
         waiters, self._waiters = self._waiters, []
-        closers, self._closers = self._closers, []
         if first is not None:
             first(None, error)
         for done in waiters:
             done(None, error)
         finished, self._finished = self._finished, _nothing
         finished()
+        self._ended = True
+        if not self._transports:
+            self._tell_closers()
+
+    def _tell_closers(self) -> None:
+        cleared, self._cleared = self._cleared, _nothing
+        cleared()
+        closers, self._closers = self._closers, []
         for done in closers:
             done(None, None)
 

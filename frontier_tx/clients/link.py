@@ -43,6 +43,11 @@ class ClientProtocol(WireProtocol):
         if hasattr(self, "end"):
             self.end.gone(reason)
 
+    def transport_gone(self) -> None:
+        """Pass on."""
+        if hasattr(self, "end"):
+            self._keeper.transport_gone()
+
     def flush(self) -> None:
         """Write; whoever waits for that goes on."""
         super().flush()

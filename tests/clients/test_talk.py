@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client as TCPClient
 
-from frontier_tx.clients import HandlerError, Message, NoSuchRPC, Request
+from frontier_tx.clients import Backoff, HandlerError, Message, NoSuchRPC, Request
 from frontier_tx.switch.errors import EdgeNotOnline, RecordNotFound, TopicNotOnline
 from frontier_tx.wire.errors import (
     Canceled,
@@ -193,3 +196,38 @@ async def test_operations_after_the_end(world: World) -> None:
         await edge.open_stream("any")
     with pytest.raises(EndClosed):
         await edge.when_online()
+
+
+@pytest_twisted.ensureDeferred
+async def test_operations_leave_nothing_to_the_cyclic_collector(world: World) -> None:
+    edge, service = await world.edge(), await world.service(topics=["t"])
+    await edge.register("m", lambda request: request.data)
+
+    async def some() -> None:
+        for _ in range(50):
+            await service.call(edge.edge_id, "m", b"x")
+            sent = edge.publish("t", b"x")
+            (await service.receive()).ack()
+            await sent
+
+    await some()
+    gc.collect()
+    gc.disable()
+    try:
+        await some()
+        assert gc.collect() < 50
+    finally:
+        gc.enable()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("reconnect", [None, Backoff()])
+async def test_a_client_that_is_closed_has_left_the_reactor(world: World, reconnect: Backoff | None) -> None:
+    timers = set(reactor.getDelayedCalls())  # type: ignore[attr-defined]
+    edge = await world.edge(reconnect=reconnect)
+    await edge.close()
+    left = [each for each in reactor.getReaders() if isinstance(each, TCPClient)]  # type: ignore[attr-defined]
+    assert left == []
+    core = world.core.alarms._call
+    left = [each for each in reactor.getDelayedCalls() if each not in timers and each is not core]  # type: ignore[attr-defined]
+    assert left == []
