@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -15,6 +15,8 @@ from frontier_tx.config.schema import Report, read_section
 from frontier_tx.errors import ConfigError
 
 C = TypeVar("C")
+
+_ALLOCATION = "edgebound.edgeid_alloc_when_no_idservice_on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,13 @@ def parse_frontier(
 ) -> Loaded[FrontierConfig]:
     """The same from text at hand, ``name`` being what errors call it, and no environment unless given."""
 
-    def outside(config: FrontierConfig, layer: Layer, _: frozenset[str]) -> FrontierConfig:
+    def outside(config: FrontierConfig, layer: Layer, present: frozenset[str]) -> FrontierConfig:
+        if text is not None and _ALLOCATION not in present:
+            layer.warn(
+                layer.report.name,
+                f"{_ALLOCATION} is not set, so edges get in only while a service registers get_edge_id; "
+                "true lets the gateway give out ids, false silences this line",
+            )
         return _frontier_environment(config, layer)
 
     return assemble(
@@ -73,7 +81,7 @@ def assemble(
 ) -> Loaded[C]:
     """All layers over ``base``: the document, the environment by ``outside``, the flags.
 
-    ``outside`` is also told which sections the document has.
+    ``outside`` is also told which sections the document has, and which keys they have, as dotted names.
 
     ``check`` runs only when every single value is right, since it would stumble over consequences otherwise.
     """
@@ -86,7 +94,7 @@ def assemble(
         if node is not None:
             config = read_section(base, node, "", report)
             if isinstance(node, MappingNode):
-                present = frozenset(key.value for key, _ in node.value if isinstance(key.value, str))
+                present = frozenset(_names(node))
     layer = Layer(report, environ)
     config = layer.logs_from_env(config)
     config = outside(config, layer, present)
@@ -96,6 +104,15 @@ def assemble(
     if report.problems:
         raise ConfigError(*report.problems)
     return Loaded(config, tuple(report.warnings), source)
+
+
+def _names(node: MappingNode) -> Iterator[str]:
+    """The keys of a document and, behind a dot, of its sections."""
+    for key, value in node.value:
+        if isinstance(key.value, str):
+            yield key.value
+            if isinstance(value, MappingNode):
+                yield from (f"{key.value}.{inner.value}" for inner, _ in value.value)
 
 
 def read_file(path: str) -> bytes:

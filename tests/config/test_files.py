@@ -71,6 +71,7 @@ SAMPLES: list[dict[str, Any]] = [
             "listen": {"network": "tcp", "addr": "0.0.0.0:1", "advertised_addr": "", "tls": {"ca_certs": None}},
             "bypass": {"addrs": ["10.0.0.1:8443"], "tls": {"enable": True, "mtls": True, "ca_certs": ["x"]}},
             "bypass_enable": False,
+            "edgeid_alloc_when_no_idservice_on": True,
         },
         "exchange": {"hashby": ""},
         "dao": {"backend": "buntdb", "debug": False},
@@ -80,7 +81,11 @@ SAMPLES: list[dict[str, Any]] = [
             "amqp": {"queueBindings": None, "exchanges": None, "heartbeat": 0, "producer": {"headers": None}},
         },
     },
-    {"mqm": {}, "servicebound": {"listen": {"network": "", "addr": ""}}},
+    {
+        "mqm": {},
+        "servicebound": {"listen": {"network": "", "addr": ""}},
+        "edgebound": {"edgeid_alloc_when_no_idservice_on": False},
+    },
 ]
 
 

@@ -258,7 +258,7 @@ def test_documents_that_refer_to_themselves_end(text: str) -> None:
     ],
 )
 def test_unknown_keys_are_warnings(text: str, warning: str) -> None:
-    assert parse_frontier(text, "f.yaml").warnings == (warning,)
+    assert parse_frontier(text, "f.yaml").warnings[0] == warning
 
 
 @pytest.mark.parametrize(
@@ -301,4 +301,13 @@ def test_keys_that_do_not_go_together(text: str, problem: str) -> None:
 
 def test_a_queue_without_topics_is_a_warning() -> None:
     loaded = parse_frontier("mqm: {nsq: {enable: true, addr: 'h:4150'}}", "f.yaml")
-    assert loaded.warnings == ("f.yaml: mqm.nsq.producer.topics lists no topic, so nothing goes to this queue",)
+    assert loaded.warnings[-1] == "f.yaml: mqm.nsq.producer.topics lists no topic, so nothing goes to this queue"
+
+
+def test_a_file_that_lets_no_edge_in_by_itself_says_so() -> None:
+    key = "edgebound.edgeid_alloc_when_no_idservice_on"
+    (warning,) = parse_frontier("log: {level: info}", "f.yaml").warnings
+    assert warning.startswith(f"f.yaml: {key} is not set, so edges get in only while a service registers get_edge_id")
+    for text in ("true", "false", "null"):
+        assert parse_frontier(f"edgebound: {{edgeid_alloc_when_no_idservice_on: {text}}}").warnings == ()
+    assert parse_frontier(None).warnings == ()

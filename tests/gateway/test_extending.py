@@ -1,7 +1,5 @@
-"""What docs/extending.md shows, as it stands there."""
+"""Parts that can be replaced. The programs of docs/extending.md run in ``tests/launch/test_examples.py``."""
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +14,6 @@ from frontier_tx.interfaces import IEdgeProtocol, IPlaneFactory, IServiceProtoco
 from frontier_tx.switch.choice import POLICIES, IHashPolicy
 from frontier_tx.switch.presence import ClientIDAllocator, IIDAllocator
 from frontier_tx.wire.connection import Connection, Role
-
-PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-
-
-def examples() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
 
 
 class Client:
@@ -39,29 +31,6 @@ class Client:
         self.protocol.dataReceived(self.end.take_output())
         self.told += self.end.receive(self.transport.value(), 0.0)
         self.transport.clear()
-
-
-def test_the_protocol_of_the_page_counts_frames() -> None:
-    core = GatewayCore(Clock())
-    exec(examples()[0], {"core": core})
-    edge = Client(core.edges)
-    edge.exchange()
-    edge.end.write(bytes.fromhex("0181000000000000000500000009") + (1).to_bytes(8) + b"m")
-    edge.exchange()
-    assert edge.protocol.frames == 1
-    assert list(edge.protocol.leg.methods) == [b"m"]
-
-
-def test_the_policy_of_the_page_is_one() -> None:
-    space: dict[str, Any] = {"GatewayCore": GatewayCore, "reactor": Clock()}
-    exec(examples()[2], space)
-    policy = space["Oldest"]()
-    assert verifyObject(IHashPolicy, policy)
-    assert policy.choose(["first", "second"], None) == "first"
-
-
-def test_the_transport_of_the_page_compiles() -> None:
-    compile(examples()[1], str(PAGE), "exec")
 
 
 def test_what_is_shipped_provides_what_it_promises() -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -81,12 +82,13 @@ def busy() -> Iterator[str]:
 
 def configured(folder: Path, **sections: object) -> str:
     """A file with ports of the system's choice, plus ``sections``."""
-    content = {
+    content: dict[str, Any] = {
         "edgebound": {"listen": {"addr": "127.0.0.1:0"}},
         "servicebound": {"listen": {"addr": "127.0.0.1:0"}},
         "observability": {"enable": False},
         **sections,
     }
+    content["edgebound"]["edgeid_alloc_when_no_idservice_on"] = True
     (folder / "f.yaml").write_text(yaml.safe_dump(content))
     return "f.yaml"
 
@@ -169,7 +171,10 @@ def test_file_names_are_relative_to_where_the_program_was_started(tmp_path: Path
 
 
 def test_check_prints_what_would_take_effect(tmp_path: Path) -> None:
-    (tmp_path / "f.yaml").write_text("log: {level: warn}\nmqm: {redis: {password: hunter2}}\nxlog: 1\n")
+    (tmp_path / "f.yaml").write_text(
+        "log: {level: warn}\nedgebound: {edgeid_alloc_when_no_idservice_on: true}\n"
+        "mqm: {redis: {password: hunter2}}\nxlog: 1\n"
+    )
     flags = ("-c", "f.yaml", "--daemon-rlimit-nofile", "--log-format=json")
     done = run(tmp_path, "frontier", "--check", *flags, LOG_OUTPUT="stderr")
     shown = yaml.safe_load(done.stdout)
@@ -177,7 +182,7 @@ def test_check_prints_what_would_take_effect(tmp_path: Path) -> None:
     assert shown["log"] | {"file": 0} == {"level": "warn", "output": "stderr", "format": "json", "file": 0}
     assert shown["daemon"]["rlimit"] == {"enable": True, "nofile": 1048576}
     assert "hunter2" not in done.stdout
-    assert done.stderr == "frontier: f.yaml:3: unknown key xlog is ignored; did you mean log?\n"
+    assert done.stderr == "frontier: f.yaml:4: unknown key xlog is ignored; did you mean log?\n"
 
 
 @pytest.mark.parametrize(

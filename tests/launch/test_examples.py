@@ -1,0 +1,103 @@
+"""The programs that the documents show, run as they stand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .test_twistd import PATIENCE, ROOT, Running, configured, environment
+
+
+def programs(page: str) -> list[str]:
+    """The complete programs of a page; what only shows a part of one does not import anything."""
+    found = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.S)
+    return [text for text in found if "import " in text]
+
+
+def start(folder: Path, text: str, name: str) -> subprocess.Popen[str]:
+    (folder / name).write_text(text)
+    return subprocess.Popen(
+        [sys.executable, "-u", name],
+        cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    """The lines that it printed; it must end well."""
+    try:
+        out, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    return out.splitlines()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The ports of a gateway, for edges and for services."""
+    server = Running(tmp_path, "frontier", "-c", configured(tmp_path, log={"level": "debug"}))
+    said = server.wait_for("edgebound listens on")
+    ports = [re.search(rf"{side} listens on 127\.0\.0\.1:(\d+)", said) for side in ("edgebound", "servicebound")]
+    assert all(ports)
+    yield tuple(port[1] for port in ports if port)  # type: ignore[misc]
+    server.stop()
+
+
+def pair(
+    folder: Path, gateway: tuple[str, str], service: str, edge: str, ready: str
+) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """Start a service, and an edge when the service has announced a method or topic that the gateway's log shows."""
+    texts = [
+        text.replace("30012", gateway[0]).replace("30011", gateway[1]) for text in (service, edge)
+    ]
+    first = start(folder, texts[0], "service.py")
+    log = Running.__new__(Running)
+    log.out, log.process = folder / "out", first  # type: ignore[assignment]
+    log.wait_for(ready)
+    return first, start(folder, texts[1], "edge.py")
+
+
+def test_the_two_programs_of_the_readme(tmp_path: Path, gateway: tuple[str, str]) -> None:
+    service, edge = programs("README.md")
+    served, called = pair(tmp_path, gateway, service, edge, "<service")
+    assert re.fullmatch(r"b'hello, edge \d+'", finish(called)[0])
+    assert finish(served) == ["b'here I am' b'all well'"]
+
+
+def test_a_carrier_of_ones_own(tmp_path: Path) -> None:
+    text = programs("docs/extending.md")[1]
+    assert finish(start(tmp_path, text, "carrier.py")) == [
+        "b'hello over messages'", "3000000 bytes", "the registry has it at frontier01",
+    ]  # fmt: skip
+
+
+def test_policy_allocator_and_listener_of_ones_own(tmp_path: Path) -> None:
+    lines = finish(start(tmp_path, programs("docs/extending.md")[2], "choice.py"))
+    assert lines[:4] == ["comes service 1", "comes service 2", "comes edge 1", str([b"the first"] * 3)]
+
+
+def test_a_protocol_of_ones_own_under_twistd(tmp_path: Path) -> None:
+    text = programs("docs/extending.md")[0]
+    assert "load_frontier()" in text
+    path = configured(tmp_path)
+    (tmp_path / "gateway.tac").write_text(text.replace("load_frontier()", f"load_frontier({path!r})"))
+    server = Running(tmp_path, "-y", "gateway.tac")
+    said = server.wait_for("edgebound listens on")
+    port = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+)", said)
+    assert port
+    edge = (
+        "from twisted.internet.task import react\nfrom frontier_tx.clients import Edge\n"
+        "async def main(reactor):\n"
+        f"    async with Edge('127.0.0.1:{port[1]}') as edge:\n"
+        "        await edge.register('m', print)\n"
+        "        await edge.register('n', print)\n"
+        "react(main)\n"
+    )
+    assert finish(start(tmp_path, edge, "edge.py")) == []
+    server.wait_for("sent 2 frames")
+    server.stop()
