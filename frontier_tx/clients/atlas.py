@@ -15,13 +15,12 @@ from frontier_tx.planes.contract import frontlas_contract
 from frontier_tx.planes.grpc_client import GrpcClientConnection, connect
 from frontier_tx.planes.status import RpcError, Status
 from frontier_tx.switch.errors import EdgeNotOnline
-from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError, TooManyPending
+from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 
 #: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).
 UNKNOWN_TEXT = "redis: nil"
-#: Questions under way on one connection, and callers that wait for answers.
+#: Questions under way at a time; further ones wait for their turn.
 CONCURRENT = 50
-WAITING = 65_536
 #: Seconds for which nothing is asked after all servers failed.
 PAUSE = 1.0
 
@@ -95,7 +94,6 @@ class Atlas:
         self._looking_up: dict[int, Waiters[Listed]] = {}
         self._leaving: dict[GrpcClientConnection, IDelayedCall] = {}
         self._slots = DeferredSemaphore(CONCURRENT)
-        self._asking = 0
         self._quiet_until = float("-inf")
         self._trouble = ""
         self._told = False
@@ -124,8 +122,6 @@ class Atlas:
 
         :raises UnknownEdge: none does. Else as ``frontiers``.
         """
-        if self._asking >= WAITING:
-            raise TooManyPending
         asking = self._looking_up.get(edge_id)
         first = asking is None
         if asking is None:
@@ -134,11 +130,7 @@ class Atlas:
         if first:
             # Not cancelled with whoever asked first: others may wait for the answer too, and it is bounded in time.
             Deferred.fromCoroutine(self._holder(edge_id)).addBoth(self._looked_up, edge_id, asking)
-        self._asking += 1
-        try:
-            return await waiting
-        finally:
-            self._asking -= 1
+        return await waiting
 
     def _looked_up(self, outcome: Any, edge_id: int, asking: Waiters[Listed]) -> None:
         del self._looking_up[edge_id]

@@ -26,6 +26,7 @@ from frontier_tx.wire.errors import (
     ForceClosed,
     MultiplexerClosed,
     OperationTimeout,
+    TooManyPending,
 )
 
 #: Starts an operation on session 1 with a gateway, with what is left of the timeout; see ``deferring.deferred``.
@@ -35,6 +36,8 @@ Start = Callable[[Channel, float | None, Done], Cancelable | Callable[[], None] 
 UNDONE = (EdgeNotOnline, EndClosed, MultiplexerClosed, ConnectFailed)
 #: What may mean that the edge is elsewhere: a Frontier notices late that the connection of an edge is dead.
 DOUBTFUL = (OperationTimeout, DeadlineExceeded, Timeout, CallerDeadlineExceeded, ForceClosed, FarSideClosed)
+#: Operations that may wait for a place, or be under way after they did, at a time.
+WORKING = 65_536
 #: Seconds in which Frontlas learns that an edge moved: Frontiers report 20 times a second.
 NEWS = 0.1
 #: Seconds for which an edge that spoke through a Frontier is there without a question.
@@ -60,6 +63,8 @@ class Finder:
     def __init__(self, atlas: Atlas, roster: Roster, routes: Routes) -> None:
         #: Operations that were started again at another Frontier.
         self.retries = 0
+        #: Those that wait for a place, or are under way after they did.
+        self.working = 0
         self._atlas = atlas
         self._roster = roster
         self._routes = routes
@@ -84,7 +89,19 @@ class Finder:
     async def work(
         self, edge_id: int, start: Start, limit: TimeLimit, fresh: bool, failed: Failed | None = None
     ) -> Any:
-        """Find the edge, start the operation there and return its result; ``failed``: where it was tried before."""
+        """Find the edge, start the operation there and return its result; ``failed``: where it was tried before.
+
+        :raises TooManyPending: too many are at it.
+        """
+        if self.working >= WORKING:
+            raise TooManyPending
+        self.working += 1
+        try:
+            return await self._work(edge_id, start, limit, fresh, failed)
+        finally:
+            self.working -= 1
+
+    async def _work(self, edge_id: int, start: Start, limit: TimeLimit, fresh: bool, failed: Failed | None) -> Any:
         waits = iter((0.0, NEWS))
         while True:
             if failed is None:

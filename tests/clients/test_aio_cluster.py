@@ -177,6 +177,7 @@ async def test_closed_or_cancelled_at_any_moment_of_connecting(cluster: Cluster)
                 ends.add("connected")
             except (EndClosed, asyncio.CancelledError) as error:
                 ends.add(type(error).__name__)
+                assert not len(service._tasks)
             await service.close()
             assert not service.online and service.frontiers == []
             with pytest.raises(EndClosed):

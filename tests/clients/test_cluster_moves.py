@@ -12,7 +12,7 @@ from frontier_tx.clients.atlas import FrontlasUnavailable, UnknownEdge
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.clients.finder import NEWS
 from frontier_tx.switch.errors import EdgeNotOnline
-from frontier_tx.wire.errors import OperationTimeout
+from frontier_tx.wire.errors import Canceled, OperationTimeout, TooManyPending
 from tests.atlas.test_link import Endpoint
 from tests.clients.test_cluster_list import World, outcome
 
@@ -188,6 +188,17 @@ def test_a_frontier_that_refuses_is_given_up_for_where_the_edge_is() -> None:
     assert outcome(calling) == b"2"
 
 
+def test_an_edge_whose_frontier_refuses_is_offline_when_frontlas_says_so() -> None:
+    world = Moving()
+    world.arrive(1)
+    world.run(6)
+    world.die(1)
+    calling = world.where()
+    del world.atlas.holders[EDGE]
+    world.run(NEWS + 0.1)
+    assert outcome(calling).check(UnknownEdge)
+
+
 def test_a_frontier_that_stays_away_is_named_in_the_end() -> None:
     world = Moving()
     world.arrive(1)
@@ -282,3 +293,19 @@ def test_what_an_edge_said_a_while_ago_is_not_enough_for_a_stream() -> None:
     asked = world.atlas.asked
     assert outcome(world.where()) == b"1" and world.atlas.asked == asked
     assert outcome(world.open()).open and world.atlas.asked == asked + 1
+
+
+def test_those_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("frontier_tx.clients.finder.WORKING", 3)
+    world = Moving()
+    world.arrive(1)
+    world.run(6)
+    world.die(1, silently=True)
+    waiting = [world.where() for _ in range(3)]
+    assert outcome(world.where()).check(TooManyPending)
+    waiting[0].cancel()
+    waiting.append(world.where())
+    world.run(6)
+    assert outcome(waiting.pop(0)).check(Canceled)
+    assert all(outcome(each).check(ConnectFailed) for each in waiting)
+    assert world.service.finder.working == 0
