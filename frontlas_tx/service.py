@@ -74,9 +74,9 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     if config.registry == "memory":
         return MemoryRegistry(reactor)
     from frontlas_tx.redis.connect import make_redis
+    from frontlas_tx.registry.redis_held import Lives
     from frontlas_tx.registry.redis_registry import RedisRegistry
     from frontlas_tx.registry.redis_scripts import ALL
-    from frontlas_tx.registry.redis_session import Lives
 
     expiration = config.frontier_plane.expiration
     lives = Lives(edge=expiration.edge_life, service=expiration.service_meta)

@@ -38,6 +38,7 @@ from frontlas_tx.registry.records import (
     Report,
     ServiceRecord,
 )
+from frontlas_tx.registry.redis_held import Lives
 from frontlas_tx.registry.redis_index import RedisIndex
 from frontlas_tx.registry.redis_keys import (
     CHANNEL,
@@ -53,7 +54,7 @@ from frontlas_tx.registry.redis_keys import (
 )
 from frontlas_tx.registry.redis_queries import STALE, RedisQueries, ask
 from frontlas_tx.registry.redis_scripts import CLAIM, DROP_ALIVE, FORGET, RELEASE, RENEW
-from frontlas_tx.registry.redis_session import Lives, Session
+from frontlas_tx.registry.redis_session import Session
 from frontlas_tx.registry.reference import ReferenceFrontiers
 
 log = Logger()
@@ -203,7 +204,7 @@ class RedisRegistry:
         session = Session(self._redis, self._clock, self, claim, entry, self._lives, self._max_peers, entry.renewed)
         self._sessions[frontier_id] = session
         if former is not None and not returning:
-            self._background(session, lambda: session.clear(former))
+            self._background(session, lambda: session.repairs.clear(former))
         self._index.note(entry)
         await self._redis.batch([*self._life_signs(session), command("PUBLISH", CHANNEL, "F")])
         return claim
@@ -259,11 +260,11 @@ class RedisRegistry:
         life = min(self._lives.edge, self._lives.service)
         elapsed = session.spoke - session.looked_after
         session.looked_after = session.spoke
-        self._background(session, lambda: session.look_after(elapsed * 3 / life))
+        self._background(session, lambda: session.repairs.look_after(elapsed * 3 / life))
 
     async def _renew_session(self, session: Session) -> None:
         claim = session.claim
-        entry_text = encode_entry(session.entry)
+        entry_text = encode_entry(session.held.entry)
         renewal = RENEW(INDEX, self._lease_time(), claim.frontier_id, claim.token, entry_text)
         [reply] = await self._ask(renewal)
         entry = decode_entry(reply[1])
@@ -277,7 +278,7 @@ class RedisRegistry:
             self._index.note(entry)
             self._void(claim.frontier_id, "another connection of this frontier took its place")
             raise self._lost(claim)
-        session.entry = entry
+        session.held.entry = entry
         self._index.note(entry)
         await self._redis.batch(self._life_signs(session))
 
@@ -286,12 +287,12 @@ class RedisRegistry:
         identity = (claim.frontier_id, claim.advertised_sb_addr, claim.advertised_eb_addr, claim.boot_id)
         request = CLAIM(INDEX, self._lease_time(), *identity, claim.token, lease, stale, int(DEAD * 1000))
         [reply] = await self._ask(request)
-        session.dirty = True
+        session.held.dirty = True
         return reply
 
     def _life_signs(self, session: Session) -> list[Request]:
         """What the reference reads, and lives of the sets."""
-        entry, claim = session.entry, session.claim
+        entry, claim = session.held.entry, session.claim
         keep = int(self._lease.forget + self._lease.alive + self._lease.grace)
         return [
             command("SET", alive_key(claim.frontier_id), claim.token, "EX", int(self._lease.alive)),
@@ -303,9 +304,9 @@ class RedisRegistry:
                 "advertised_eb_addr",
                 claim.advertised_eb_addr,
                 "edge_count",
-                len(session.table.edges),
+                len(session.held.table.edges),
                 "service_count",
-                len(session.table.services),
+                len(session.held.table.services),
             ),
             command("EXPIRE", edges_of(entry), keep),
             command("EXPIRE", services_of(entry), keep),
@@ -317,7 +318,7 @@ class RedisRegistry:
             return
         del self._sessions[claim.frontier_id]
         session.close(self._lost(claim))
-        self._closed_written += session.written
+        self._closed_written += session.held.written
         key = hash_key(claim.frontier_id)
         [released, *_] = await self._ask(
             RELEASE(INDEX, self._lease_time(), claim.frontier_id, claim.token, int(by_peer)),
@@ -340,17 +341,17 @@ class RedisRegistry:
     def sync_begin(self, claim: Claim) -> None:
         session = self._sessions.get(claim.frontier_id)
         if session is not None and session.claim is claim:
-            session.named = False
+            session.held.named = False
             session.syncing = True
-            session.table.sync_begin()
+            session.held.table.sync_begin()
 
     def sync_end(self, claim: Claim) -> Deferred[int]:
         async def run() -> int:
             session = self._session(claim)
-            session.table.sync_end()
-            session.named = True
+            session.held.table.sync_end()
+            session.held.named = True
             session.syncing = False
-            return int(await session.run(lambda: session.reconcile(everything=False, sweep=True)))
+            return int(await session.run(lambda: session.repairs.reconcile(everything=False, sweep=True)))
 
         return ensureDeferred(run())
 
@@ -414,10 +415,10 @@ class RedisRegistry:
         return {
             "frontiers": float(len(self._index.live())),
             "claims": float(len(sessions)),
-            "own_edges": float(sum(len(session.table.edges) for session in sessions)),
-            "own_services": float(sum(len(session.table.services) for session in sessions)),
+            "own_edges": float(sum(len(session.held.table.edges) for session in sessions)),
+            "own_services": float(sum(len(session.held.table.services) for session in sessions)),
             "reports_waiting": float(sum(session.waiting for session in sessions)),
-            "writes_total": float(self._closed_written + sum(session.written for session in sessions)),
+            "writes_total": float(self._closed_written + sum(session.held.written for session in sessions)),
             "lookups_total": float(self._queries.lookups),
             "polls_total": float(self._index.polls),
             "subscriptions_total": float(self._gaps),
@@ -452,8 +453,8 @@ class RedisRegistry:
 
     def moved_away(self, edge_id: int, frontier_id: str) -> None:
         session = self._sessions.get(frontier_id)
-        if session is not None and edge_id in session.table.edges:
-            session.elsewhere.add(edge_id)
+        if session is not None and edge_id in session.held.table.edges:
+            session.held.elsewhere.add(edge_id)
 
     def denies(self, edge: EdgeRecord) -> bool:
         """Whether one of our own Frontiers, which the record names, says that it has no such edge."""
@@ -464,8 +465,8 @@ class RedisRegistry:
         """An edge without a record that one of our own Frontiers has reported: Redis lost it, or has yet to
         get it."""
         for session in self._sessions.values():
-            peer = session.table.edges.get(edge_id)
-            if peer is not None and edge_id not in session.elsewhere:
+            peer = session.held.table.edges.get(edge_id)
+            if peer is not None and edge_id not in session.held.elsewhere:
                 return EdgeRecord(edge_id, session.claim.frontier_id, peer.addr, max(peer.since, session.claim.born))
         return None
 
@@ -488,7 +489,7 @@ class RedisRegistry:
         if session is not None:
             session.claim.void(reason)
             session.close(ClaimLostError(reason))
-            self._closed_written += session.written
+            self._closed_written += session.held.written
 
     def _background(self, session: Session, job: Callable[[], Any]) -> None:
         """Let a session do something when it has time; what fails because of Redis is done again later."""
@@ -496,14 +497,14 @@ class RedisRegistry:
         def failed(failure: Any) -> None:
             if failure.check(RegistryError) is None:
                 log.failure("repairing records", failure)
-            session.dirty = True
+            session.held.dirty = True
 
         session.run(job).addErrback(failed)
 
     def _name(self, session: Session) -> None:
         """The time to name peers by heartbeats is over."""
-        session.named = True
-        self._background(session, lambda: session.reconcile(everything=False, sweep=True))
+        session.held.named = True
+        self._background(session, lambda: session.repairs.reconcile(everything=False, sweep=True))
 
     # Upkeep
 
@@ -531,7 +532,7 @@ class RedisRegistry:
                 self._void(session.claim.frontier_id, "another connection of this frontier took its place")
         moment = self._clock.seconds()
         for session in self._sessions.values():
-            if not session.named and not session.syncing and moment - session.started >= self._lease.naming:
+            if not session.held.named and not session.syncing and moment - session.started >= self._lease.naming:
                 self._name(session)
         for entry in self._index.forgotten()[:FORGET_AT_ONCE]:
             if entry.frontier_id not in self._sessions:
@@ -559,7 +560,7 @@ class RedisRegistry:
         """A server was replaced or restarted, or data is gone: everything that is known here is written
         again."""
         for session in self._sessions.values():
-            session.dirty = True
+            session.held.dirty = True
         self._reassert(everything=True)
 
     def _reassert(self, everything: bool) -> None:
@@ -577,10 +578,10 @@ class RedisRegistry:
             self._counts["repairs"] += 1
             try:
                 await self._renew_session(session)
-                if everything or session.dirty:
-                    await session.run(lambda: session.reconcile(everything=True, sweep=session.named))
+                if everything or session.held.dirty:
+                    await session.run(lambda: session.repairs.reconcile(everything=True, sweep=session.held.named))
             except RegistryError:
-                session.dirty = True
+                session.held.dirty = True
 
         return ensureDeferred(run())
 

@@ -348,13 +348,13 @@ async def test_a_record_that_its_own_frontier_denies_is_not_shown_and_goes(world
 
 @pytest_twisted.ensureDeferred
 async def test_remembered_removals_are_bounded(world: RedisWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frontlas_tx.registry.redis_session.REMOVED", 10)
+    monkeypatch.setattr("frontlas_tx.registry.redis_held.REMOVED", 10)
     one, _two = world.registries
     a = await take(one, "a")
     for start in range(1, 50, 5):
         await one.report(a, [Report(ON, n) for n in range(start, start + 5)])
         await one.report(a, [Report(OFF, n) for n in range(start, start + 5)])
-    removed = one._sessions["a"].removed
+    removed = one._sessions["a"].held.removed
     assert list(removed) == [(True, n) for n in range(41, 51)]
     await world.advance(700)
     await one.report(a, [Report(OFF, 99)])
