@@ -6,9 +6,8 @@ Nothing outlives the process.  All bounds are constructor arguments; a full tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from itertools import count as counter
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -48,6 +47,7 @@ from frontlas_tx.registry.records import (
     ReportKind,
     ServiceRecord,
 )
+from frontlas_tx.registry.walkable import WalkableIds
 
 
 @dataclass(slots=True, eq=False)
@@ -62,53 +62,12 @@ class _Holder:
     claimed_at: float = 0.0
 
 
-class _Ids:
-    """A set of identities that can be walked in steps: whoever stays for the whole walk is met, whatever else
-    comes and goes meanwhile."""
-
-    BUCKETS = 1_024
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, set[int]] = {}
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __contains__(self, peer_id: int) -> bool:
-        return peer_id in self._buckets.get(peer_id % self.BUCKETS, ())
-
-    def __iter__(self) -> Iterator[int]:
-        return chain.from_iterable(self._buckets.values())
-
-    def add(self, peer_id: int) -> None:
-        """Take in an identity, known or not."""
-        bucket = self._buckets.setdefault(peer_id % self.BUCKETS, set())
-        self._size += peer_id not in bucket
-        bucket.add(peer_id)
-
-    def discard(self, peer_id: int) -> None:
-        """Drop an identity, known or not."""
-        bucket = self._buckets.get(peer_id % self.BUCKETS, set())
-        self._size -= peer_id in bucket
-        bucket.discard(peer_id)
-
-    def step(self, start: int, count: int) -> tuple[list[int], int]:
-        """About ``count`` identities from bucket ``start`` on, and the next bucket (0 at the end)."""
-        found: list[int] = []
-        for bucket in range(start, self.BUCKETS):
-            found += sorted(self._buckets.get(bucket, ()))
-            if len(found) >= count and bucket + 1 < self.BUCKETS:
-                return found, bucket + 1
-        return found, 0
-
-
 @dataclass(slots=True, eq=False)
 class _Held:
     """The recorded peers of one process of one Frontier."""
 
-    edges: _Ids = field(default_factory=_Ids)
-    services: _Ids = field(default_factory=_Ids)
+    edges: WalkableIds = field(default_factory=WalkableIds)
+    services: WalkableIds = field(default_factory=WalkableIds)
 
 
 @implementer(IRegistry)
@@ -527,7 +486,7 @@ class MemoryRegistry:
         held = self._held.get((entry.frontier_id, entry.generation), _Held())
         return Counts(1, len(held.edges), len(held.services))
 
-    def _walk(self, cursor: int, part: Callable[[_Held], _Ids], count: int) -> tuple[list[int], str, int]:
+    def _walk(self, cursor: int, part: Callable[[_Held], WalkableIds], count: int) -> tuple[list[int], str, int]:
         number, inner = decode_cursor(cursor)
         now = self._now()
         entries = sorted(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from secrets import token_hex
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
@@ -162,7 +163,12 @@ class RedisIndex:
             self._trouble()
             raise RegistryUnavailableError(str(reply)) from reply
         now, epoch, text, gap = reply
-        entries = decode_entries(text)
+        try:
+            entries = decode_entries(text)
+        except (msgspec.DecodeError, UnicodeError) as error:
+            raise RegistryUnavailableError(
+                f"redis {self._redis.name}: the directory {INDEX} cannot be read ({error}): take out what is not ours"
+            ) from None
         self._offset = now - self._clock.seconds() * 1000
         self._known_at = asked
         began, _, ended = gap.decode().partition(" ")

@@ -354,9 +354,24 @@ async def test_remembered_removals_are_bounded(world: RedisWorld, monkeypatch: p
     for start in range(1, 50, 5):
         await one.report(a, [Report(ON, n) for n in range(start, start + 5)])
         await one.report(a, [Report(OFF, n) for n in range(start, start + 5)])
-    removed = one._sessions["a"].held.removed
+    removed = one._claims.sessions["a"].held.removed
     assert list(removed) == [(True, n) for n in range(41, 51)]
     await world.advance(700)
     await one.report(a, [Report(OFF, 99)])
     await one.report(a, [Report(OFF, n) for n in range(100, 110)])
     assert set(removed) == {(True, n) for n in range(100, 110)}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_directory_with_foreign_entries_is_named_and_heals(world: RedisWorld) -> None:
+    one, _two = world.registries
+    await take(one, "a")
+    for junk in ('{"x":1}', "no json at all"):
+        await raw(world, "HSET", "frontlas:x:frontiers", "f:junk", junk)
+        await one.upkeep()
+        assert not one.ready
+        assert "the directory frontlas:x:frontiers cannot be read" in one.why_not_ready
+        await raw(world, "HDEL", "frontlas:x:frontiers", "f:junk")
+        await one.upkeep()
+        assert one.ready
+        assert [record.frontier_id for record in await one.frontiers()] == ["a"]
