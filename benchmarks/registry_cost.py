@@ -1,4 +1,5 @@
-"""What the registry costs Redis: at rest, when edges come online, and per lookup.
+"""What the registry costs: at rest, when edges come online, per lookup, per look at a directory of 200 Frontiers, and
+in memory.
 
     python -m benchmarks.registry_cost [--edges 20000] [--frontiers 4] [--seconds 60] [--write]
 
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from twisted.internet.task import LoopingCall, deferLater
 
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone
+from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis_registry import RedisRegistry
 from frontlas_tx.registry.redis_scripts import ALL
@@ -83,6 +86,7 @@ class Bench:
             "redis_cpu": float(info["used_cpu_user"]) + float(info["used_cpu_sys"]),
             "own_cpu": used.ru_utime + used.ru_stime,
             "bytes": float(info["used_memory"]),
+            "read": float(info["total_net_output_bytes"]),
             "time": time.monotonic(),
         }
 
@@ -172,6 +176,44 @@ class Bench:
             "lookup_slowest_us": slowest * 1e6,
         }
 
+    async def directory(self, frontiers: int, times: int) -> None:
+        """A registry that knows many Frontiers without peers: its look at the directory, and their renewals."""
+        claims = [
+            await self.registry.claim(f"empty{n:03}", f"10.1.0.{n}:30011", f"10.1.0.{n}:30012", "boot")
+            for n in range(frontiers - self.frontiers)
+        ]
+        before = await self.counters()
+        for _ in range(times):
+            await self.registry.upkeep()
+        after = await self.counters()
+        self.figures |= {
+            "directory_redis_us": (after["redis_cpu"] - before["redis_cpu"]) / times * 1e6,
+            "directory_frontlas_us": (after["own_cpu"] - before["own_cpu"]) / times * 1e6,
+            "directory_bytes": (after["read"] - before["read"]) / times,
+        }
+        before = await self.counters()
+        for claim in claims:
+            await self.registry.renew(claim)
+        while not self.registry.idle:
+            await deferLater(reactor, 0.01)
+        after = await self.counters()
+        polls = after["polls"] - before["polls"]
+        looks = self.figures["directory_redis_us"] / 1e6 * polls, self.figures["directory_frontlas_us"] / 1e6 * polls
+        self.figures |= {
+            "renewal_commands_sent": (after["sent"] - before["sent"] - polls) / len(claims),
+            "renewal_redis_us": (after["redis_cpu"] - before["redis_cpu"] - looks[0]) / len(claims) * 1e6,
+            "renewal_frontlas_us": (after["own_cpu"] - before["own_cpu"] - looks[1]) / len(claims) * 1e6,
+        }
+
+    def memory(self, edges: int) -> None:
+        """What a Frontlas keeps of each edge that its own links told it of."""
+        tracemalloc.start()
+        table = PeerTable()
+        for edge in range(10**18, 10**18 + edges):
+            table.apply(Report(ReportKind.EDGE_ONLINE, edge, f"192.168.100.200:{edge % 60_000}"), 1_800_000_000)
+        self.figures["table_bytes_per_edge"] = tracemalloc.get_traced_memory()[0] / edges
+        tracemalloc.stop()
+
     async def run(self, seconds: float) -> None:
         self.probe.start()
         await self.registry.start()
@@ -180,6 +222,8 @@ class Bench:
         await self.rest(seconds, False, "rest")
         await self.rest(seconds, True, "rest_reference")
         await self.lookups(4_000)
+        await self.directory(200, 200)
+        self.memory(200_000)
         await self.registry.stop()
         await self.probe.stop()
 
@@ -202,6 +246,13 @@ MEANING = {
     "lookup_round_trips": "lookup of an edge: round trips",
     "lookup_mean_us": "lookup of an edge: mean, us",
     "lookup_slowest_us": "lookup of an edge: slowest, us",
+    "directory_redis_us": "look at a directory of 200 Frontiers, once a second per Frontlas: Redis CPU, us",
+    "directory_frontlas_us": "look at a directory of 200 Frontiers: Frontlas CPU, us",
+    "directory_bytes": "look at a directory of 200 Frontiers: bytes",
+    "renewal_commands_sent": "renewal of a Frontier without peers: commands sent",
+    "renewal_redis_us": "renewal of a Frontier without peers: Redis CPU, us",
+    "renewal_frontlas_us": "renewal of a Frontier without peers: Frontlas CPU, us",
+    "table_bytes_per_edge": "bytes in Frontlas per edge of its own links",
 }
 
 
