@@ -16,6 +16,8 @@ from frontier_tx.switch.leg import Kind
 STEP = 0.05
 #: Goodbyes are spread over this part of the time, so that those who come back elsewhere do not all come at once.
 SPREAD = 0.5
+#: Once the time is over that many are told in a step, whatever they have under way.
+OVERDUE_PER_STEP = 1000
 
 
 class Drain:
@@ -60,18 +62,18 @@ class Drain:
 
     def _step(self) -> None:
         connections = self._core.connections()
-        over = self._clock.seconds() >= self._until
+        now, close_seconds = self._clock.seconds(), self._core.edges.close_seconds
+        over = now >= self._until
+        # Services go last: they still hear which edges went, unless edges take too long over it.
         edges = [c for c in connections if c.kind is Kind.EDGE]
-        # Services go last: they still hear which edges went.
-        leaving = edges or connections
-        budget = self._per_step
+        leaving = connections if now >= self._until + close_seconds / 2 else edges or connections
+        budget = OVERDUE_PER_STEP if over else self._per_step
         for protocol in leaving:
             if budget and protocol not in self._told and (over or not _busy(protocol)):
                 budget -= 1
                 self._told.add(protocol)
                 protocol.close()
-        grace = self._until + self._core.edges.close_seconds
-        if not connections or self._clock.seconds() >= grace:
+        if not connections or now >= self._until + close_seconds:
             for protocol in self._core.connections():
                 protocol.abort("the gateway stops")
             self._finish()

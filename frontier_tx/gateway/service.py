@@ -66,12 +66,13 @@ def limits_of(config: FrontierConfig) -> Limits:
 class Gateway(Service):
     """Listeners of a configuration around a ``GatewayCore``.
 
-    :param ports: opens and closes the ports.
+    :param ports: opens and closes the ports of edges and services.
+    :param status_ports: the same for health and metrics, which can be asked until the last connection is gone.
     """
 
     log = Logger(namespace="frontier.gateway")
 
-    def __init__(self, config: FrontierConfig, ports: Ports, clock: IReactorTime) -> None:
+    def __init__(self, config: FrontierConfig, ports: Ports, status_ports: Ports, clock: IReactorTime) -> None:
         limits = config.limits
         self.config = config
         self.core = GatewayCore(
@@ -89,6 +90,7 @@ class Gateway(Service):
         if config.frontlas.enable:
             self.reporter = reporter_of(config, self.core, clock)
         self._ports = ports
+        self._status_ports = status_ports
         self._clock = clock
         self._drain: Drain | None = None
 
@@ -107,7 +109,7 @@ class Gateway(Service):
         self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
             site = observability_site(self._clock, self.not_ready, self._metrics())
-            self._ports.listen("observability", Listen(addr=config.observability.addr), site)
+            self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
         if config.daemon.pprof.enable:
             self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")
         if config.controlplane.enable:
@@ -144,7 +146,7 @@ class Gateway(Service):
         if self.reporter is not None:
             reporter = self.reporter
             leaving.addCallback(lambda _: reporter.stop())
-        return leaving
+        return leaving.addCallback(lambda _: self._status_ports.close())
 
     @property
     def draining(self) -> bool:
@@ -173,4 +175,4 @@ def make_service(config: FrontierConfig) -> Gateway:
 
     refuse_unserved(config)
     listens: Any = reactor
-    return Gateway(config, Ports(listens, "frontier"), listens)
+    return Gateway(config, Ports(listens, "frontier"), Ports(listens, "frontier"), listens)
