@@ -8,29 +8,95 @@ import argparse
 import hashlib
 import os
 import shutil
+import signal
+import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.error import ConnectionRefusedError as PortRefused
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
 from twisted.python.failure import Failure
 
-from frontier_tx.clients import Edge, Request, Service, Stream
-from frontier_tx.wire.errors import RemoteError
+from frontier_tx.clients import Canceled, Edge, EdgeNotOnline, RemoteError, Request, Service, Stream
 
 BLOCK = 32_768
 START_SECONDS = 15.0
 CALLS = 2000
+HOST = "127.0.0.1"
+EDGE_PORT, SERVICE_PORT, HEALTH_PORT = 30012, 30011, 9091
 
 
 def say(who: str, text: str) -> None:
     """One line of the story."""
-    print(f"{who:>8} | {text}", flush=True)
+    print(f"{who:>10} | {text}", flush=True)
+
+
+def chapter(title: str) -> None:
+    """What the next lines are about."""
+    print(f"\n{title}", flush=True)
+
+
+def play(story: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
+    """Run a story to its end; Ctrl-C and SIGTERM let it tidy up first. Exit statuses are the usual ones."""
+
+    async def played(reactor: Any) -> None:
+        telling = ensureDeferred(story(reactor))
+        came: list[int] = []
+
+        def stop(number: int, frame: object) -> None:
+            came.append(number)
+            reactor.callFromThread(telling.cancel)
+
+        def listen() -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, stop)
+
+        # The reactor takes these signals when it starts.
+        reactor.callWhenRunning(listen)
+        try:
+            await telling
+        except BrokenPipeError:
+            # Nobody reads on (`| head`); the interpreter would complain once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        except (CancelledError, Canceled):
+            if not came:
+                raise
+        if came:
+            if sys.stdout.isatty():
+                print()  # behind a bar that is not full
+            say("demo", "interrupted; all processes stopped")
+            raise SystemExit(128 + came[0])
+
+    react(played)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of the loopback."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on, all different."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for each in held:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in held]
+    finally:
+        for each in held:
+            each.close()
 
 
 class GatewayProcess(ProcessProtocol):
@@ -39,6 +105,9 @@ class GatewayProcess(ProcessProtocol):
     def __init__(self) -> None:
         self.output = b""
         self.ended: Deferred[None] = Deferred()
+        self.running = False
+
+    def connectionMade(self) -> None:
         self.running = True
 
     def childDataReceived(self, child: int, data: bytes) -> None:
@@ -49,13 +118,23 @@ class GatewayProcess(ProcessProtocol):
         self.ended.callback(None)
 
 
-async def start_gateway(reactor: Any) -> GatewayProcess:
-    """Start it and wait until its ports are open."""
-    process = GatewayProcess()
+async def start_gateway(reactor: Any, process: GatewayProcess, folder: str) -> tuple[int, int]:
+    """Start it and wait until its ports are open; return those for edges and for services."""
+    chapter("A gateway, an edge and a service on this machine")
     twistd = shutil.which("twistd", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}") or "twistd"
-    say("gateway", "twistd -n --pidfile= frontier")
-    folder = tempfile.gettempdir()
-    arguments = [sys.executable, twistd, "-n", "--pidfile=", "frontier", "--log-output", "stdout"]
+    options = ["-n", "--pidfile=", "frontier"]
+    edge_port, service_port = EDGE_PORT, SERVICE_PORT
+    if not all(is_free(port) for port in (edge_port, service_port, HEALTH_PORT)):
+        edge_port, service_port, health_port = free_ports(3)
+        (Path(folder) / "frontier.yaml").write_text(
+            f"edgebound: {{listen: {{addr: '{HOST}:{edge_port}'}}, edgeid_alloc_when_no_idservice_on: true}}\n"
+            f"servicebound: {{listen: {{addr: '{HOST}:{service_port}'}}}}\n"
+            f"observability: {{addr: '{HOST}:{health_port}'}}\n"
+        )
+        options += ["-c", "frontier.yaml"]
+        say("gateway", "the usual ports are in use here, so this one gets others")
+    say("gateway", f"$ twistd {' '.join(options)}")
+    arguments = [sys.executable, twistd, *options, "--log-output", "stdout"]
     reactor.spawnProcess(process, sys.executable, arguments, os.environ, folder)
     until = reactor.seconds() + START_SECONDS
     while b"edgebound listens" not in process.output or b"servicebound listens" not in process.output:
@@ -63,14 +142,14 @@ async def start_gateway(reactor: Any) -> GatewayProcess:
             print(process.output.decode(errors="replace"), file=sys.stderr)
             raise SystemExit("demo: the gateway did not start; its log is above")
         await deferLater(reactor, 0.05)
-    say("gateway", "edges connect to 127.0.0.1:30012, services to 127.0.0.1:30011")
-    return process
+    say("gateway", f"edges connect to {HOST}:{edge_port}, services to {HOST}:{service_port}")
+    return edge_port, service_port
 
 
-async def talk(reactor: Any, edge: Edge, service: Service, size: int) -> None:
+async def talk(edge: Edge, service: Service, size: int) -> None:
     """Everything that edges and services do with each other."""
-    say("edge", f"online as {edge.edge_id}")
-    say("service", f"online as {service.service_id}, named 'files', takes the topic 'readings'")
+    say("edge", f"online, the gateway gave it the id {edge.edge_id}")
+    say("service", "online, named 'files', takes messages of the topic 'readings'")
 
     async def temperature(request: Request) -> bytes:
         return b"21.5 C"
@@ -78,38 +157,42 @@ async def talk(reactor: Any, edge: Edge, service: Service, size: int) -> None:
     async def where(request: Request) -> bytes:
         return f"edge {request.edge_id}, you are in hall 3".encode()
 
+    chapter("Calls")
     await edge.register("temperature", temperature)
     await service.register("where", where)
     answer = await service.call(edge.edge_id, "temperature")
-    say("service", f"calls temperature at the edge: {answer.decode()}")
+    say("service", f"calls 'temperature' at the edge   -> {answer.decode()}")
     answer = await edge.call("where")
-    say("edge", f"calls where at the service: {answer.decode()}")
+    say("edge", f"calls 'where' at the service      -> {answer.decode()}")
     try:
         await service.call(4711, "temperature")
-    except RemoteError as error:
-        say("service", f"calls an edge that is not there: {error}")
+    except EdgeNotOnline as error:
+        say("service", f"calls an edge that is not there   -> error: {error}")
+    began = time.monotonic()
+    for _ in range(CALLS // 50):
+        for call in [service.call(edge.edge_id, "temperature") for _ in range(50)]:
+            await call
+    rate = CALLS / (time.monotonic() - began)
+    say("service", f"{CALLS} calls, 50 under way           -> {rate:,.0f} calls/s")
 
+    chapter("Messages")
     sent = edge.publish("readings", b"21.5")
     message = await service.receive()
-    say("service", f"gets {message.data.decode()!r} on {message.topic!r} from edge {message.edge_id}")
+    say("edge", "publishes '21.5' to the topic 'readings'")
+    say("service", f"gets {message.data.decode()!r} from edge {message.edge_id}, and acknowledges it")
     message.ack()
     await sent
-    say("edge", "its message is acknowledged")
+    say("edge", "has the acknowledgement")
     sent = service.publish(edge.edge_id, b"close the valve")
     message = await edge.receive()
+    say("service", f"sends the edge {message.data.decode()!r}")
     message.fail("the valve is stuck")
     try:
         await sent
     except RemoteError as error:
-        say("service", f"tells the edge {message.data.decode()!r}, which refuses: {error}")
+        say("service", f"reads that the edge refused it: {error}")
 
-    began = time.monotonic()
-    for _ in range(CALLS // 50):
-        calls = [service.call(edge.edge_id, "temperature") for _ in range(50)]
-        for call in calls:
-            await call
-    rate = CALLS / (time.monotonic() - began)
-    say("service", f"{CALLS} calls, 50 under way: {rate:.0f} calls/s")
+    chapter("A stream")
     await stream_file(edge, service, size)
 
 
@@ -118,7 +201,7 @@ async def stream_file(edge: Edge, service: Service, size: int) -> None:
     accepting = service.accept_stream()
     opened = await edge.open_stream("files", b"firmware.bin")
     accepted = await accepting
-    say("edge", f"opens a stream to 'files' and sends {size / 1e6:.0f} MB")
+    say("edge", f"opens a stream to 'files' and sends {size / 1e6:.0f} MB as {opened_as(accepted)!r}")
     receiving = ensureDeferred(receive_file(accepted, size))
     digest = hashlib.sha256()
     left = size
@@ -135,9 +218,14 @@ async def stream_file(edge: Edge, service: Service, size: int) -> None:
     say("service", f"has the whole file, sha256 {received[:16]}..., as sent")
 
 
+def opened_as(stream: Stream) -> str:
+    """What the opener said of a stream."""
+    return stream.meta.decode(errors="replace")
+
+
 async def receive_file(stream: Stream, size: int) -> str:
-    """Read to the end, with a bar on a terminal."""
-    digest, got, began, shown = hashlib.sha256(), 0, time.monotonic(), -1
+    """Read to the end, with a bar: one that moves on a terminal, four lines elsewhere."""
+    digest, got, began, shown = hashlib.sha256(), 0, time.monotonic(), 0
     while block := await stream.read():
         digest.update(block)
         got += len(block)
@@ -147,26 +235,26 @@ async def receive_file(stream: Stream, size: int) -> str:
             rate = got / 1e6 / max(time.monotonic() - began, 1e-6)
             end = "\r" if sys.stdout.isatty() and got < size else "\n"
             bar = "#" * tenth + "." * (40 - tenth)
-            print(f"{'service':>8} | [{bar}] {got * 100 // size:3d} %  {rate:.0f} MB/s", end=end, flush=True)
+            print(f"{'service':>10} | [{bar}] {got * 100 // size:3d} %  {rate:.0f} MB/s", end=end, flush=True)
     return digest.hexdigest()
 
 
 async def main(reactor: Any, size: int) -> None:
     """The whole story."""
-    process = await start_gateway(reactor)
-    try:
-        edge = Edge("127.0.0.1", meta=b"demo-edge", reactor=reactor)
-        service = Service("127.0.0.1", name="files", topics=["readings"], reactor=reactor)
+    with tempfile.TemporaryDirectory(prefix="frontier-demo-") as folder:
+        process = GatewayProcess()
         try:
+            edge_port, service_port = await start_gateway(reactor, process, folder)
+            edge = Edge(HOST, edge_port, meta=b"demo-edge", reactor=reactor)
+            service = Service(HOST, service_port, name="files", topics=["readings"], reactor=reactor)
             async with edge, service:
-                await talk(reactor, edge, service, size)
-        except PortRefused as error:
-            raise SystemExit(f"demo: cannot connect: {error}") from None
-    finally:
-        if process.running:
-            process.transport.signalProcess("TERM")  # type: ignore[union-attr]
-            await process.ended
-    say("gateway", "everybody left, stopped")
+                await talk(edge, service, size)
+        finally:
+            if process.running:
+                process.transport.signalProcess("TERM")  # type: ignore[union-attr]
+                await process.ended
+    chapter("The end")
+    say("demo", "all processes stopped")
 
 
 def run() -> None:
@@ -174,7 +262,7 @@ def run() -> None:
     parser = argparse.ArgumentParser(prog="python -m frontier_tx.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=64, help="size of the streamed file (default 64)")
     size = max(1, parser.parse_args().megabytes) * 1_000_000
-    react(lambda reactor: ensureDeferred(main(reactor, size)))
+    play(lambda reactor: main(reactor, size))
 
 
 if __name__ == "__main__":

@@ -18,32 +18,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Edge, Request
 from frontier_tx.clients.cluster import ClusterService
-from frontier_tx.demo import say
+from frontier_tx.demo import HOST, chapter, free_ports, play, say
 from frontier_tx.errors import FrontierError
 
 GATEWAYS = 3
 START_SECONDS = 20.0
-HOST = "127.0.0.1"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on, all different."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
 
 
 class Servers:
@@ -113,6 +100,7 @@ async def start_cluster(reactor: Any, servers: Servers) -> tuple[int, list[int]]
     program = shutil.which("redis-server")
     if program is None:
         raise SystemExit("demo: there is no redis-server; install it, or see scripts/install-system-packages")
+    chapter(f"A cluster: Redis, Frontlas and {GATEWAYS} Frontiers, each a process")
     redis, api, plane, *ports = free_ports(3 + 2 * GATEWAYS)
     servers.start("redis", [program, "--port", str(redis), "--save", "", "--appendonly", "no", "--bind", HOST])
     await servers.ready(reactor, "redis", redis)
@@ -145,7 +133,7 @@ async def start_cluster(reactor: Any, servers: Servers) -> tuple[int, list[int]]
         )
     for n, port in enumerate(edge_ports, 1):
         await servers.ready(reactor, f"frontier{n:02}", port)
-        say(f"gate {n:02}", f"frontier{n:02}, edges connect to port {port}")
+        say(f"frontier{n:02}", f"edges connect to port {port}; reports to frontlas")
     return api, edge_ports
 
 
@@ -189,18 +177,21 @@ async def story(reactor: Any, servers: Servers, number: int) -> None:
     async def hello(request: Request) -> bytes:
         return b"hello"
 
+    chapter(f"{number} edges, each at whichever Frontier the load balancer picked")
     for edge in edges:
         await edge.connect()
         await edge.register("hello", hello)
+    say("edges", "all connected")
     service = ClusterService(f"{HOST}:{api}", name="console", reactor=reactor)
     await service.connect()
     try:
         took = await until_all_answer(reactor, service, edges, 20)
-        say("service", f"calls all {number} edges, wherever they are: all answer ({took:.2f} s)")
+        say("service", f"knows the address of frontlas alone, and calls all {number}: all answer ({took:.2f} s)")
         say("frontlas", f"edges are at: {await holders(service, edges)}")
         victim = f"frontier{GATEWAYS:02}"
+        chapter("A Frontier dies")
         servers.kill(victim)
-        say("kill -9", victim)
+        say(victim, "kill -9")
         began = time.monotonic()
         await deferLater(reactor, 0.1)
         say("edges", f"{sum(not edge.online for edge in edges)} of {number} are without a connection 0.1 s later")
@@ -208,7 +199,7 @@ async def story(reactor: Any, servers: Servers, number: int) -> None:
             await deferLater(reactor, 0.02)
         say("edges", f"all are back, elsewhere, {time.monotonic() - began:.2f} s after the kill")
         took = await until_all_answer(reactor, service, edges, 60)
-        say("service", f"calls all {number} edges: all answer ({took:.2f} s)")
+        say("service", f"calls all {number} again: all answer ({took:.2f} s)")
         say("frontlas", f"edges are at: {await holders(service, edges)}")
     finally:
         await service.close()
@@ -223,7 +214,8 @@ async def main(reactor: Any, number: int) -> None:
         await story(reactor, servers, number)
     finally:
         servers.close()
-    say("demo", "all processes ended")
+    chapter("The end")
+    say("demo", "all processes stopped")
 
 
 def run() -> None:
@@ -232,7 +224,7 @@ def run() -> None:
     parser.add_argument("--edges", type=int, default=30, help="number of edges (default 30)")
     number = max(1, parser.parse_args().edges)
     os.environ.setdefault("FRONTIER_DRAIN_SECONDS", "1")
-    react(lambda reactor: ensureDeferred(main(reactor, number)))
+    play(lambda reactor: main(reactor, number))
 
 
 if __name__ == "__main__":
