@@ -38,7 +38,7 @@ UNDONE = (EdgeNotOnline, EndClosed, MultiplexerClosed, ConnectFailed)
 DOUBTFUL = (OperationTimeout, DeadlineExceeded, Timeout, CallerDeadlineExceeded, ForceClosed, FarSideClosed)
 #: Operations that may wait for a place, or be under way after they did, at a time.
 WORKING = 65_536
-#: Seconds in which Frontlas learns that an edge moved: Frontiers report 20 times a second.
+#: Seconds in which Frontlas learns that an edge moved: Frontiers that are busy report 20 times a second.
 NEWS = 0.1
 #: Seconds for which an edge that spoke through a Frontier is there without a question.
 JUST_NOW = 1.0
