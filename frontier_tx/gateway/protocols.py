@@ -18,6 +18,11 @@ from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import WireProtocol
 
+#: A leg with more than ``BUSY`` calls and messages under way gets ``BURST`` frames at once: ends of the Go library stop
+#: for ever when hundreds reach them while hundreds of theirs are on the way (docs/decisions/message-window.md).
+BUSY = 200
+BURST = 32
+
 
 def address_text(address: IAddress | None) -> tuple[str, str]:
     """Return network and ``host:port`` of an address, IPv6 hosts in brackets."""
@@ -106,8 +111,13 @@ class LegProtocol(WireProtocol):
     def flush(self) -> None:
         """Write; whoever was stopped because this peer was behind goes on."""
         super().flush()
-        if self._idle and self.leg.congesting:
+        if self._idle and self.leg.congesting and not self.connection.outbox:
             self._exchange.relieved(self.leg)
+
+    def burst(self) -> int:
+        """See ``BUSY``."""
+        leg = self.leg
+        return BURST if len(leg.asked) + len(leg.pending) > BUSY else 0
 
     def connection_gone(self, reason: str) -> None:
         """Take the leg out of the switch."""

@@ -147,9 +147,17 @@ class Connection:
         self.outbox.append(frame)
         self.outbox_bytes += len(frame)
 
-    def take_output(self) -> bytes:
-        """Return all that is to be sent, and forget it."""
-        data = b"".join(self.outbox)
+    def take_output(self, most: int = 0) -> bytes:
+        """Return all that is to be sent, or the first ``most`` frames of it, and forget it."""
+        outbox = self.outbox
+        if 0 < most < len(outbox):
+            # Of a very long queue more is taken, as the rest of it has to be moved each time.
+            most = max(most, len(outbox) >> 8)
+            data = b"".join(outbox[:most])
+            del outbox[:most]
+            self.outbox_bytes -= len(data)
+            return data
+        data = b"".join(outbox)
         self.outbox.clear()
         self.outbox_bytes = 0
         return data

@@ -2,13 +2,16 @@
 
 While received bytes are being worked on, connections that got something to send are only noted; when that is done,
 each of them writes once. Output that comes up outside such a turn (a timer, a caller's own code) is written in the next
-turn of the reactor.
+turn of the reactor. Who may write only so much at once rests for a moment and goes on then.
 """
 
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+
+#: Seconds that a connection rests between two bursts.
+PAUSE = 0.001
 
 log = Logger()
 
@@ -19,6 +22,9 @@ class Flushable(Protocol):
     def flush(self) -> None:
         """Write it, or as much of it as the transport takes."""
 
+    def rested(self) -> None:
+        """``PAUSE`` is over."""
+
 
 class Outlet:
     """Notes who has output, and lets everybody write at the end of a turn. One for a whole process."""
@@ -28,6 +34,20 @@ class Outlet:
         self._waiting: list[Flushable] = []
         self._depth = 0
         self._call: IDelayedCall | None = None
+        self._resting: list[Flushable] = []
+
+    def rest(self, who: Flushable) -> None:
+        """``who`` goes on after ``PAUSE``."""
+        if not self._resting:
+            self._clock.callLater(PAUSE, self._wake)
+        self._resting.append(who)
+
+    def _wake(self) -> None:
+        resting, self._resting = self._resting, []
+        for who in resting:
+            who.rested()
+            self._waiting.append(who)
+        self.flush()
 
     def note(self, who: Flushable) -> None:
         """``who`` has output."""

@@ -56,6 +56,8 @@ class WireProtocol(Protocol):
         self._blocked_since = 0.0
         self._pauses = 0
         self._gone = False
+        self._resting = False
+        self._finishing = False
         #: Why this end closed the connection; empty where it did not, or did so in order.
         self.close_reason = ""
         self.connection = Connection(
@@ -78,6 +80,10 @@ class WireProtocol(Protocol):
 
     def transport_gone(self) -> None:
         """The transport is closed too; called once, after ``connection_gone`` or with it."""
+
+    def burst(self) -> int:
+        """How many frames may be written at once; the next ones after ``outlet.PAUSE``. 0: all."""
+        return 0
 
     # -- input --------------------------------------------------------------------------------------------
 
@@ -168,6 +174,7 @@ class WireProtocol(Protocol):
         if reason and self.connection.outbox_bytes > CHUNK:
             self.abort(reason)
             return
+        self._finishing, self._resting = True, False
         self.flush()
         if not self._idle:
             self.abort(reason)
@@ -198,15 +205,22 @@ class WireProtocol(Protocol):
 
     def flush(self) -> None:
         """Write what there is, as far as the transport takes it."""
-        while self._idle and not self._gone:
+        while self._idle and not (self._gone or self._resting):
             chunk = self._next_chunk()
             if not chunk:
                 return
             self._write(chunk)
 
+    def rested(self) -> None:
+        """The next burst may be written (``outlet.Flushable``)."""
+        self._resting = False
+
     def _next_chunk(self) -> bytes:
         if self._backlog is None:
-            data = self.connection.take_output()
+            data = self.connection.take_output(0 if self._finishing else self.burst())
+            if self.connection.outbox:
+                self._resting = True
+                self.outlet.rest(self)
             if len(data) <= CHUNK:
                 return data
             self._backlog = memoryview(data)

@@ -2,10 +2,12 @@
 
 import pytest
 
+from frontier_tx.gateway.protocols import BURST, BUSY
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import LARGE_BODY
+from frontier_tx.wire.outlet import PAUSE
 
 from .world import World
 
@@ -267,3 +269,18 @@ def test_edges_are_refused_while_the_control_service_is_congested() -> None:
     last.conn(b"meta")
     service.respond(service.take(f.FrameType.REQUEST)[-1], (9).to_bytes(8))
     assert last.one(p.ConnAck).client_id == 9
+
+
+def test_who_has_much_under_way_gets_it_in_bursts() -> None:
+    world = World()
+    edge, service = world.edge(5), world.service()
+    frames = [service.call_frame(b"m", custom=tail(5)) for _ in range(BUSY + 3 * BURST)]
+    service.raw(b"".join(frames[:BUSY]))
+    assert len(edge.take()) == BUSY
+    service.raw(b"".join(frames[BUSY:]))
+    for _ in range(3):
+        assert len(edge.take()) == BURST
+        world.clock.advance(PAUSE)
+    assert edge.leg.connection.outbox == []
+    world.everybody_leaves()
+    world.check_empty()

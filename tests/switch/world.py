@@ -176,11 +176,18 @@ class Peer:
     def register(self, method: bytes, session: int = 1) -> int:
         return self.send(p.Register(packet_id=self.next_id(), session_id=session, method=method))
 
-    def _message(self, kind: f.FrameType, packet_id: int | None, session: int, fields: dict[str, Any]) -> int:
+    def _packet(self, kind: f.FrameType, packet_id: int | None, session: int, fields: dict[str, Any]) -> p.Message:
         fields.setdefault("deadline", UNSET)
         fields.setdefault("context", NO_CONTEXT)
         number = self.next_id() if packet_id is None else packet_id
-        return self.send(p.Message(type=kind, packet_id=number, session_id=session, data=MessageData(**fields)))
+        return p.Message(type=kind, packet_id=number, session_id=session, data=MessageData(**fields))
+
+    def _message(self, kind: f.FrameType, packet_id: int | None, session: int, fields: dict[str, Any]) -> int:
+        return self.send(self._packet(kind, packet_id, session, fields))
+
+    def call_frame(self, method: bytes, **fields: Any) -> bytes:
+        """A Request that is not sent yet."""
+        return p.encode(self._packet(f.FrameType.REQUEST, None, 1, {"key": method, **fields}))
 
     def call(
         self, method: bytes, value: bytes = b"", packet_id: int | None = None, session: int = 1, **fields: Any

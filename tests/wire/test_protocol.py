@@ -21,7 +21,7 @@ from frontier_tx.wire import packets
 from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.events import ConnAccepted, ConnReceived, HeartbeatReceived, SessionOpened, SessionRequested
-from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.outlet import PAUSE, Outlet
 from frontier_tx.wire.protocol import CHUNK, WireProtocol
 from tests.wire.ends import types_of
 
@@ -155,6 +155,11 @@ def stream(data: bytes) -> bytes:
     return f.pack_of_session(f.STREAM, 3, 1, data)
 
 
+def carried(transport: Counting) -> bytes:
+    """The bytes of all streams in what was written."""
+    return b"".join(frame.body for frame in f.FrameReader().feed(transport.take()))
+
+
 HEARTBEAT = f.pack(f.HEARTBEAT, 5)
 
 # -- writing --------------------------------------------------------------------------------------------------
@@ -188,6 +193,43 @@ def test_output_outside_a_turn_leaves_in_the_next_one_together(world: World) -> 
     assert transport.writes == []
     world.clock.advance(0)
     assert len(transport.writes) == 1
+
+
+def test_bursts_are_a_pause_apart(world: World) -> None:
+    peer, transport = server(world)
+    peer.burst = lambda: 4  # type: ignore[method-assign]
+    for number in range(10):
+        peer.connection.write(stream(b"%d" % number))
+    world.clock.advance(0)
+    sent = []
+    while transport.writes:
+        sent.append(carried(transport))
+        assert peer.unsent == 23 * (10 - len(b"".join(sent)))
+        world.clock.advance(PAUSE / 2)
+        assert transport.writes == []
+        world.clock.advance(PAUSE / 2)
+    assert sent == [b"0123", b"4567", b"89"]
+
+
+def test_what_is_left_of_a_burst_arrives_before_the_end(world: World) -> None:
+    peer, transport = server(world)
+    peer.burst = lambda: 4  # type: ignore[method-assign]
+    for number in range(10):
+        peer.connection.write(stream(b"%d" % number))
+    world.clock.advance(0)
+    peer.dataReceived(b"\x01\x99" + bytes(12))
+    assert transport.disconnecting
+    assert carried(transport) == b"0123456789"
+    world.clock.advance(PAUSE)
+    assert transport.writes == []
+
+
+def test_of_a_very_long_queue_more_is_taken_at_once(world: World) -> None:
+    connection = server(world)[0].connection
+    for _ in range(5120):
+        connection.write(b"x")
+    assert len(connection.take_output(4)) == 20
+    assert connection.outbox_bytes == 5100
 
 
 def test_a_full_transport_gets_nothing_until_it_asks(world: World) -> None:
