@@ -11,6 +11,7 @@ includes the commands inside scripts).
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import resource
@@ -27,13 +28,23 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.testing import StringTransport
 
+from frontier_tx.atlas.messages import EDGE_HEARTBEAT, EDGE_ONLINE, FrontierMeta, PeerEvent
+from frontier_tx.atlas.protocols import AtlasServerFactory
+from frontier_tx.timers import Alarms
+from frontier_tx.wire.body import message_json
+from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.frame import REQUEST, pack_of_session
+from frontier_tx.wire.outlet import Outlet
+from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis_registry import RedisRegistry
 from frontlas_tx.registry.redis_scripts import ALL
+from frontlas_tx.service import GC_THRESHOLDS
 
 reactor: Any = _reactor
 RESULTS = Path(__file__).parent / "results"
@@ -205,6 +216,38 @@ class Bench:
             "renewal_frontlas_us": (after["own_cpu"] - before["own_cpu"] - looks[1]) / len(claims) * 1e6,
         }
 
+    async def single_events(self, edges: int) -> None:
+        """The same through the port of the frontier plane, one call for each event, as Go Frontiers report."""
+        plane = FrontierPlane(self.registry, reactor)
+        factory = AtlasServerFactory(plane, Alarms(reactor), Outlet(reactor))
+        link = factory.buildProtocol(None)
+        transport = StringTransport()
+        assert link is not None
+        link.makeConnection(transport)
+        meta = FrontierMeta("single", "10.2.0.1:30011", "10.2.0.1:30012")
+        end = Connection(Role.CLIENT, reactor.seconds())
+        end.connect(meta.encode())
+        link.dataReceived(end.take_output())
+        while not plane.links:
+            await deferLater(reactor, 0.01)
+        for method in (EDGE_ONLINE, EDGE_HEARTBEAT):
+            calls = [
+                pack_of_session(
+                    REQUEST, n, 1, message_json(key=method.encode(), value=PeerEvent(method, n, addr="h:1").encode())
+                )
+                for n in range(1, edges + 1)
+            ]
+            transport.clear()
+            before = await self.counters()
+            for start in range(0, edges, 200):
+                link.dataReceived(b"".join(calls[start : start + 200]))
+                await deferLater(reactor, 0)
+            while not self.registry.idle:
+                await deferLater(reactor, 0.001)
+            after = await self.counters()
+            self.figures[f"single_{method}_us"] = (after["own_cpu"] - before["own_cpu"]) / edges * 1e6
+        link.abort("done")
+
     def memory(self, edges: int) -> None:
         """What a Frontlas keeps of each edge that its own links told it of."""
         tracemalloc.start()
@@ -222,6 +265,7 @@ class Bench:
         await self.rest(seconds, False, "rest")
         await self.rest(seconds, True, "rest_reference")
         await self.lookups(4_000)
+        await self.single_events(20_000)
         await self.directory(200, 200)
         self.memory(200_000)
         await self.registry.stop()
@@ -246,6 +290,8 @@ MEANING = {
     "lookup_round_trips": "lookup of an edge: round trips",
     "lookup_mean_us": "lookup of an edge: mean, us",
     "lookup_slowest_us": "lookup of an edge: slowest, us",
+    "single_edge_online_us": "an edge comes online, reported alone: Frontlas CPU, us, frames included",
+    "single_edge_heartbeat_us": "heartbeat of an edge, reported alone: Frontlas CPU, us, frames included",
     "directory_redis_us": "look at a directory of 200 Frontiers, once a second per Frontlas: Redis CPU, us",
     "directory_frontlas_us": "look at a directory of 200 Frontiers: Frontlas CPU, us",
     "directory_bytes": "look at a directory of 200 Frontiers: bytes",
@@ -263,6 +309,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each measurement at rest")
     parser.add_argument("--write", action="store_true", help="keep the figures in benchmarks/results")
     options = parser.parse_args()
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()
     server = Server()
     bench = Bench(server.port, options.edges, options.frontiers)
     failed: list[Any] = []

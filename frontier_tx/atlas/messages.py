@@ -120,11 +120,23 @@ class PeerEvent:
         return fields
 
     @classmethod
-    def decode(cls, method: str, text: bytes) -> "PeerEvent":
+    def decode(cls, method: str, text: "bytes | msgspec.Raw") -> "PeerEvent":
         """Read the value of a call of one of the six methods about peers.
 
         :raises BadEvent: it is not what the method demands, or names peer 0.
         """
+        try:
+            body = _body(text)
+        except (msgspec.DecodeError, UnicodeError):
+            return cls._decode_tolerantly(method, bytes(text))
+        peer_id = body.edge_id if method.startswith("edge") else body.service_id
+        if not 0 < peer_id <= MAX_PEER_ID:
+            return cls._decode_tolerantly(method, bytes(text))
+        return cls(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age))
+
+    @classmethod
+    def _decode_tolerantly(cls, method: str, text: bytes) -> "PeerEvent":
+        """The same for what is written in another way than usual, and for the texts of what is wrong."""
         kind = "".join(word.capitalize() for word in method.split("_"))
         id_key = "edge_id" if method.startswith("edge") else "service_id"
         shape: dict[str, gojson.Reader] = {
@@ -201,14 +213,7 @@ def _event(item: msgspec.Raw) -> PeerEvent:
         method, text = "", msgspec.Raw()
     if method not in METHODS or method == FRONTIER_STATS:
         raise BadEvent(f"illegal {EVENTS}: expected [method, body] for each event")
-    try:
-        body = _body(text)
-    except (msgspec.DecodeError, UnicodeError):
-        return PeerEvent.decode(method, bytes(text))
-    peer_id = body.edge_id if method.startswith("edge") else body.service_id
-    if not 0 < peer_id <= MAX_PEER_ID:
-        return PeerEvent.decode(method, bytes(text))
-    return PeerEvent(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age))
+    return PeerEvent.decode(method, text)
 
 
 def _field(reader: gojson.Reader, kind: str, key: str, wanted: str) -> gojson.Reader:
