@@ -94,6 +94,10 @@ class ServerOptions(usage.Options, Generic[C]):
                 print(f"{self.program}: {warning}", file=sys.stderr)
             print(effective(self.loaded.config), end="")
             raise SystemExit(0)
+        # Twisted would end with a traceback, when everything else is done.
+        pidfile = (twistd_options(self) or {}).get("pidfile")
+        if pidfile and not os.access(os.path.dirname(pidfile) or ".", os.W_OK):
+            raise SystemExit(f"{self.program}: twistd cannot write its pid file {pidfile}; --pidfile= means none")
 
 
 def _usage(said: str, program: str, around: Any) -> str:

@@ -146,6 +146,12 @@ def test_a_command_line_that_cannot_be_used_is_one_line(tmp_path: Path, args: tu
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"frontier: {line}\n")
 
 
+def test_a_folder_that_cannot_hold_the_pid_file_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "-n", "--pidfile=nowhere/t.pid", "frontier", "-c", configured(tmp_path))
+    line = "frontier: twistd cannot write its pid file nowhere/t.pid; --pidfile= means none\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
 def test_check_refuses_what_a_start_would_refuse(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(
         "mqm: {redis: {enable: true, addrs: ['h:1']}, nsq: {enable: true, addrs: ['h:1']}}"
