@@ -321,10 +321,11 @@ class Connection:
                             told.append(frame)
                 else:
                     told += self._control(frame, now)
-            if reader.failure is not None:
-                raise reader.failure
         except ProtocolError as error:
             return told + self._fail(str(error))
+        if reader.failure is not None:
+            # Raised it would hold this frame of the stack, and that holds what was received.
+            return told + self._fail(str(reader.failure))
         if reader.in_frame and self._reading:
             self._stall_left -= len(data)
             if self._stall_at == NEVER or self._stall_left <= 0:

@@ -162,6 +162,18 @@ def carried(transport: Counting) -> bytes:
 
 HEARTBEAT = f.pack(f.HEARTBEAT, 5)
 
+
+def test_small_frames_are_read_in_small_portions(world: World) -> None:
+    peer, socket = Peer(world, Role.SERVER), Socket(1 << 20)
+    peer.makeConnection(socket)
+    peer.dataReceived(CONN)
+    sizes = []
+    for count in (500, 500, 500, 500, 500, 200, 50, 50, 50, 50, 50):
+        peer.dataReceived(HEARTBEAT * count)
+        sizes.append(socket.bufferSize >> 10)
+    assert sizes == [32, 16, 8, 4, 4, 4, 8, 16, 32, 64, 64]
+
+
 # -- writing --------------------------------------------------------------------------------------------------
 
 
