@@ -6,7 +6,7 @@ come from outside.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
 from frontier_tx.switch.deadlines import Deadlines
@@ -27,6 +27,7 @@ from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Counters, Settings
 from frontier_tx.switch.streams import StreamEnd
+from frontier_tx.switch.sweep import Sweep
 from frontier_tx.switch.window import Lane, Window
 from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
@@ -286,6 +287,8 @@ class Exchange:
         self._reply(source, pending, text)
 
     def _reply(self, source: Leg, pending: Pending, text: bytes) -> None:
+        if source.connection.closed:
+            return
         kind = RESPONSE if pending.request else MESSAGE_ACK
         source_session = pending.source_session
         header = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, len(text) + 8, source_session)
@@ -331,14 +334,14 @@ class Exchange:
 
     def withdraw(self, pending: Pending, reason: int) -> None:
         """Tell the far side that nobody waits for its answer any more."""
-        target = pending.target
-        if not target.connection.connected or pending.target_session not in target.connection.sessions.live:
-            return
-        target.connection.write(
-            f.pack_of_session(
-                f.REQUEST_CANCEL, pending.target_packet, pending.target_session, _CANCEL_BODY[reason]
+        connection = pending.target.connection
+        session = connection.sessions.live.get(pending.target_session)
+        if session is not None and connection.connected:
+            body = _CANCEL_BODY[reason]
+            # Behind the Request itself, which may still be held back there.
+            connection.sessions.write(
+                session, f.pack_of_session(f.REQUEST_CANCEL, pending.target_packet, session.id, body)
             )
-        )
 
     def _enter(self, pending: Pending) -> None:
         self.pending_count += 1
@@ -440,8 +443,7 @@ class Exchange:
         leg.deaf = True
         if leg.lane is not None:
             leg.lane.shut()
-        for pending in [p for p in leg.pending.values() if p.target_session == DEFAULT_SESSION]:
-            self.fail(pending, FarSideClosed.text)
+        self._force_close(p for p in leg.pending.values() if p.target_session == DEFAULT_SESSION)
 
     def forget(self, leg: Leg) -> None:
         """The leg is gone: end everything that hangs on it, on the other legs too."""
@@ -449,16 +451,20 @@ class Exchange:
         self.repository.remove(leg)
         if leg.lane is not None:
             leg.lane.shut()
-        for pending in list(leg.asked.values()):
-            if pending.request:
-                self.withdraw(pending, CANCELED)
-                self.settle(pending)
-            else:
-                # What it published is on its way, sent or not.
-                self.disown(pending)
-        for pending in list(leg.pending.values()):
-            self.fail(pending, FarSideClosed.text)
+        Sweep(self.timers, leg.asked.values(), self._abandon)
+        self._force_close(leg.pending.values())
         self.relieved(leg)
         while leg.stopped_by:
             leg.stopped_by.pop().congesting.discard(leg)
             leg.link.resume_reading()
+
+    def _abandon(self, pending: Pending) -> None:
+        if pending.request:
+            self.withdraw(pending, CANCELED)
+            self.settle(pending)
+        elif pending.source is not None:
+            # What it published is on its way, sent or not.
+            self.disown(pending)
+
+    def _force_close(self, pendings: Iterable[Pending]) -> None:
+        Sweep(self.timers, pendings, lambda pending: self.fail(pending, FarSideClosed.text))

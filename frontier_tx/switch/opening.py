@@ -9,6 +9,7 @@ from frontier_tx.switch.streams import StreamEnd
 from frontier_tx.wire.errors import LocalError
 from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
+from frontier_tx.wire.packets import CANCELED
 from frontier_tx.wire.sessions import Session
 
 
@@ -89,6 +90,8 @@ class StreamOpener:
         other.other = None
         left = other.lane if other.leg.connection.connected else None
         for pending in list(end.pending):
+            if pending.request and pending.source is end.leg:
+                exchange.withdraw(pending, CANCELED)
             if left and pending.lane is left:
                 exchange.disown(pending, FarSideClosed.text)
             else:

@@ -344,3 +344,32 @@ def test_sessions_of_a_connection_are_bounded() -> None:
     assert other.one(p.SessionAck).data.error == ""
     world.advance(0.1)
     assert other.take(f.FrameType.DISMISS)
+
+
+@pytest.mark.parametrize("how", ["dismiss", "cut"])
+def test_calls_of_a_side_that_ends_a_stream_are_withdrawn_before_it_ends(
+    world: World, edge: Peer, service: Peer, how: str
+) -> None:
+    near, far = world.stream(service, edge, "5")
+    service.call(b"m", session=near)
+    request = edge.request()
+    if how == "dismiss":
+        service.dismiss(near)
+    else:
+        service.cut()
+    cancel, end = edge.take()
+    assert (cancel.packet_id, cancel.session_id, cancel.reason) == (request.packet_id, far, p.CANCELED)
+    assert isinstance(end, p.Dismissal)
+
+
+def test_a_cancel_stays_behind_the_call_that_is_held_back(world: World, edge: Peer, service: Peer) -> None:
+    negotiated = edge.open("files")
+    far = service.ack_session(service.one(p.Session))
+    near = edge.one(p.SessionAck).session_id
+    assert negotiated != near
+    asked = service.call(b"m", session=far)
+    service.cancel(asked, session=far)
+    edge.nothing()
+    world.advance(0.05)
+    request, cancel = edge.take()
+    assert cancel.packet_id == request.packet_id
