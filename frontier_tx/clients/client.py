@@ -104,6 +104,7 @@ class Client(Messages):
             lost=self._went_offline,
             finished=self._finished,
             cleared=self._alarms.stop,
+            failing=self._cannot_connect,
         )
 
     def _as_endpoint(
@@ -134,6 +135,9 @@ class Client(Messages):
             with self.log.failuresHandled("on_offline failed"):
                 self._on_offline(reason)
 
+    def _cannot_connect(self, why: str) -> None:
+        self.log.warn("{who} cannot connect: {why}; it keeps trying", who=self, why=why)
+
     def _finished(self) -> None:
         self._alarms.stop()
         if self._owns_intake:
@@ -144,15 +148,16 @@ class Client(Messages):
 
     # -- connecting ---------------------------------------------------------------------------------------
 
-    def connect(self) -> "Deferred[None]":
-        """Connect: one attempt.
+    def connect(self, *, keep_trying: bool = False) -> "Deferred[None]":
+        """Connect: one attempt, or as many as it takes.
 
+        :param keep_trying: go on with the waits of ``reconnect`` until a connection is up; the log says why it is not.
         :return: fires when the gateway accepted; fails with ConnectionRefused (the gateway's reason), with what the
             endpoint failed with, or with ConnectFailed.
         """
 
         def start(done: Done) -> Callable[[], None]:
-            self.keeper.start(done)
+            self.keeper.start(done, keep_trying=keep_trying)
             return self.keeper.give_up
 
         return deferred(start)

@@ -47,7 +47,8 @@ class Keeper:
 
     :param reconnect: None: when the connection ends, all is over.
     :param connected: told each time that a connection is up; ``lost`` each time that one ends, with the reason;
-        ``finished`` when there will be no further one, ``cleared`` when the last transport is closed too.
+        ``finished`` when there will be no further one, ``cleared`` when the last transport is closed too. ``failing``
+        is told why attempts fail, each reason once in a row, as long as it goes on trying.
     """
 
     #: The slot of the timer (``timers.Timed``).
@@ -68,6 +69,7 @@ class Keeper:
         lost: Callable[[str], None] = lambda reason: None,
         finished: Callable[[], None] = lambda: None,
         cleared: Callable[[], None] = lambda: None,
+        failing: Callable[[str], None] = lambda why: None,
     ) -> None:
         self.intake = intake
         self.alarms = alarms
@@ -83,13 +85,17 @@ class Keeper:
         self.attempts = 0
         self.reconnects = 0
         self.closed = False
+        #: Why the last attempt failed; empty since a connection was up.
+        self.trouble = ""
         self._started = False
+        self._keep_trying = False
         self._up_since = 0.0
         self._dial = dial
         self._connected = connected
         self._lost = lost
         self._finished = finished
         self._cleared = cleared
+        self._failing = failing
         self._ended = False
         #: Transports that are not closed yet; those of earlier connections may still be at it.
         self._transports = 0
@@ -114,11 +120,16 @@ class Keeper:
             raise EndClosed
         return end.main
 
-    def start(self, done: Done) -> None:
-        """Connect for the first time: one attempt, whose failure is told.
+    def start(self, done: Done, *, keep_trying: bool = False) -> None:
+        """Connect for the first time.
 
-        :raises RuntimeError: it was called before.
+        :param keep_trying: try until a connection is up, as after a loss; otherwise it is one attempt, whose failure
+            is told.
+        :raises RuntimeError: it was called before. :raises ValueError: to keep trying without ``reconnect``.
         """
+        if keep_trying and self.reconnect is None:
+            raise ValueError("keep_trying: reconnect=None leaves no waits between attempts")
+        self._keep_trying = keep_trying
         if self._started:
             raise RuntimeError("a client connects once; make a new one")
         self._started = True
@@ -194,6 +205,7 @@ class Keeper:
         """No transport came about."""
         if self._link is None and not self.closed:
             self._dialing = None
+            self._name(error)
             self._failed(error)
 
     def transport_gone(self) -> None:
@@ -208,7 +220,7 @@ class Keeper:
             end.main.register(method, _ignore)
 
     def _failed(self, error: Exception) -> None:
-        if self._first is not None:
+        if self._first is not None and not (self._keep_trying and not self.closed):
             self.closed = True
             first, self._first = self._first, None
             self._over(EndClosed())
@@ -258,6 +270,7 @@ class Keeper:
         self.end = end
         self.client_id = end.connection.client_id
         self._up_since = self.alarms.now()
+        self.trouble = ""
         self._announce(end)
         first, self._first = self._first, None
         if first is None:
@@ -278,7 +291,18 @@ class Keeper:
             if self.reconnect is not None and self.alarms.now() - self._up_since >= self.reconnect.steady:
                 self.attempts = 0
             self._lost(reason)
-        self._failed(end.refusal or ConnectFailed(reason or "connection closed"))
+        error = end.refusal or ConnectFailed(reason or "connection closed")
+        if not was_up:
+            self._name(error)
+        self._failed(error)
+
+    def _name(self, error: Exception) -> None:
+        """Say why an attempt failed, unless that was said of the one before."""
+        why = str(error) or type(error).__name__
+        if why != self.trouble:
+            self.trouble = why
+            if self.reconnect is not None and not self.closed and (self._first is None or self._keep_trying):
+                self._failing(why)
 
 
 def _nothing() -> None:

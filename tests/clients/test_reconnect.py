@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionRefusedError as NobodyListens
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
@@ -149,6 +149,52 @@ def test_a_connection_that_is_taken_and_dropped_does_not_start_the_waits_anew(me
     edge.keeper.end.link.abort("after a good while")
     memory.settle(0.3)
     assert edge.online and endpoint.attempts[-1] - lost[-1] < 0.3
+
+
+def test_an_edge_that_starts_before_its_gateway_keeps_trying_if_told_so(memory: Memory) -> None:
+    edge, endpoint = memory.client(Edge, meta=b"m")
+    said: list[str] = []
+    edge._cannot_connect = edge.keeper._failing = said.append
+    endpoint.down = True
+    memory.result(edge.register("m", lambda request: b"here"))
+    connecting = edge.connect(keep_trying=True)
+    memory.settle(20)
+    assert not connecting.called and len(endpoint.attempts) > 5 and not edge.online
+    assert said == [str(NobodyListens())] and edge.keeper.trouble == said[0]
+    endpoint.down = False
+    memory.result(connecting, 31)
+    assert edge.online and edge.keeper.trouble == ""
+    service, _ = memory.connected(Service)
+    assert memory.result(service.call(edge.edge_id, "m")) == b"here"
+
+
+def test_an_edge_that_keeps_trying_can_be_closed_or_given_up(memory: Memory) -> None:
+    for end in (lambda client, deferred: client.close(), lambda client, deferred: deferred.cancel()):
+        edge, endpoint = memory.client(Edge)
+        endpoint.down = True
+        connecting = edge.connect(keep_trying=True)
+        memory.settle(3)
+        end(edge, connecting)
+        with pytest.raises((EndClosed, CancelledError)):
+            memory.result(connecting)
+        tried = len(endpoint.attempts)
+        memory.settle(60)
+        assert len(endpoint.attempts) == tried
+    with pytest.raises(ValueError, match="keep_trying"):
+        memory.result(memory.client(Edge, reconnect=None)[0].connect(keep_trying=True))
+
+
+def test_why_a_lost_gateway_cannot_be_reached_is_said_once(memory: Memory) -> None:
+    edge, endpoint = memory.connected(Edge)
+    said: list[str] = []
+    edge.keeper._failing = said.append
+    for _ in range(2):
+        endpoint.down = True
+        edge.keeper.end.link.abort("cut")
+        memory.settle(20)
+        endpoint.down = False
+        memory.settle(31)
+    assert edge.online and said == [str(NobodyListens())] * 2
 
 
 def test_a_service_keeps_its_id_name_and_methods(memory: Memory) -> None:
