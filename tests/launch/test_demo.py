@@ -14,7 +14,7 @@ import pytest
 
 from tests.redis.servers import need
 
-from .test_twistd import PATIENCE, environment
+from .test_twistd import PATIENCE, default_signals, environment
 
 #: Lines of which each is in the output, in this order.
 STORY = {
@@ -55,8 +55,7 @@ def start(module: str, folder: Path, options: list[str]) -> subprocess.Popen[str
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # Whoever starts the tests may have Ctrl-C ignored, as a shell does for what runs in the background.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=default_signals,
     )
 
 

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from .certificates import Authority
-from .test_twistd import PATIENCE, Running, command, configured, environment
+from .test_twistd import PATIENCE, Running, command, configured, default_signals, environment
 
 
 def serial(authority: Authority, port: int) -> int:
@@ -79,7 +79,7 @@ def test_closing_the_terminal_is_a_stop_in_order(tmp_path: Path) -> None:
     with out.open("wb") as file:
         process = subprocess.Popen(
             command("-n", "--pidfile=", "frontier", "-c", configured(tmp_path)),
-            cwd=tmp_path, env=environment(), stdin=theirs, stdout=file, stderr=file,
+            cwd=tmp_path, env=environment(), stdin=theirs, stdout=file, stderr=file, preexec_fn=default_signals,
         )  # fmt: skip
     os.close(theirs)
     server = Running.__new__(Running)

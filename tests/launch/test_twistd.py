@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -36,6 +36,12 @@ def command(*args: str) -> list[str]:
     return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *args]
 
 
+def default_signals() -> None:
+    """Called in a new process: whoever runs the tests may ignore some, such as nohup and what a shell puts aside."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*args),
@@ -51,12 +57,17 @@ def run(folder: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str
 class Running:
     """A server in the foreground, its lines in files."""
 
+    #: Those of this test; what is left of them goes with it.
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+
     def __init__(self, folder: Path, *args: str) -> None:
         self.out = folder / "out"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                command("-n", "--pidfile=", *args), cwd=folder, env=environment(), stdout=out, stderr=subprocess.STDOUT
-            )
+                command("-n", "--pidfile=", *args),
+                cwd=folder, env=environment(), stdout=out, stderr=subprocess.STDOUT, preexec_fn=default_signals,
+            )  # fmt: skip
+        self.started.append(self.process)
 
     def wait_for(self, text: str, path: Path | None = None) -> str:
         deadline = time.monotonic() + PATIENCE
