@@ -56,7 +56,10 @@ def parse_frontier(
     """The same from text at hand, ``name`` being what errors call it, and no environment unless given."""
 
     def outside(config: FrontierConfig, layer: Layer, present: frozenset[str]) -> FrontierConfig:
-        if text is not None and _ALLOCATION not in present:
+        if "edgebound" not in present:
+            # Such a file, or none, leaves edges to the embedded defaults.
+            config = replace(config, edgebound=replace(config.edgebound, edgeid_alloc_when_no_idservice_on=True))
+        elif _ALLOCATION not in present:
             layer.warn(
                 layer.report.name,
                 f"{_ALLOCATION} is not set, so edges get in only while a service registers get_edge_id; "

@@ -1,7 +1,9 @@
 """Membership of a gateway in a cluster: the reporter of a configuration, and what it says of itself."""
 
+import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.reporter import LinkState, Reporter
@@ -79,10 +82,27 @@ def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Repo
         advertised("edgebound.listen", config.edgebound.listen),
         secrets.token_hex(8),
     )
-    frontlas = endpoints(config.frontlas.dial, "frontlas.dial", reactor)
-    reporter = Reporter(core.repository, frontlas, meta, reactor, core.alarms, core.outlet)
+    metrics = config.frontlas.metrics
+    reporter = Reporter(
+        core.repository,
+        endpoints(config.frontlas.dial, "frontlas.dial", reactor),
+        meta,
+        reactor,
+        core.alarms,
+        core.outlet,
+        addresses=config.frontlas.dial.addrs,
+        stats_every=metrics.interval if metrics.enable else None,
+        id_taken=_leave if config.frontlas.exit_when_id_taken else None,
+    )
     core.presence.listeners.append(reporter)
     return reporter
+
+
+def _leave() -> None:
+    Logger(namespace="frontier.gateway").critical("frontlas.exit_when_id_taken: the id is in use, so this process ends")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 class ReporterCollector(Collector):

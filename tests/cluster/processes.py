@@ -41,6 +41,11 @@ class Server:
         if number in (signal.SIGKILL, signal.SIGTERM):
             self._process.wait(15)
 
+    def wait(self, seconds: float) -> int:
+        """Its exit status, once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
     def log(self) -> str:
         """What it has logged so far."""
         return (self._folder / "log").read_text()
@@ -91,9 +96,11 @@ class Frontlas(Server):
 
 
 class Frontier(Server):
-    """A gateway that reports to some Frontlas."""
+    """A gateway that reports to some Frontlas; ``options`` are those of the section ``frontlas``."""
 
-    def __init__(self, folder: Path, name: str, frontlas: list[Frontlas], ports: list[int]) -> None:
+    def __init__(
+        self, folder: Path, name: str, frontlas: list[Frontlas], ports: list[int], **options: Any
+    ) -> None:
         self.edge_port, self.service_port = ports
         super().__init__(
             folder,
@@ -107,7 +114,11 @@ class Frontier(Server):
                 },
                 "servicebound": {"listen": {"addr": f"127.0.0.1:{self.service_port}"}},
                 "observability": {"enable": False},
-                "frontlas": {"enable": True, "dial": {"addr": [f"127.0.0.1:{each.plane}" for each in frontlas]}},
+                "frontlas": {
+                    "enable": True,
+                    "dial": {"addr": [f"127.0.0.1:{each.plane}" for each in frontlas]},
+                    **options,
+                },
             },
         )
 

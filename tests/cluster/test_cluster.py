@@ -130,3 +130,16 @@ def test_a_second_gateway_with_the_same_id_is_refused_on_both_sides(cluster: Clu
         )
     finally:
         other.close()
+
+
+@pytest.mark.timeout(200)
+def test_a_second_gateway_with_the_same_id_ends_where_it_is_to(cluster: Cluster, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Frontier(folder, "one", [cluster.a], cluster.ports[11:], exit_when_id_taken=True)
+    try:
+        other.start()
+        assert other.wait(20) == 1
+        assert "exit_when_id_taken" in other.log().splitlines()[-1]
+    finally:
+        other.close()

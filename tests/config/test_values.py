@@ -176,10 +176,16 @@ def test_nothing_said_means_defaults(text: str) -> None:
     assert config.log == FrontierConfig().log
 
 
-def test_ids_are_given_out_without_a_file_and_only_on_demand_with_one() -> None:
-    assert parse_frontier(None).config.edgebound.edgeid_alloc_when_no_idservice_on
-    assert not config_of("").edgebound.edgeid_alloc_when_no_idservice_on
-    assert config_of("edgebound: {edgeid_alloc_when_no_idservice_on: yes}").edgebound.edgeid_alloc_when_no_idservice_on
+@pytest.mark.parametrize(("text", "given_out"), [
+    (None, True),
+    ("", True),
+    ("daemon: {frontier_id: f}", True),
+    ("edgebound: {listen: {addr: '127.0.0.1:1'}}", False),
+    ("edgebound: {edgeid_alloc_when_no_idservice_on: no}", False),
+    ("edgebound: {edgeid_alloc_when_no_idservice_on: yes}", True),
+])  # fmt: skip
+def test_ids_are_given_out_unless_a_file_speaks_of_edges_and_not_of_that(text: str | None, given_out: bool) -> None:
+    assert parse_frontier(text).config.edgebound.edgeid_alloc_when_no_idservice_on is given_out
 
 
 @pytest.mark.parametrize("value", ["['127.0.0.1:1', 'h:2']", "127.0.0.1:1, h:2", "\n      - 127.0.0.1:1\n      - h:2"])
@@ -306,8 +312,9 @@ def test_a_queue_without_topics_is_a_warning() -> None:
 
 def test_a_file_that_lets_no_edge_in_by_itself_says_so() -> None:
     key = "edgebound.edgeid_alloc_when_no_idservice_on"
-    (warning,) = parse_frontier("log: {level: info}", "f.yaml").warnings
+    (warning,) = parse_frontier("edgebound: {listen: {addr: '127.0.0.1:1'}}", "f.yaml").warnings
     assert warning.startswith(f"f.yaml: {key} is not set, so edges get in only while a service registers get_edge_id")
     for text in ("true", "false", "null"):
         assert parse_frontier(f"edgebound: {{edgeid_alloc_when_no_idservice_on: {text}}}").warnings == ()
-    assert parse_frontier(None).warnings == ()
+    for quiet in (None, "", "log: {level: info}"):
+        assert parse_frontier(quiet).warnings == ()
