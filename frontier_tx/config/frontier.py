@@ -21,7 +21,7 @@ class Edgebound:
         True, Flag(), "give an edge an ID when no service registered `get_edge_id`; off: refuse the edge"
     )
     bypass_enable: bool = setting(False, Flag(), "relay connections that speak another protocol to `bypass`")
-    bypass: Dial = section(Dial(), "the server behind the same port for other protocols, one of `addrs` at random")
+    bypass: Dial = section(Dial(), "servers behind the same port for other protocols: any of `addrs` that answers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,58 +6,111 @@ The first two bytes of this wire are always ``01 01``. They are only looked at: 
 import random
 from collections.abc import Sequence
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from frontier_tx.gateway.factories import LegFactory
+from frontier_tx.gateway.factories import REFUSAL_LOG_SECONDS, LegFactory
+from frontier_tx.gateway.protocols import address_text
 
 PREFIX = b"\x01\x01"
 #: A peer that says nothing for so long is waiting for the server to speak first, which is not this wire.
 SILENCE_SECONDS = 10.0
 
 
-class Relay(Protocol):
-    """The connection to the other server; its bytes go to the peer."""
+@implementer(IHalfCloseableProtocol)
+class Side(Protocol):
+    """One of the two connections of a relay: what comes in goes out at ``other``, the end of it too."""
+
+    def __init__(self) -> None:
+        self.other: Side | None = None
+        self._finished = False
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.other is not None
+        self.other.transport.write(data)  # type: ignore[union-attr]
+
+    def readConnectionLost(self) -> None:
+        """This peer has nothing more to say, but may still listen."""
+        self._finished = True
+        other = self.other
+        if other is None or other._finished or not isinstance(other.transport, TCPConnection):
+            # Over TLS there is no such half.
+            _end(self)
+            if other is not None:
+                _end(other)
+        else:
+            other.transport.unregisterProducer()
+            other.transport.loseWriteConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The other has nothing more to say, and this peer knows it."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.other is not None:
+            _end(self.other)
+
+
+class Relay(Side):
+    """The connection to the other server."""
 
     def __init__(self, peer: "Sniffer") -> None:
+        super().__init__()
         self._peer = peer
 
     def connectionMade(self) -> None:
         """Each side is read from only as fast as the other takes it."""
+        self.other = self._peer
         near, far = self._peer.transport, self.transport
+        for transport in (near, far):
+            if isinstance(transport, TCPConnection):
+                transport.setTcpNoDelay(True)
+                transport.setTcpKeepAlive(True)
         near.registerProducer(far, True)  # type: ignore[union-attr]
         far.registerProducer(near, True)  # type: ignore[union-attr]
         self._peer.relayed(self)
 
-    def dataReceived(self, data: bytes) -> None:
-        self._peer.transport.write(data)  # type: ignore[union-attr]
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        _end(self._peer)
+class _RelayFactory(Factory):
+    noisy = False
+
+    def __init__(self, peer: "Sniffer") -> None:
+        self._peer = peer
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return Relay(self._peer)
 
 
-class Sniffer(Protocol):
+class Sniffer(Side):
     """A connection of which it is not known yet what it speaks."""
 
     log = Logger(namespace="frontier.bypass")
 
     def __init__(self, factory: "BypassFactory", address: IAddress | None) -> None:
+        super().__init__()
         self._factory = factory
         self._address = address
         self._seen = b""
-        self._relay: Relay | None = None
         self._decided = False
         self._timer: IDelayedCall | None = None
+        self._untried: list[IStreamClientEndpoint] = []
 
     def connectionMade(self) -> None:
         self._timer = self._factory.clock.callLater(SILENCE_SECONDS, self._bypass)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._relay is not None:
-            self._relay.transport.write(data)  # type: ignore[union-attr]
+        if self.other is not None:
+            super().dataReceived(data)
             return
         self._seen += data
         if self._decided:
@@ -75,7 +128,7 @@ class Sniffer(Protocol):
     def _hand_over(self) -> None:
         """It is this wire: from now on the transport talks to the protocol that the listener would have made."""
         self._settle()
-        self._factory.sniffing.discard(self)
+        self._factory.connections.discard(self)
         made = self._factory.wrapped.buildProtocol(self._address)
         transport = self.transport
         assert transport is not None
@@ -92,21 +145,24 @@ class Sniffer(Protocol):
     def _bypass(self) -> None:
         """It is something else: connect to one of the servers for that, and read no more until that is done."""
         self._settle()
-        endpoint = self._factory.choose()
-        if endpoint is None:
-            _end(self)
-            return
         self.transport.pauseProducing()  # type: ignore[union-attr]
-        connecting = endpoint.connect(Factory.forProtocol(lambda: Relay(self)))
+        self._untried = self._factory.candidates()
+        self._connect()
+
+    def _connect(self) -> None:
+        connecting = self._untried.pop().connect(_RelayFactory(self))
         connecting.addErrback(self._unreachable)
 
     def _unreachable(self, failure: Failure) -> None:
         self._factory.unreachable(failure.getErrorMessage())
-        _end(self)
+        if self._untried and not self.transport.disconnected:  # type: ignore[union-attr]
+            self._connect()
+        else:
+            _end(self)
 
     def relayed(self, relay: Relay) -> None:
         """The other server is there."""
-        self._relay = relay
+        self.other = relay
         if self.transport is None or self.transport.disconnected:  # type: ignore[attr-defined]
             _end(relay)
             return
@@ -116,16 +172,15 @@ class Sniffer(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._settle()
-        self._factory.sniffing.discard(self)
-        if self._relay is not None:
-            _end(self._relay)
+        self._factory.connections.discard(self)
+        super().connectionLost(reason)
 
 
 class BypassFactory(Factory):
     """Stands in front of a listener's factory.
 
     :param wrapped: makes the protocols of connections that do speak this wire.
-    :param endpoints: the other servers; one is chosen at random for each connection.
+    :param endpoints: the other servers, at least one. Each connection goes to any of them that can be reached.
     """
 
     noisy = False
@@ -134,28 +189,41 @@ class BypassFactory(Factory):
     def __init__(self, wrapped: LegFactory, endpoints: Sequence[IStreamClientEndpoint], clock: IReactorTime) -> None:
         self.wrapped = wrapped
         self.clock = clock
-        self.sniffing: set[Sniffer] = set()
+        #: Those that are looked at, and those that are relayed; not those that turned out to be edges.
+        self.connections: set[Sniffer] = set()
         self._endpoints = list(endpoints)
-        self._quiet_until = 0.0
+        self._quiet_until: dict[str, float] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        """Return something that looks at the first two bytes."""
-        if len(self.sniffing) >= self.wrapped.most:
+        """Return something that looks at the first two bytes, or None to turn a newcomer away."""
+        if len(self.connections) >= self.wrapped.most:
+            if self._speaks("limit", REFUSAL_LOG_SECONDS):
+                self.log.warn(
+                    "edgebound.bypass: {n} connections, the limit is reached; newcomers are turned away, {addr} among "
+                    "them. Raise limits.connections if the host can carry more",
+                    n=self.wrapped.most,
+                    addr=address_text(addr)[1],
+                )
             return None
         made = Sniffer(self, addr)
-        self.sniffing.add(made)
+        self.connections.add(made)
         return made
 
-    def choose(self) -> IStreamClientEndpoint | None:
-        """One of the other servers."""
-        return random.choice(self._endpoints) if self._endpoints else None
+    def candidates(self) -> list[IStreamClientEndpoint]:
+        """The other servers in an order of chance; the last is tried first."""
+        return random.sample(self._endpoints, len(self._endpoints))
 
     def unreachable(self, why: str) -> None:
         """Say so, but not for each connection."""
-        now = self.clock.seconds()
-        if now >= self._quiet_until:
-            self._quiet_until = now + SILENCE_SECONDS
+        if self._speaks("unreachable", SILENCE_SECONDS):
             self.log.error("edgebound.bypass: cannot connect: {why}; check edgebound.bypass.addrs", why=why)
+
+    def _speaks(self, what: str, seconds: float) -> bool:
+        now = self.clock.seconds()
+        if now < self._quiet_until.get(what, 0.0):
+            return False
+        self._quiet_until[what] = now + seconds
+        return True
 
 
 def _end(protocol: Protocol) -> None:

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
 
 
 class GatewayCollector(Collector):
     """Reads the figures of a gateway when it is asked for them; nothing is counted twice."""
 
-    def __init__(self, core: GatewayCore) -> None:
+    def __init__(self, core: GatewayCore, bypass: BypassFactory | None = None) -> None:
         self._core = core
+        self._bypass = bypass
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metric families."""
@@ -45,6 +47,9 @@ class GatewayCollector(Collector):
             streams += sum(len(c.leg.streams) for c in factory.connections)
         yield from (connections, most, unsent, waiting)
         yield _gauge("frontier_streams", "Open streams.", streams // 2)
+        if self._bypass is not None:
+            count = len(self._bypass.connections)
+            yield _gauge("frontier_bypass_connections", "Connections that are relayed or not yet recognised.", count)
 
     def _traffic(self) -> Iterator[Metric]:
         core, counters = self._core, self._core.exchange.counters

@@ -93,6 +93,7 @@ class Gateway(Service):
         self._status_ports = status_ports
         self._clock = clock
         self._drain: Drain | None = None
+        self._bypass: BypassFactory | None = None
 
     def startService(self) -> None:
         """Open the ports; a port that cannot be opened ends the process with one line."""
@@ -105,7 +106,7 @@ class Gateway(Service):
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
             others = endpoints(config.edgebound.bypass, "edgebound.bypass", self._clock)
-            edges = BypassFactory(self.core.edges, others, self._clock)
+            edges = self._bypass = BypassFactory(self.core.edges, others, self._clock)
         self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
             site = observability_site(self._clock, self.not_ready, self._metrics())
@@ -122,7 +123,7 @@ class Gateway(Service):
     def _metrics(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(GatewayCollector(self.core))
+        registry.register(GatewayCollector(self.core, self._bypass))
         if self.reporter is not None:
             registry.register(ReporterCollector(self.reporter))
         return registry
