@@ -1,19 +1,79 @@
 """What the gateway shows to Prometheus: every table with its bound, and what went through."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
+
+#: So many connections are looked at in one turn of the reactor, and sums over more are at most so many seconds old.
+SLICE = 1000
+FRESH_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the connections of one listener hold together."""
+
+    unsent: int = 0
+    waiting: int = 0
+    streams: int = 0
+    methods: int = 0
+
+
+class Tally:
+    """Sums over all connections of a gateway, which may be too many for one turn of the reactor."""
+
+    def __init__(self, core: GatewayCore, clock: IReactorTime) -> None:
+        self._core = core
+        self._clock = clock
+        self._sums: dict[str, Sums] = {}
+        self._taken = float("-inf")
+        self._walk: Iterator[None] | None = None
+
+    def read(self) -> dict[str, Sums]:
+        """The sums of each side: of now where the connections are few, else of the last walk over all of them."""
+        if self._walk is None and self._clock.seconds() - self._taken >= FRESH_SECONDS:
+            self._walk = self._slices()
+            self._step()
+        return self._sums or {factory.side: Sums() for factory in (self._core.edges, self._core.services)}
+
+    def _step(self) -> None:
+        assert self._walk is not None
+        for _ in self._walk:
+            self._clock.callLater(0, self._step)
+            return
+        self._walk = None
+
+    def _slices(self) -> Iterator[None]:
+        found: dict[str, Sums] = {}
+        total = 0
+        for factory in (self._core.edges, self._core.services):
+            sums = found[factory.side] = Sums()
+            for number, connection in enumerate(list(factory.connections), 1):
+                leg = connection.leg
+                sums.unsent += connection.unsent
+                sums.waiting += leg.waiting_bytes
+                sums.streams += len(leg.streams)
+                sums.methods += len(leg.methods) if leg.online else 0
+                if not number % SLICE:
+                    yield
+            total += len(factory.connections)
+        self._sums = found
+        if total >= SLICE:
+            self._taken = self._clock.seconds()
 
 
 class GatewayCollector(Collector):
     """Reads the figures of a gateway when it is asked for them; nothing is counted twice."""
 
-    def __init__(self, core: GatewayCore, bypass: BypassFactory | None = None) -> None:
+    def __init__(self, core: GatewayCore, clock: IReactorTime, bypass: BypassFactory | None = None) -> None:
         self._core = core
+        self._tally = Tally(core, clock)
         self._bypass = bypass
 
     def collect(self) -> Iterator[Metric]:
@@ -26,7 +86,8 @@ class GatewayCollector(Collector):
         yield _gauge("frontier_edges", "Edges online.", len(repository.edges))
         yield _gauge("frontier_services", "Services online.", len(repository.services))
         yield _gauge("frontier_edge_methods", "Methods registered by edges.", repository.edge_methods)
-        service_methods = sum(len(legs) for legs in repository.by_method.values())
+        tally = self._tally.read()
+        service_methods = tally[core.services.side].methods
         yield _gauge("frontier_service_methods", "Methods registered by services.", service_methods)
         yield _gauge("frontier_pending", "Calls and messages that wait for an answer.", core.exchange.pending_count)
         yield _gauge("frontier_timers", "Things that are due at some time.", len(core.alarms))
@@ -38,15 +99,15 @@ class GatewayCollector(Collector):
         waiting = GaugeMetricFamily(
             "frontier_waiting_bytes", "Bytes of messages that wait for the acknowledgement of others.", labels=["side"]
         )
-        streams = 0
         for factory in (core.edges, core.services):
-            connections.add_metric([factory.side], len(factory.connections))
-            most.add_metric([factory.side], factory.most)
-            unsent.add_metric([factory.side], sum(c.unsent for c in factory.connections))
-            waiting.add_metric([factory.side], sum(c.leg.waiting_bytes for c in factory.connections))
-            streams += sum(len(c.leg.streams) for c in factory.connections)
+            side, sums = factory.side, tally[factory.side]
+            connections.add_metric([side], len(factory.connections))
+            most.add_metric([side], factory.most)
+            unsent.add_metric([side], sums.unsent)
+            waiting.add_metric([side], sums.waiting)
         yield from (connections, most, unsent, waiting)
-        yield _gauge("frontier_streams", "Open streams.", streams // 2)
+        streams = sum(sums.streams for sums in tally.values()) // 2
+        yield _gauge("frontier_streams", "Open streams.", streams)
         if self._bypass is not None:
             count = len(self._bypass.connections)
             yield _gauge("frontier_bypass_connections", "Connections that are relayed or not yet recognised.", count)

@@ -123,7 +123,7 @@ class Gateway(Service):
     def _metrics(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        registry.register(GatewayCollector(self.core, self._bypass))
+        registry.register(GatewayCollector(self.core, self._clock, self._bypass))
         if self.reporter is not None:
             registry.register(ReporterCollector(self.reporter))
         return registry
@@ -160,20 +160,9 @@ class Gateway(Service):
             self._drain.hurry()
 
 
-def refuse_unserved(config: FrontierConfig) -> None:
-    """End with one line where the file asks for something without which this gateway would lose what it accepts.
-
-    :raises SystemExit: it does.
-    """
-    queues = [name for name in ("kafka", "amqp", "nats", "nsq", "redis") if getattr(config.mqm, name).enable]
-    for name in queues:
-        raise SystemExit(f"frontier: mqm.{name}.enable: this version forwards to no message queue; set it to false")
-
-
 def make_service(config: FrontierConfig) -> Gateway:
     """The gateway of a configuration, on the process's reactor; twistd starts it."""
     from twisted.internet import reactor
 
-    refuse_unserved(config)
     listens: Any = reactor
     return Gateway(config, Ports(listens, "frontier"), Ports(listens, "frontier"), listens)

@@ -17,7 +17,7 @@ class Server:
         self.reason: str | None = None
         self.core = GatewayCore(Clock())
         registry = CollectorRegistry()
-        registry.register(GatewayCollector(self.core))
+        registry.register(GatewayCollector(self.core, Clock()))
         self.site = observability_site(Clock(), lambda: self.reason, registry)
 
     def ask(self, line: str) -> tuple[int, dict[str, str], str]:
