@@ -5,6 +5,7 @@ dropping that time costs a dictionary operation, not a ``callLater``.
 """
 
 import heapq
+from collections.abc import Callable
 from math import ceil
 from typing import Protocol
 
@@ -105,6 +106,8 @@ class Alarms:
     """A wheel driven by a clock, with one ``callLater`` at a time."""
 
     def __init__(self, clock: IReactorTime, resolution: float = RESOLUTION) -> None:
+        #: Seconds of the clock.
+        self.now: Callable[[], float] = clock.seconds
         self._clock = clock
         self._wheel = Wheel(resolution)
         self._call: IDelayedCall | None = None
@@ -113,10 +116,6 @@ class Alarms:
 
     def __len__(self) -> int:
         return len(self._wheel)
-
-    def now(self) -> float:
-        """Seconds of the clock."""
-        return float(self._clock.seconds())
 
     def schedule(self, item: Timed, when: float) -> None:
         """See Wheel.schedule."""

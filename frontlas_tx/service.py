@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from typing import Any
@@ -17,6 +16,7 @@ from twisted.logger import Logger
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
 from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -29,9 +29,6 @@ from frontlas_tx.redis import settings as r
 from frontlas_tx.registry.memory import MemoryRegistry
 
 DRAIN_SECONDS = 5.0
-#: What reports and answers make goes by reference counting; looking for cycles every 700 allocations, the interpreter's
-#: default, took more than half of the time of a flood of reports and found nothing.
-GC_THRESHOLDS = (20_000, 10, 10)
 
 
 def redis_settings(redis: RedisSection) -> r.RedisSettings:
@@ -143,8 +140,7 @@ class Frontlas(Service):
         """Begin to reach the store, and open the ports."""
         super().startService()  # type: ignore[no-untyped-call]
         raise_open_files(self.config.daemon.rlimit)
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.freeze()
+        settle_memory()
         if self.config.registry == "memory":
             self.log.warn("the registry is in memory: for one machine, and forgotten when this process ends")
         self.registry.watch_ready(self._ready_changed)

@@ -1,6 +1,5 @@
 """A gateway as a Twisted service, made from a configuration."""
 
-import gc
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,14 +17,11 @@ from frontier_tx.gateway.drain import Drain, on_signal
 from frontier_tx.gateway.membership import ReporterCollector, endpoints, frontier_id, reporter_of
 from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits
-
-#: What traffic makes goes by reference counting, connections included; looking for cycles every 700 allocations, which
-#: is the interpreter's default, costs up to a tenth of the time and finds nothing.
-GC_THRESHOLDS = (20_000, 10, 10)
 
 
 def settings_of(config: FrontierConfig) -> Settings:
@@ -99,8 +95,7 @@ class Gateway(Service):
         """Open the ports; a port that cannot be opened ends the process with one line."""
         super().startService()  # type: ignore[no-untyped-call]
         raise_open_files(self.config.daemon.rlimit)
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.freeze()
+        settle_memory()
         config = self.config
         self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges

@@ -287,7 +287,7 @@ class Exchange:
         self._reply(source, pending, text)
 
     def _reply(self, source: Leg, pending: Pending, text: bytes) -> None:
-        if source.connection.closed:
+        if not source.online:
             return
         kind = RESPONSE if pending.request else MESSAGE_ACK
         source_session = pending.source_session

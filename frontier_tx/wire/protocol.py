@@ -21,8 +21,9 @@ from frontier_tx.wire.outlet import Outlet
 
 #: At most this much is handed to a transport at a time, so that progress of a slow peer can be seen.
 CHUNK = 131_072
-#: What is read from a socket at a time, so that one turn works on some hundred frames and not on thousands.
-READ_LEAST, READ_MOST = 4096, 65_536
+#: What is read from a socket at a time: much of a stream, and of small frames so much that one turn works on some
+#: hundreds of them and not on thousands.
+READ_LEAST, READ_MOST = 4096, 262_144
 MANY_FRAMES, FEW_FRAMES = 400, 100
 
 
@@ -110,18 +111,18 @@ class WireProtocol(Protocol):
         try:
             told = self.connection.receive(data, self.alarms.now())
             if self._direct:
-                self._adapt_reading(len(told))
+                self._adapt_reading(len(data), len(told))
             self._tell(told)
         finally:
             outlet.leave()
 
-    def _adapt_reading(self, frames: int) -> None:
-        """A peer that sends very small frames is read in smaller portions, or others wait for all that it sends."""
+    def _adapt_reading(self, size: int, frames: int) -> None:
+        """The next read is of another size, if this one was full or told too much."""
         transport = self.transport
         assert isinstance(transport, TCPConnection)
         if frames > MANY_FRAMES:
             transport.bufferSize = max(READ_LEAST, transport.bufferSize // 2)
-        elif frames < FEW_FRAMES and transport.bufferSize < READ_MOST:
+        elif frames < FEW_FRAMES and size >= transport.bufferSize < READ_MOST:
             transport.bufferSize *= 2
 
     def _tell(self, told: list[Told]) -> None:

@@ -163,15 +163,20 @@ def carried(transport: Counting) -> bytes:
 HEARTBEAT = f.pack(f.HEARTBEAT, 5)
 
 
-def test_small_frames_are_read_in_small_portions(world: World) -> None:
+def test_what_is_read_at_a_time_follows_what_is_in_it(world: World) -> None:
     peer, socket = Peer(world, Role.SERVER), Socket(1 << 20)
     peer.makeConnection(socket)
     peer.dataReceived(CONN)
     sizes = []
-    for count in (500, 500, 500, 500, 500, 200, 50, 50, 50, 50, 50):
-        peer.dataReceived(HEARTBEAT * count)
+    for data in (
+        *(HEARTBEAT * 500 for _ in range(5)),
+        HEARTBEAT * 200,
+        HEARTBEAT,
+        *(stream(bytes(1 << size)) for size in (12, 13, 14, 15, 16, 17, 18)),
+    ):
+        peer.dataReceived(data)
         sizes.append(socket.bufferSize >> 10)
-    assert sizes == [32, 16, 8, 4, 4, 4, 8, 16, 32, 64, 64]
+    assert sizes == [32, 16, 8, 4, 4, 4, 4, 8, 16, 32, 64, 128, 256, 256]
 
 
 # -- writing --------------------------------------------------------------------------------------------------
