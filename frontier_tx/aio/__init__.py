@@ -7,7 +7,6 @@ from frontier_tx.aio.client import Client, Edge, Service
 from frontier_tx.aio.cluster import ClusterService
 from frontier_tx.aio.stream import Stream
 from frontier_tx.clients.atlas import FrontlasUnavailable, LookupRefused, UnknownEdge
-from frontier_tx.clients.channel import Message, Request
 from frontier_tx.clients.errors import (
     Canceled,
     ConnectionRefused,
@@ -29,6 +28,7 @@ from frontier_tx.clients.errors import (
 )
 from frontier_tx.clients.intake import Bounds, Intake
 from frontier_tx.clients.keeper import Backoff, ConnectFailed
+from frontier_tx.clients.operations import Message, Request
 
 __all__ = [
     "Backoff",

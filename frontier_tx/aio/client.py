@@ -13,11 +13,12 @@ from frontier_tx.aio.incoming import Incoming, Presence, abandon, note, stream_o
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.stream import Speaker, Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp, unix
-from frontier_tx.clients.channel import Channel, addressed, id_bytes, octets
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.presence import service_meta
+from frontier_tx.clients.values import addressed, id_bytes, octets
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -124,6 +125,9 @@ class Client(Incoming):
         except Exception:
             log.exception("on_offline failed")
 
+    def _cannot_connect(self, why: str) -> None:
+        log.warning("%r cannot connect: %s; it keeps trying", self, why)
+
     def _finished(self) -> None:
         if self._owns_intake:
             self.intake.close()
@@ -143,9 +147,10 @@ class Client(Incoming):
             raise EndClosed
         return self._keeper
 
-    async def connect(self) -> None:
-        """Connect: one attempt.
+    async def connect(self, *, keep_trying: bool = False) -> None:
+        """Connect: one attempt, or as many as it takes.
 
+        :param keep_trying: go on with the waits of ``reconnect`` until a connection is up; the log says why it is not.
         :raises ConnectionRefused: (of ``frontier_tx.wire.errors``) with the gateway's reason.
         :raises OSError: nobody listens there. :raises ConnectFailed: it ended during the handshake.
         :raises EndClosed: it was closed, before or meanwhile.
@@ -171,11 +176,12 @@ class Client(Incoming):
             connected=self._came_online,
             lost=self._went_offline,
             finished=finished,
+            failing=self._cannot_connect,
             **self._options,
         )
 
         def start(done: Done) -> Callable[[], None]:
-            keeper.start(done)
+            keeper.start(done, keep_trying=keep_trying)
             return keeper.give_up
 
         try:

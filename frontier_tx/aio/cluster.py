@@ -12,12 +12,12 @@ from frontier_tx.aio.link import LOG, AioProtocol
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
 from frontier_tx.clients.atlas import Atlas, EndpointFor
-from frontier_tx.clients.channel import id_bytes
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.member import FrontierState
 from frontier_tx.clients.presence import service_meta
+from frontier_tx.clients.values import id_bytes
 from frontier_tx.wire.errors import EndClosed
 
 #: Makes what connects a transport to a host and a port, see ``Dialer``.

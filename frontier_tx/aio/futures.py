@@ -9,8 +9,8 @@ from typing import Any, Protocol, cast
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.channel import Request
 from frontier_tx.clients.intake import Done
+from frontier_tx.clients.operations import Request
 from frontier_tx.errors import FrontierError
 from frontier_tx.wire.errors import Canceled
 
@@ -107,7 +107,7 @@ class Runner:
         self._tasks = tasks
 
     def run(self, handler: Handler, request: Request) -> Callable[[], object]:
-        """Start a handler; see ``channel.Run``."""
+        """Start a handler; see ``operations.Run``."""
         task = self._tasks.start(_work(handler, request))
         # A task that is cancelled before its first step never gets to answer.
         task.add_done_callback(lambda task: _answer_for(task, request))

@@ -6,9 +6,11 @@ from typing import Any
 
 from frontier_tx.aio.futures import Handler, outcome
 from frontier_tx.aio.stream import Messages, Stream
-from frontier_tx.clients.channel import Channel, Message, string
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.intake import Intake
+from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
+from frontier_tx.clients.values import string
 
 log = logging.getLogger("frontier.client")
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from frontier_tx.aio.futures import Handler, outcome
-from frontier_tx.clients.channel import Channel, Message
+from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.operations import Message
 from frontier_tx.wire.errors import EndClosed, ForceClosed
 
 

@@ -4,7 +4,6 @@
 """
 
 from frontier_tx.clients.atlas import FrontlasUnavailable, LookupRefused, UnknownEdge
-from frontier_tx.clients.channel import Message, Request
 from frontier_tx.clients.client import Client, Edge, Service
 from frontier_tx.clients.cluster import ClusterService
 from frontier_tx.clients.errors import (
@@ -28,6 +27,7 @@ from frontier_tx.clients.errors import (
 )
 from frontier_tx.clients.intake import Bounds, Intake
 from frontier_tx.clients.keeper import Backoff, ConnectFailed
+from frontier_tx.clients.operations import Message, Request
 from frontier_tx.clients.stream import Stream
 
 __all__ = [

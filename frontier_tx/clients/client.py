@@ -9,14 +9,16 @@ from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapC
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.logger import Logger
 
-from frontier_tx.clients.channel import Channel, Message, addressed
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
+from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
 from frontier_tx.clients.stream import Messages, Speaker, Stream
+from frontier_tx.clients.values import addressed
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits

@@ -10,13 +10,14 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from twisted.logger import Logger
 
 from frontier_tx.clients.atlas import Atlas, EndpointFor
-from frontier_tx.clients.channel import Channel, Message
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Bounds, Done
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.clients.member import FrontierState
+from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
 from frontier_tx.clients.stream import Messages, Stream
 

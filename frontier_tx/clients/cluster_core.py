@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.clients.atlas import Atlas, EndpointFor
-from frontier_tx.clients.channel import Channel, addressed, id_bytes, string
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.end import End
@@ -27,6 +27,7 @@ from frontier_tx.clients.member import Member, MemberKeeper
 from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.roster import EVERY, Roster
 from frontier_tx.clients.routes import Routes
+from frontier_tx.clients.values import addressed, id_bytes, string
 from frontier_tx.clients.waiting import Waiters
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits

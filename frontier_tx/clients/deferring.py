@@ -8,8 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, may
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.channel import Request
 from frontier_tx.clients.intake import Done
+from frontier_tx.clients.operations import Request
 from frontier_tx.errors import FrontierError
 
 #: Answers a call: bytes, or None for none; what it raises reaches the caller as text.
@@ -58,7 +58,7 @@ def deferred(start: Callable[[Done], Cancelable | Callable[[], None] | None]) ->
 
 
 def run(handler: Handler, request: Request) -> Callable[[], None]:
-    """Start a handler; see ``channel.Run``."""
+    """Start a handler; see ``operations.Run``."""
 
     def started() -> Any:
         result = handler(request)

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from frontier_tx.clients.channel import Message, Request, Run
 from frontier_tx.clients.end import End
 from frontier_tx.clients.intake import Bounds, Inbox, Intake
+from frontier_tx.clients.operations import Message, Request, Run
 
 
 class HearingIntake(Intake):

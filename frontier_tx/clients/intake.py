@@ -123,7 +123,7 @@ class Waiter:
 class Intake:
     """Handlers, messages and accepted streams of one client, whatever number of connections feeds it.
 
-    :param run: starts a user's handler for a request, see ``channel.Run``.
+    :param run: starts a user's handler for a request, see ``operations.Run``.
     """
 
     def __init__(self, run: Callable[[Any, Any], Callable[[], object] | None], bounds: Bounds | None = None) -> None:

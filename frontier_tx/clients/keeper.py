@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from frontier_tx.clients.channel import Channel, id_bytes, octets, string
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.end import FRAME_LIMIT, End, Link
 from frontier_tx.clients.intake import Done, Intake
+from frontier_tx.clients.values import id_bytes, octets, string
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 

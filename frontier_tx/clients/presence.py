@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
-from frontier_tx.clients.channel import Request, id_bytes, string
+from frontier_tx.clients.operations import Request
+from frontier_tx.clients.values import id_bytes, string
 
 
 @dataclass(frozen=True, slots=True)

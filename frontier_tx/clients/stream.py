@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from frontier_tx.clients.channel import Channel, Message
+from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.intake import Done
+from frontier_tx.clients.operations import Message
 from frontier_tx.wire.errors import EndClosed
 
 if TYPE_CHECKING:

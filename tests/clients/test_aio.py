@@ -19,6 +19,7 @@ from frontier_tx import aio
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import outcome
 from frontier_tx.aio.link import AioProtocol
+from frontier_tx.aio.transport import tcp
 from frontier_tx.clients import Request
 from frontier_tx.clients.intake import Inbox
 from frontier_tx.switch.errors import EdgeNotOnline
@@ -230,3 +231,36 @@ async def test_the_class_of_connections_can_be_ones_own(world: World) -> None:
 
     await in_thread(main)
     assert frames == [REGISTER_ACK]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_edge_that_starts_before_its_gateway_keeps_trying_if_told_so(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    reach = tcp("127.0.0.1", world.edge_port, None)
+    attempts: list[int] = []
+
+    async def late(factory: Any) -> None:
+        attempts.append(1)
+        if len(attempts) < 4:
+            raise ConnectionRefusedError("nobody is there yet")
+        await reach(factory)
+
+    async def main() -> None:
+        edge = aio.Edge(late, reconnect=aio.Backoff(first=0.01))
+        await edge.connect(keep_trying=True)
+        assert edge.online
+        await edge.close()
+        given_up = aio.Edge(late, reconnect=aio.Backoff(first=0.01))
+        attempts.clear()
+        connecting = asyncio.create_task(given_up.connect(keep_trying=True))
+        await asyncio.sleep(0)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+        with pytest.raises(ValueError, match="keep_trying"):
+            await aio.Edge(late, reconnect=None).connect(keep_trying=True)
+
+    await in_thread(main)
+    said = [record.getMessage() for record in caplog.records if record.name == "frontier.client"]
+    assert len(said) == 1 and said[0].endswith("> cannot connect: nobody is there yet; it keeps trying")
