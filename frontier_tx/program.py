@@ -6,10 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 from twisted.application.service import IService, MultiService
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -178,7 +181,7 @@ class Program(MultiService):
         at_terminal = self._parent is not None and bool(self._parent.get("nodaemon")) and _at_terminal()
         for number, action in (
             (signal.SIGUSR1, self._reopen),
-            (signal.SIGHUP, running.stop if at_terminal else self._reload),
+            (signal.SIGHUP, partial(_stop, running) if at_terminal else self._reload),
         ):
             if self._parent is not None and signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _in_turn(running, action))
@@ -196,6 +199,11 @@ class Program(MultiService):
 def _in_turn(reactor: Any, action: Callable[[], object]) -> Callable[[int, object], None]:
     """A signal handler that lets the reactor act, in a turn of its own."""
     return lambda number, frame: reactor.callFromThread(action)
+
+
+def _stop(reactor: Any) -> None:
+    with suppress(ReactorNotRunning):
+        reactor.stop()
 
 
 def _at_terminal() -> bool:

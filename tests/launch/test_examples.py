@@ -69,6 +69,21 @@ def test_the_two_programs_of_the_readme(tmp_path: Path, gateway: tuple[str, str]
     assert finish(served) == ["b'here I am' b'all well'"]
 
 
+def test_the_first_steps_of_the_clients(tmp_path: Path, gateway: tuple[str, str]) -> None:
+    service, edge, *_ = programs("docs/clients.md")
+    assert 'Service("127.0.0.1", name' in service and 'Edge("127.0.0.1", meta' in edge
+    service = service.replace('Service("127.0.0.1", name', 'Service("127.0.0.1", 30011, name')
+    edge = edge.replace('Edge("127.0.0.1", meta', 'Edge("127.0.0.1", 30012, meta')
+    served, called = pair(tmp_path, gateway, service, edge, "<service")
+    try:
+        assert finish(called) == ["b'rain for Monday'"]
+        assert served.stdout is not None
+        assert re.fullmatch(r"\d+ b'21\.5'\n", served.stdout.readline())
+    finally:
+        served.kill()
+        served.communicate()
+
+
 def test_a_carrier_of_ones_own(tmp_path: Path) -> None:
     text = programs("docs/extending.md")[1]
     assert finish(start(tmp_path, text, "carrier.py")) == [
