@@ -165,11 +165,14 @@ class WireLimits:
     )
     sessions_per_connection: int = setting(100_000, _COUNT, "streams open at once per connection")
     write_high_bytes: int = setting(
-        1_048_576, _FRAME, "bytes waiting for a receiver from which its senders are no longer read from"
+        8_388_608, _FRAME, "bytes waiting for a receiver from which its senders are no longer read from"
     )
     write_buffer_bytes: int = setting(33_554_432, _FRAME, "bytes waiting for a receiver at most; more is refused")
     write_stall_seconds: float = setting(
-        30.0, _SECONDS, "a receiver that has taken nothing of what waits for it for so long is disconnected"
+        30.0,
+        _SECONDS,
+        "a receiver that has taken nothing of what waits for it for so long is disconnected, and one that has kept "
+        "senders of streams stopped for so long",
     )
     connections: int = setting(100_000, _COUNT, "connections per listener at once; further ones are closed")
     drain_seconds: float = setting(

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from zope.interface.verify import verifyObject
 
 from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactory
 from frontier_tx.gateway.protocols import LegProtocol
@@ -28,6 +29,8 @@ class GatewayCore:
     """A gateway without listeners.
 
     ``edges`` and ``services`` are factories for any stream transport; what they accept meets in ``exchange``.
+
+    :raises zope.interface.Invalid: a policy or an allocator lacks what its interface demands.
     """
 
     log = Logger(namespace="frontier.gateway")
@@ -42,10 +45,12 @@ class GatewayCore:
         allocator: IIDAllocator | None = None,
         allocate_edge_ids: bool = True,
         control_seconds: float = 9.0,
-        write_stall_seconds: float = 30.0,
         connections: int = 1_000_000,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        for interface, part in ((IHashPolicy, policy), (IIDAllocator, allocator)):
+            if part is not None:
+                verifyObject(interface, part)
         self.alarms = Alarms(clock)
         self.outlet = Outlet(clock)
         self.repository = Repository()
@@ -61,7 +66,7 @@ class GatewayCore:
         )
         self.presence.listeners.append(_Diary())
         shared: dict[str, Any] = {
-            "write_stall_seconds": write_stall_seconds,
+            "write_stall_seconds": self.exchange.settings.write_stall_seconds,
             "most": connections,
             "wall_clock": wall_clock,
         }

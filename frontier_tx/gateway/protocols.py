@@ -111,8 +111,8 @@ class LegProtocol(WireProtocol):
     def flush(self) -> None:
         """Write; whoever was stopped because this peer was behind goes on."""
         super().flush()
-        if self._idle and self.leg.congesting and not self.connection.outbox:
-            self._exchange.relieved(self.leg)
+        if self.leg.congesting and self.unsent <= self._exchange.pressure.low:
+            self._exchange.pressure.relieved(self.leg)
 
     def burst(self) -> int:
         """See ``BUSY``."""

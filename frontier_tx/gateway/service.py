@@ -33,6 +33,7 @@ def settings_of(config: FrontierConfig) -> Settings:
         edge_window=limits.edge_window,
         service_window=limits.service_window,
         write_high_bytes=limits.write_high_bytes,
+        write_stall_seconds=limits.write_stall_seconds,
         write_buffer_bytes=limits.write_buffer_bytes,
         methods_per_connection=limits.methods_per_connection,
         method_bytes=limits.method_bytes,
@@ -78,7 +79,6 @@ class Gateway(Service):
             policy=POLICIES[config.exchange.hashby](),
             allocate_edge_ids=config.edgebound.edgeid_alloc_when_no_idservice_on,
             control_seconds=limits.control_seconds,
-            write_stall_seconds=limits.write_stall_seconds,
             connections=limits.connections,
         )
         #: Tells Frontlas who is here; None outside a cluster.

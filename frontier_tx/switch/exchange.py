@@ -24,6 +24,7 @@ from frontier_tx.switch.errors import (
 )
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.pending import Done, Pending
+from frontier_tx.switch.pressure import Pressure
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Counters, Settings
 from frontier_tx.switch.streams import StreamEnd
@@ -72,6 +73,9 @@ class Exchange:
         self.timers = timers
         self._policy: IHashPolicy = policy or ByEdgeID()
         self._wall_clock = wall_clock
+        self.pressure = Pressure(
+            timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
+        )
         self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
         self._handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self._got_request,
@@ -418,23 +422,8 @@ class Exchange:
         else:
             connection.sessions.write(session, header + body)
             waiting = session.held_bytes
-        if waiting > self.settings.write_high_bytes:
-            self.throttle(leg, other.leg)
-
-    def throttle(self, source: Leg, target: Leg) -> None:
-        """Read no more from ``source`` until ``target`` has taken what waits for it."""
-        if source not in target.congesting:
-            target.congesting.add(source)
-            source.stopped_by.add(target)
-            self.counters.throttled += 1
-            source.link.pause_reading()
-
-    def relieved(self, target: Leg) -> None:
-        """Everything that waited for ``target`` is gone, or the leg itself is."""
-        while target.congesting:
-            source = target.congesting.pop()
-            source.stopped_by.discard(target)
-            source.link.resume_reading()
+        if waiting > self.pressure.high:
+            self.pressure.stop(leg, other.leg)
 
     # -- legs going ---------------------------------------------------------------------------------------
 
@@ -453,10 +442,7 @@ class Exchange:
             leg.lane.shut()
         Sweep(self.timers, leg.asked.values(), self._abandon)
         self._force_close(leg.pending.values())
-        self.relieved(leg)
-        while leg.stopped_by:
-            leg.stopped_by.pop().congesting.discard(leg)
-            leg.link.resume_reading()
+        self.pressure.forget(leg)
 
     def _abandon(self, pending: Pending) -> None:
         if pending.request:

@@ -8,6 +8,7 @@ from frontier_tx.wire.connection import Connection
 
 if TYPE_CHECKING:
     from frontier_tx.switch.pending import Pending
+    from frontier_tx.switch.pressure import Stall
     from frontier_tx.switch.streams import StreamEnd
     from frontier_tx.switch.window import Lane, Window
 
@@ -70,7 +71,7 @@ class Leg:
     __slots__ = (
         "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
         "methods", "pending", "asked", "streams", "opening", "window", "lane", "waiting_bytes", "deaf",
-        "online", "congesting", "stopped_by", "host_number",
+        "online", "congesting", "stopped_by", "stall", "host_number",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
@@ -108,6 +109,8 @@ class Leg:
         self.congesting: set[Leg] = set()
         #: The legs in whose ``congesting`` this one is.
         self.stopped_by: set[Leg] = set()
+        #: Runs while this leg stops others.
+        self.stall: "Stall | None" = None
         self.host_number = host_number(address)
 
     def __repr__(self) -> str:

@@ -136,8 +136,10 @@ class Presence:
 
     def allocate_edge_id(self) -> int:
         """Return an unused edge id, or 0 where the gateway may not make any."""
-        if not self._allocate_edge_ids:
-            return NO_ID
+        return self.fresh_edge_id() if self._allocate_edge_ids else NO_ID
+
+    def fresh_edge_id(self) -> int:
+        """Return an unused edge id."""
         return int(self._allocator.allocate(self.repository.edges))
 
     # -- control functions --------------------------------------------------------------------------------
@@ -233,7 +235,8 @@ class _EdgeArrival:
         elif len(value) != 8:
             self._refuse(IllegalEdgeID.text)
         elif self._waiting():
-            self._identified(int.from_bytes(value) or self._presence.allocate_edge_id())
+            # A service that leaves the choice to the gateway is one that hands out ids, whatever holds without one.
+            self._identified(int.from_bytes(value) or self._presence.fresh_edge_id())
 
     def _identified(self, edge_id: int) -> None:
         if edge_id == NO_ID:

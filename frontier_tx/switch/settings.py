@@ -15,7 +15,9 @@ class Settings:
     edge_window: int = 64
     service_window: int = 128
     #: From here on a stream's sender is not read from until its receiver has caught up.
-    write_high_bytes: int = 1_048_576
+    write_high_bytes: int = 8_388_608
+    #: How long a receiver may keep senders stopped.
+    write_stall_seconds: float = 30.0
     #: What waits for one receiver at most; beyond it calls and messages to it are refused.
     write_buffer_bytes: int = 33_554_432
     methods_per_connection: int = 10_000

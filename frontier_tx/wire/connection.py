@@ -383,7 +383,7 @@ class Connection:
     def _got_session(self, frame: f.Frame, now: float) -> list[Told]:
         if self._dismissing:
             return []
-        return [*self.sessions.got_session(frame)]
+        return [*self.sessions.got_session(frame, now)]
 
     def _got_session_ack(self, frame: f.Frame, now: float) -> list[Told]:
         told: list[Told] = [*self.sessions.got_ack(frame, now)]

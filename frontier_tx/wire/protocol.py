@@ -154,6 +154,7 @@ class WireProtocol(Protocol):
         if self._gone:
             return
         self._gone = True
+        self._backlog = None
         self.alarms.cancel(self)
         self.outlet.enter()
         try:
@@ -200,9 +201,9 @@ class WireProtocol(Protocol):
         if transport is not None:
             if hasattr(transport, "unregisterProducer"):
                 transport.unregisterProducer()
-            transport.loseConnection()
             # TLS says a goodbye of its own, which the peer may never answer.
             self.alarms.schedule(self, self.alarms.now() + self.connection.limits.close_seconds)
+            transport.loseConnection()
 
     # -- output -------------------------------------------------------------------------------------------
 

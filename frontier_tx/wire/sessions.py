@@ -4,6 +4,8 @@ See docs/protocol.md, "Sessions". Session 1 is there from the start and is never
 """
 
 from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import TypeVar
 
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, SessionData, decode_session, encode_data
@@ -20,8 +22,14 @@ from frontier_tx.wire.farewell import Farewell
 from frontier_tx.wire.ids import DEFAULT_SESSION, NO_ID
 from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, SESSION_ACK_FIXED, SESSION_FIXED
 
+#: Places beyond the limit for sessions that are opened and dismissed at once: the way of this protocol to say no. The
+#: other implementation takes an error in the acknowledgement for success.
+REFUSALS = 64
 #: How many openings that timed out are remembered, so that a late acknowledgement can be dismissed.
 REMEMBERED_EXPIRED = 64
+
+
+_T = TypeVar("_T")
 
 
 class Session:
@@ -94,7 +102,9 @@ class SessionTable:
         self.opening: dict[int, Opening] = {}
         self._expired: dict[int, int] = {}
         self._waiting = 0
-        self._timed: dict[int, Session] = {}
+        # Each in the order in which it is due, as all wait equally long.
+        self._held: dict[int, Session] = {}
+        self._parting: dict[int, Session] = {}
 
     def start(self) -> None:
         """The handshake is done: session 1 exists."""
@@ -118,18 +128,22 @@ class SessionTable:
         self._alarm(now + self._open_seconds)
         return negotiate_id
 
-    def got_session(self, frame: f.Frame) -> list[Event]:
+    def got_session(self, frame: f.Frame, now: float) -> list[Event]:
         """The peer asks for a session."""
         _, flags, negotiate_id = SESSION_FIXED.unpack_from(frame.body)
         data = decode_session(frame.body[SESSION_FIXED.size :])
         acquire = bool(flags & ACQUIRE_SESSION_ID)
-        if len(self.live) + self._waiting >= self._limit:
+        count = len(self.live) + self._waiting
+        if count >= self._limit + REFUSALS:
             self._answer(frame.packet_id, negotiate_id, NO_ID, str(TooManyPending()))
         elif not acquire and (negotiate_id in (NO_ID, DEFAULT_SESSION) or negotiate_id in self.live):
             self._answer(frame.packet_id, negotiate_id, NO_ID, "session id in use")
         else:
             self._waiting += 1
-            return [SessionRequested(frame.packet_id, negotiate_id, acquire, data.meta, data.peer)]
+            request = SessionRequested(frame.packet_id, negotiate_id, acquire, data.meta, data.peer)
+            if count < self._limit:
+                return [request]
+            self.dismiss(self.accept(request, now), now)
         return []
 
     def accept(self, request: SessionRequested, now: float) -> Session:
@@ -143,7 +157,7 @@ class SessionTable:
         if self._is_server:
             session.held = []
             session.release_at = now + self._hold_seconds
-            self._timed[session_id] = session
+            self._held[session_id] = session
             self._alarm(session.release_at)
         return session
 
@@ -189,6 +203,7 @@ class SessionTable:
     def release(self, session: Session) -> None:
         """The opener is ready: send what was held."""
         held, session.held, session.held_bytes = session.held, None, 0
+        self._held.pop(session.id, None)
         for frame in held or ():
             self._write(frame)
 
@@ -198,7 +213,7 @@ class SessionTable:
             packet_id = next(self._ids)
             self.write(session, f.pack_of_session(f.DISMISS, packet_id, session.id, EMPTY_OBJECT))
             session.give_up_at = now + self._dismiss_seconds
-            self._timed[session.id] = session
+            self._parting[session.id] = session
             self._alarm(session.give_up_at)
 
     def got_dismiss(self, frame: f.Frame, now: float) -> list[Event]:
@@ -232,12 +247,13 @@ class SessionTable:
 
     def _forget(self, session: Session) -> None:
         del self.live[session.id]
-        self._timed.pop(session.id, None)
+        self._held.pop(session.id, None)
+        self._parting.pop(session.id, None)
 
     def clear(self) -> list[Session]:
         """The connection is gone: forget everything, and return the sessions that were live."""
         sessions = list(self.live.values())
-        for table in (self.live, self.opening, self._expired, self._timed):
+        for table in (self.live, self.opening, self._expired, self._held, self._parting):
             table.clear()
         self._waiting = 0
         self._write = self._alarm = _ignore
@@ -247,20 +263,14 @@ class SessionTable:
 
     def advance(self, now: float) -> list[Event]:
         """Release what was held long enough, and give up what took too long."""
+        # What is due is taken in one go: the first entry of a table gets dearer with each that was deleted before it.
         events: list[Event] = []
-        for session in list(self._timed.values()):
-            if session.held is not None and session.release_at <= now:
-                self.release(session)
-            if session.farewell.said:
-                if session.give_up_at <= now:
-                    self._forget(session)
-                    events.append(SessionEnded(session))
-            elif session.held is None:
-                del self._timed[session.id]
-        while self.opening:
-            negotiate_id = next(iter(self.opening))
-            if self.opening[negotiate_id].give_up_at > now:
-                break
+        for session in list(takewhile(lambda session: session.release_at <= now, self._held.values())):
+            self.release(session)
+        for session in list(takewhile(lambda session: session.give_up_at <= now, self._parting.values())):
+            self._forget(session)
+            events.append(SessionEnded(session))
+        for negotiate_id, _ in list(takewhile(lambda item: item[1].give_up_at <= now, self.opening.items())):
             self._expired[negotiate_id] = self.opening.pop(negotiate_id).packet_id
             if len(self._expired) > REMEMBERED_EXPIRED:
                 del self._expired[next(iter(self._expired))]
@@ -269,15 +279,16 @@ class SessionTable:
 
     def due(self) -> float:
         """When ``advance`` has something to do next."""
-        soonest = float("inf")
-        for session in self._timed.values():
-            if session.held is not None:
-                soonest = min(soonest, session.release_at)
-            if session.farewell.said:
-                soonest = min(soonest, session.give_up_at)
-        for opening in self.opening.values():
-            return min(soonest, opening.give_up_at)
-        return soonest
+        held, parting, opening = _first(self._held), _first(self._parting), _first(self.opening)
+        return min(
+            held.release_at if held is not None else float("inf"),
+            parting.give_up_at if parting is not None else float("inf"),
+            opening.give_up_at if opening is not None else float("inf"),
+        )
+
+
+def _first(table: dict[int, _T]) -> _T | None:
+    return next(iter(table.values()), None)
 
 
 def _ignore(anything: object) -> None:

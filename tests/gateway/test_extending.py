@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from frontier_tx.gateway.core import GatewayCore
@@ -49,6 +50,15 @@ def test_what_is_shipped_provides_what_it_promises() -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_policies(name: str) -> None:
     assert verifyObject(IHashPolicy, POLICIES[name]())
+
+
+def test_a_part_that_lacks_something_is_refused_when_it_is_plugged_in() -> None:
+    class Half:
+        pass
+
+    for part in ("policy", "allocator"):
+        with pytest.raises(Invalid):
+            GatewayCore(Clock(), **{part: Half()})
 
 
 def test_an_exception_in_a_subclass_ends_that_connection_only() -> None:

@@ -171,6 +171,15 @@ def test_an_id_that_comes_too_late_announces_nobody() -> None:
     world.check_empty()
 
 
+def test_a_service_may_leave_the_choice_to_the_gateway_whatever_holds_without_one() -> None:
+    world = World(allocate_edge_ids=False)
+    service = world.service(methods=CONTROL[:1])
+    edge = arriving(world)
+    service.respond(service.request(), bytes(8))
+    ack = edge.one(p.ConnAck)
+    assert ack.data.error == "" and ack.client_id
+
+
 def test_a_silent_id_service_refuses_within_the_edges_patience() -> None:
     world = World()
     world.service(methods=CONTROL)

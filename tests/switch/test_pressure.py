@@ -8,6 +8,7 @@ from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import LARGE_BODY
 from frontier_tx.wire.outlet import PAUSE
+from frontier_tx.wire.protocol import CHUNK
 
 from .world import World
 
@@ -32,6 +33,42 @@ def test_a_streams_sender_is_not_read_from_until_its_receiver_caught_up() -> Non
     assert edge.transport.reading
     assert sum(len(x.data) for x in service.take(p.Stream)) == 18_000
     assert service.leg.congesting == set()
+
+
+def test_a_sender_goes_on_when_its_receiver_has_taken_a_part() -> None:
+    world = World(settings=Settings(write_high_bytes=4 * MIB))
+    edge, service = world.edge(5), world.service("files")
+    near, _ = world.stream(edge, service, "files")
+    service.transport.block()
+    for _ in range(5):
+        edge.stream(near, bytes(MIB))
+    assert not edge.transport.reading
+    unsent = service.protocol.unsent
+    while not edge.transport.reading:
+        service.transport.unblock_once()
+    assert unsent - service.protocol.unsent <= 2 * MIB + CHUNK
+    assert service.protocol.unsent > 2 * MIB
+
+
+def test_a_receiver_may_stop_others_only_for_so_long() -> None:
+    """Section 17, item 4: it takes something now and then, and is not dropped for taking nothing."""
+    world = World(settings=Settings(write_high_bytes=4 * MIB, write_stall_seconds=10.0))
+    edge, service = world.edge(5), world.service("files")
+    near, _ = world.stream(service, edge, "5")
+    edge.transport.block()
+    for _ in range(5):
+        service.stream(near, bytes(MIB))
+    assert not service.transport.reading
+    for _ in range(3):
+        world.advance(3)
+        edge.transport.unblock_once()
+        assert not edge.closed
+        assert not service.transport.reading
+    world.advance(1.1)
+    assert edge.transport.aborted
+    assert service.transport.reading
+    world.everybody_leaves()
+    world.check_empty()
 
 
 @pytest.mark.parametrize("end", ["receiver", "sender", "stream"])
@@ -93,7 +130,7 @@ def test_calls_and_messages_to_a_congested_receiver_are_refused() -> None:
 
 
 def test_a_receiver_that_takes_nothing_is_dropped_and_its_askers_are_told() -> None:
-    world = World(write_stall_seconds=10.0)
+    world = World(settings=Settings(write_stall_seconds=10.0))
     edge, service = world.edge(5), world.service()
     edge.transport.block()
     service.publish(b"v", custom=tail(5))
@@ -210,7 +247,7 @@ def test_a_peer_that_stops_inside_a_frame_is_dropped_and_holds_nobody_up() -> No
 
 
 def test_the_silence_of_a_peer_that_is_not_read_from_does_not_count() -> None:
-    world = World(settings=Settings(write_high_bytes=10_000), write_stall_seconds=300.0)
+    world = World(settings=Settings(write_high_bytes=10_000, write_stall_seconds=300.0))
     edge, service = world.edge(5), world.service("files")
     near, _ = world.stream(edge, service, "files")
     service.transport.block()

@@ -55,6 +55,10 @@ class FakeTransport:
     def unblock(self) -> None:
         """The peer takes everything again."""
         self.blocked = False
+        self.unblock_once()
+
+    def unblock_once(self) -> None:
+        """The peer takes what waits, and then nothing again."""
         held, self.held = self.held, []
         for data in held:
             self.deliver(data)
@@ -407,7 +411,7 @@ class World:
 
     def check_empty(self) -> None:
         left = {name: size for name, size in self.tables().items() if size}
-        assert left == {}
+        assert left == {}, left
 
     def everybody_leaves(self) -> None:
         for peer in self.peers:

@@ -333,7 +333,7 @@ class TwoEnds(RuleBasedStateMachine):
             assert side.connection.state is State.CLOSED, side.connection.role
             side.connection.lost()
             table = side.connection.sessions
-            assert not table.live and not table.opening and not table._timed and not table._expired
+            assert not any((table.live, table.opening, table._held, table._parting, table._expired))
             assert side.connection.due == float("inf")
 
 

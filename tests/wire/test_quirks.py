@@ -25,7 +25,7 @@ from frontier_tx.wire.events import (
     SessionRequested,
 )
 from frontier_tx.wire.frame import Frame
-from frontier_tx.wire.sessions import REMEMBERED_EXPIRED
+from frontier_tx.wire.sessions import REFUSALS, REMEMBERED_EXPIRED
 from frontier_tx.wire.times import parse_time
 from tests.wire.ends import CLIENT_ID, End, frames_of
 
@@ -399,9 +399,35 @@ def test_as_many_sessions_as_the_limit_says() -> None:
         end.connection.open_session(b"", "", end.now)
     other = End.connected(Role.CLIENT, Limits(sessions=2))
     assert len(other.feed(session(9, 50, acquire=False) + session(9, 52, acquire=False))) == 1
-    (frame,) = frames_of(other.sent())
-    answer = packets.decode(frame)
-    assert isinstance(answer, packets.SessionAck) and answer.data.error == "too many pending"
+    ack, end_of_it = (packets.decode(frame) for frame in frames_of(other.sent()))
+    assert isinstance(ack, packets.SessionAck) and ack.session_id == 52 and not ack.data.error
+    assert isinstance(end_of_it, packets.Dismissal) and end_of_it.session_id == 52
+
+
+def test_beyond_the_places_for_refusals_a_session_is_refused_in_its_ack() -> None:
+    end = End.connected(Role.CLIENT, Limits(sessions=2))
+    told = end.feed(b"".join(session(9, number, acquire=False) for number in range(50, 50 + 2 * REFUSALS)))
+    assert len(told) == 1
+    acks = [ack for frame in frames_of(end.sent()) if isinstance(ack := packets.decode(frame), packets.SessionAck)]
+    assert [ack.data.error for ack in acks] == [""] * REFUSALS + ["too many pending"] * (REFUSALS - 1)
+
+
+def test_what_waits_for_its_time_is_not_looked_at_before() -> None:
+    end = End.connected(Role.SERVER)
+    for number in range(50, 55):
+        (request,) = end.feed(session(9, number, acquire=True))
+        assert isinstance(request, SessionRequested)
+        end.connection.refuse_session(request, end.now)
+        end.advance(0.005)
+    sent = end.sent_types()
+    assert sent.count("Dismiss") == 2
+    end.advance(0.015)
+    assert end.sent_types().count("Dismiss") == 3
+    assert len(end.connection.sessions.live) == 6
+    end.advance(29.9)
+    end.feed(f.pack(f.HEARTBEAT, 5))
+    end.advance(0.1)
+    assert list(end.connection.sessions.live) == [1]
 
 
 # -- goodbyes (7, 8, 9, 20) ---------------------------------------------------------------------------------------
