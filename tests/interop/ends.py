@@ -128,7 +128,12 @@ class Speaker:
 
     def call_many(self, method: str, count: int, *, patience: float = PATIENCE, **options: object) -> float:
         """`width` of `count` calls under way, each answer compared; seconds that the slowest took."""
-        return float(self._do("call_many", patience, method=method, count=count, **options)["slowest_ms"]) / 1000
+        calling = self.start_call_many(method, count, **options)
+        return float(calling.result(patience)["slowest_ms"]) / 1000
+
+    def start_call_many(self, method: str, count: int, **options: object) -> Future[dict[str, Any]]:
+        """See `call_many`; the reply's `slowest_ms` are milliseconds."""
+        return self.driver.submit("call_many", name=self.name, method=method, count=count, **options)
 
     def start_publish(
         self, data: bytes = b"", *, custom: bytes | None = None, **options: object

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 from concurrent.futures import Future
@@ -48,6 +49,8 @@ class GoDriver:
     """A running program; every operation goes through its standard input and output."""
 
     def __init__(self, program: Path, log: Path) -> None:
+        self.program = program
+        self.log = log
         self._errors = log.open("ab")
         self._process = subprocess.Popen(
             [str(program)],
@@ -92,6 +95,10 @@ class GoDriver:
             left, self._pending = self._pending, {}
         for future in left.values():
             future.set_exception(RuntimeError("the Go program has ended"))
+
+    def freeze(self) -> None:
+        """Nothing that arrives is looked at from now on, as at a host that the network does not reach."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         self._process.kill()

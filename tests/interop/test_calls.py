@@ -111,6 +111,16 @@ def test_thousand_calls_under_way(way: Way) -> None:
     assert slowest < 5
 
 
+def test_hundreds_of_calls_each_way_at_once(ends: Ends) -> None:
+    edge, service = ends.edge(), ends.service("any")
+    method = unique("echo")
+    for end in (edge, service):
+        end.register(method, echo=True)
+    calling = edge.start_call_many(method, 500, width=500, size=20)
+    service.call_many(method, 500, width=500, size=20, edge_ids=[edge.client_id], patience=15)
+    calling.result(15)
+
+
 def test_slow_call_delays_no_other(way: Way) -> None:
     slow, fast = unique("slow"), unique("fast")
     way.callee.register(slow, until_done=True)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.interop.ends import End, Ends, fails, unique
+from tests.interop.conftest import ConnectTo, StartGateway
+from tests.interop.ends import End, Ends, decoded, fails, unique
+from tests.interop.go_driver import GoDriver
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -130,3 +136,49 @@ def test_reconnecting_ends_are_called_again(ends: Ends) -> None:
     service.drain()
     edge.publish(b"3", topic=topic)
     assert service.drained(1) == ["3"]
+
+
+@pytest.fixture
+def other_go(go: GoDriver, tmp_path: Path) -> Iterator[GoDriver]:
+    """A second Go program."""
+    driver = GoDriver(go.program, tmp_path / "goends.log")
+    yield driver
+    driver.stop()
+
+
+@pytest.mark.differs("G9: it waits for the old one")
+def test_a_frozen_edge_is_replaced_at_once(ends_of: ConnectTo, gateway_with: StartGateway, other_go: GoDriver) -> None:
+    gateway = gateway_with()
+    ends = ends_of(gateway)
+    service = ends.service("any")
+    service.register("get_edge_id", data=(77).to_bytes(8, "big"))
+    frozen = Ends(other_go, other_go, gateway.edge, gateway.service).edge()
+    frozen.register("echo", echo=True)
+    assert service.call("echo", b"old", edge_id=77) == b"old"
+    other_go.freeze()
+    hanging = service.start_call("echo", edge_id=77)
+    began = time.monotonic()
+    edge = ends.edge()
+    assert time.monotonic() - began < 3
+    assert edge.client_id == frozen.client_id == 77
+    edge.register("echo", echo=True)
+    assert service.call("echo", b"new", edge_id=77) == b"new"
+    with fails("force closed"):
+        hanging.result(1)
+
+
+def test_a_gateway_that_stops_lets_calls_end(go: GoDriver, gateway_with: StartGateway) -> None:
+    gateway = gateway_with()
+    ends = Ends(go, go, gateway.edge, gateway.service)
+    edge, idle, service = ends.edge(), ends.edge(), ends.service("any")
+    edge.register("slow", data=b"done", sleep_ms=400)
+    calling = service.start_call("slow", edge_id=edge.client_id)
+    edge.seen("slow")
+    gateway.ask_to_stop()
+    assert decoded(calling.result(3), "data") == b"done"
+    for end in (idle, edge, service):
+        end.offline(5)
+    until = time.monotonic() + 5
+    while gateway.alive() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not gateway.alive()
