@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +21,10 @@ from frontier_tx.logfile import RotatingFile
 
 #: Longest message; what peers send may be megabytes.
 MAX_MESSAGE = 8192
+#: Who says that a connection could not be accepted.
+_PORT = "twisted.internet.tcp.Port"
+#: Seconds between two lines that say that no file can be opened.
+FILES_LOG_SECONDS = 10.0
 #: Innermost places of a traceback that are shown.
 MAX_PLACES = 10
 
@@ -109,8 +114,14 @@ class Observer:
     def __init__(self, sinks: Sequence[Sink], line: Callable[[LogEvent], str]) -> None:
         self.sinks = tuple(sinks)
         self._line = line
+        self._files_told = float("-inf")
 
     def __call__(self, event: LogEvent) -> None:
+        if event.get("log_namespace") == _PORT:
+            told = self._without_files(event)
+            if told is None:
+                return
+            event = told
         rank = _RANKS.get(event.get("log_level"), 20)
         if rank == 20 and event.get("log_namespace") == "log_legacy":
             # What Twisted says of each port and factory; here it is said once, by whoever opened the port.
@@ -120,6 +131,23 @@ class Observer:
         line = f"{self._line(event)}\n".encode("utf-8", "backslashreplace")
         for sink in self.sinks:
             sink.write(line)
+
+    def _without_files(self, event: LogEvent) -> LogEvent | None:
+        """One line in ``FILES_LOG_SECONDS`` where Twisted has three for each connection that it cannot accept."""
+        if "EMFILE" not in f"{event.get('log_format')} {event.get('acceptError')}":
+            return event
+        now = float(event.get("log_time", 0.0))
+        if now < self._files_told + FILES_LOG_SECONDS:
+            return None
+        self._files_told = now
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return {
+            "log_time": now,
+            "log_level": LogLevel.warn,
+            "log_namespace": "frontier.launch",
+            "log_format": "all {most} open files are in use, newcomers are turned away; raise daemon.rlimit.nofile",
+            "most": most,
+        }
 
     def reopen(self) -> None:
         """Open files anew under their names, after something else has moved them away."""

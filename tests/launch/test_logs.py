@@ -330,3 +330,30 @@ def test_a_daemon_with_both_writes_its_file_only() -> None:
     both = Log(output="both", file=LogFile(path="own.log"))
     settings = log_under_twistd(both, {})
     assert settings == Log(output="file", file=LogFile(path="own.log"))
+
+
+def test_a_process_without_files_says_so_now_and_then_and_what_to_do() -> None:
+    lines: list[str] = []
+    observe = Observer([Lines(lines)], text_line)
+
+    def says(format: str, when: float, **more: str) -> None:
+        observe(event(format, log_namespace="twisted.internet.tcp.Port", log_time=1767225600.0 + when, **more))
+
+    for when in (0, 1, 9, 11):
+        says("EMFILE encountered; releasing reserved file descriptor.", when)
+        says("EMFILE recovery: Closed socket from {address}", when, address="x")
+        says("Could not accept new connection ({acceptError})", when, acceptError="EMFILE")
+    says("Could not accept new connection ({acceptError})", 12, acceptError="EPERM")
+    assert len(lines) == 3
+    assert "open files are in use, newcomers are turned away; raise daemon.rlimit.nofile" in lines[0]
+    assert lines[1].startswith("2026-01-01T00:00:11") and "EPERM" in lines[2]
+
+
+class Lines:
+    """A sink that keeps them."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(line.decode())
