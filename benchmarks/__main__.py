@@ -41,9 +41,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="In a command {config} is a configuration file with free ports, {edge} and {service} are the "
         "addresses, {dir} is a folder of its own. Exit status: 0 fine, 1 errors, 2 a limit is not met.",
     )
-    p.add_argument(
-        "--command", metavar="CMD", help="the gateway to measure (default: this project's, with twistd)"
-    )
+    p.add_argument("--command", metavar="CMD", help="the gateway to measure (default: this project's, with twistd)")
     p.add_argument("--against", metavar="CMD", help="a second gateway, the base of the ratios")
     p.add_argument(
         "--address",
@@ -54,12 +52,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--names", metavar="A[,B]", default="ours,other", help="what to call them in the table")
     p.add_argument("--rounds", type=int, default=3, help="each starts fresh gateways (default 3)")
-    p.add_argument(
-        "--repeat", type=int, default=1, help="turns of each case in a round (idle always has one)"
-    )
-    p.add_argument(
-        "--case", default="", metavar="REGEX", help="whole names, e.g. 'call.*|publish'; default all"
-    )
+    p.add_argument("--repeat", type=int, default=1, help="turns of each case in a round (idle always has one)")
+    p.add_argument("--case", default="", metavar="REGEX", help="whole names, e.g. 'call.*|publish'; default all")
     p.add_argument("--seconds", type=float, default=3, help="measured window of each case (default 3)")
     p.add_argument("--warmup", type=float, default=1, help="seconds of load before it (default 1)")
     p.add_argument("--edges", type=int, default=1000, help="edges of the idle case (default 1000)")
@@ -69,12 +63,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="ratios that must be met; default with two gateways: limits.txt beside this program",
     )
-    p.add_argument(
-        "--template", type=Path, metavar="FILE", help="configuration to fill in for started gateways"
-    )
-    p.add_argument(
-        "--gwload", type=Path, metavar="PATH", help="a built load generator (default: built with Go)"
-    )
+    p.add_argument("--template", type=Path, metavar="FILE", help="configuration to fill in for started gateways")
+    p.add_argument("--gwload", type=Path, metavar="PATH", help="a built load generator (default: built with Go)")
     p.add_argument(
         "--result",
         default="latest",
@@ -115,9 +105,7 @@ def one_turn(load: Load, gateways: Sequence[Gateway], gateway: Gateway, case: st
     return line
 
 
-def measure(
-    load: Load, gateways: Sequence[Gateway], cases: Sequence[str], args: argparse.Namespace
-) -> list[Run]:
+def measure(load: Load, gateways: Sequence[Gateway], cases: Sequence[str], args: argparse.Namespace) -> list[Run]:
     """All rounds; the gateways take turns directly after each other, and swap who goes first."""
     window = Window(args.seconds, args.warmup, args.edges)
     runs = []
@@ -140,9 +128,7 @@ def measure(
     return runs
 
 
-def report(
-    args: argparse.Namespace, gateways: Sequence[Gateway], cases: Sequence[str], runs: Sequence[Run]
-) -> int:
+def report(args: argparse.Namespace, gateways: Sequence[Gateway], cases: Sequence[str], runs: Sequence[Run]) -> int:
     """Print and write the table; the exit status."""
     names = [gateway.name for gateway in gateways]
     rows = summarise(cases, len(names), runs)

@@ -114,14 +114,11 @@ def summarise(cases: Sequence[str], sides: int, runs: Sequence[Run]) -> list[Row
 
 def _row(case: str, metric: str, unit: str, values: list[list[float | None]]) -> Row:
     medians = [
-        statistics.median(known) if (known := [x for x in column if x is not None]) else None
-        for column in values
+        statistics.median(known) if (known := [x for x in column if x is not None]) else None for column in values
     ]
     if len(values) < 2:
         return Row(case, metric, unit, values, medians)
-    pairs = [
-        ours / other for ours, other in zip(values[0], values[1], strict=False) if ours is not None and other
-    ]
+    pairs = [ours / other for ours, other in zip(values[0], values[1], strict=False) if ours is not None and other]
     ratio = medians[0] / medians[1] if medians[0] is not None and medians[1] else None
     return Row(case, metric, unit, values, medians, ratio, min(pairs, default=None), max(pairs, default=None))
 

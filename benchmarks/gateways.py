@@ -189,14 +189,10 @@ class StartedGateway:
             while not listens(address):
                 if not self.alive():
                     raise Trouble(
-                        "\n  ".join(
-                            [f"{self.name} ended before it listened on {address}:", *self.last_words()]
-                        )
+                        "\n  ".join([f"{self.name} ended before it listened on {address}:", *self.last_words()])
                     )
                 if time.monotonic() > until:
-                    raise Trouble(
-                        f"{self.name} does not listen on {address} after {START_SECONDS:g} s: {self.log}"
-                    )
+                    raise Trouble(f"{self.name} does not listen on {address} after {START_SECONDS:g} s: {self.log}")
                 time.sleep(0.02)
 
     def _environment(self) -> dict[str, str]:

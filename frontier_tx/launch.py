@@ -88,9 +88,7 @@ class Ports:
             if context is None:
                 port = self._reactor.listenTCP(listen.port, factory, backlog=BACKLOG, interface=interface)
             else:
-                port = self._reactor.listenSSL(
-                    listen.port, factory, context, backlog=BACKLOG, interface=interface
-                )
+                port = self._reactor.listenSSL(listen.port, factory, context, backlog=BACKLOG, interface=interface)
         except (CannotListenError, OSError) as error:
             raise self._failed(path, listen, error) from None
         self._open.append(port)

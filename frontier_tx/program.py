@@ -110,8 +110,10 @@ def _usage(said: str, program: str, around: Any) -> str:
     """
     option = said.split()[1] if said.startswith("option -") else ""
     name = option.lstrip("-")
-    if name and around is not None and (
-        name in around.shortOpt.replace(":", "") if len(name) == 1 else {name, f"{name}="} & {*around.longOpt}
+    if (
+        name
+        and around is not None
+        and (name in around.shortOpt.replace(":", "") if len(name) == 1 else {name, f"{name}="} & {*around.longOpt})
     ):
         return f"{option} is an option of twistd and stands before {program!r}: twistd {option} … {program} …"
     if said.startswith("Wrong number of arguments"):

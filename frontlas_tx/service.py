@@ -56,9 +56,7 @@ def redis_settings(redis: RedisSection) -> r.RedisSettings:
             server_name=tls.server_name,
             insecure_skip_verify=tls.insecure_skip_verify,
         ),
-        standalone=r.Standalone(
-            network=redis.standalone.network, addr=redis.standalone.addr, db=redis.standalone.db
-        ),
+        standalone=r.Standalone(network=redis.standalone.network, addr=redis.standalone.addr, db=redis.standalone.db),
         sentinel=r.Sentinel(
             addrs=redis.sentinel.addrs,
             master_name=redis.sentinel.master_name,

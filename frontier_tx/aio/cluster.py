@@ -187,9 +187,7 @@ class ClusterService(Incoming, Presence):
             ConnectFailed.
         """
         value: bytes = await outcome(
-            lambda done: self.core.call(
-                edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline
-            )
+            lambda done: self.core.call(edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
         return value
 

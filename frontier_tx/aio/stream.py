@@ -32,9 +32,7 @@ class Speaker:
             SendBufferFull.
         """
         value: bytes = await outcome(
-            lambda done: self._channel().call(
-                method, data, done, custom=custom, timeout=timeout, deadline=deadline
-            )
+            lambda done: self._channel().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
         return value
 

@@ -92,9 +92,7 @@ class Client(Messages):
         self._on_online = on_online
         self._on_offline = on_offline
         self.keeper = Keeper(
-            dial_to(
-                self._endpoint, self._alarms, Outlet(reactor), limits, write_stall_seconds, self.protocol
-            ),
+            dial_to(self._endpoint, self._alarms, Outlet(reactor), limits, write_stall_seconds, self.protocol),
             self.intake,
             self._alarms,
             wall_clock,
@@ -295,9 +293,7 @@ class Service(Client):
         service_id: int = 0,
         **options: Unpack[ClientOptions],
     ) -> None:
-        super().__init__(
-            endpoint, port, meta=service_meta(name, topics), wanted_id=service_id, **options
-        )
+        super().__init__(endpoint, port, meta=service_meta(name, topics), wanted_id=service_id, **options)
         self.name = name
         self.topics = tuple(topics)
 

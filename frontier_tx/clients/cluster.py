@@ -138,9 +138,7 @@ class ClusterService(Messages):
         :return: fails also with UnknownEdge (an EdgeNotOnline), FrontlasUnavailable, LookupRefused, ConnectFailed.
         """
         return deferred(
-            lambda done: self.core.call(
-                edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline
-            )
+            lambda done: self.core.call(edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
 
     def publish(

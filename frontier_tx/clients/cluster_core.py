@@ -123,9 +123,7 @@ class ClusterCore:
 
     def _keeper(self, member: Member, lost: Callable[[str], None]) -> Keeper:
         endpoint = self._endpoint_for(member.listed.host, member.listed.port)
-        dial = dial_to(
-            endpoint, self._alarms, self._outlet, self._limits, self._write_stall_seconds, self._protocol
-        )
+        dial = dial_to(endpoint, self._alarms, self._outlet, self._limits, self._write_stall_seconds, self._protocol)
         keeper = MemberKeeper(
             dial,
             self.intake,

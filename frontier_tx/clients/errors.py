@@ -98,9 +98,7 @@ def handler_text(error: BaseException) -> str:
 
 def _combined(found: type[gateway.ForwardError]) -> type[RemoteError]:
     # The gateway's classes take no argument; here the text is given, as to any remote error.
-    return type(
-        found.__name__, (RemoteError, found), {"__init__": Exception.__init__, "__doc__": found.__doc__}
-    )
+    return type(found.__name__, (RemoteError, found), {"__init__": Exception.__init__, "__doc__": found.__doc__})
 
 
 _CLASSES = {found.text: _combined(found) for found in gateway.ForwardError.__subclasses__()}

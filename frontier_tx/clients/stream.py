@@ -40,9 +40,7 @@ class Speaker:
             ended meanwhile, EndClosed when there is none, PayloadTooLarge, TooManyPending, SendBufferFull.
         """
         return deferred(
-            lambda done: self._channel().call(
-                method, data, done, custom=custom, timeout=timeout, deadline=deadline
-            )
+            lambda done: self._channel().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
 
     def publish(

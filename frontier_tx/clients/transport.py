@@ -57,9 +57,7 @@ class StreamTransport:
     disconnecting = False
     disconnected = False
 
-    def __init__(
-        self, stream: "Stream", protocol: "AnyProtocol", on_end: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, stream: "Stream", protocol: "AnyProtocol", on_end: Callable[[], None] | None = None) -> None:
         self.stream = stream
         self.protocol: Any = protocol
         self._on_end = on_end
@@ -289,9 +287,7 @@ class StreamPort:
             stream.close()
 
 
-def _build(
-    factory: "AnyFactory", stream: "Stream", on_end: Callable[[], None] | None = None
-) -> IProtocol | None:
+def _build(factory: "AnyFactory", stream: "Stream", on_end: Callable[[], None] | None = None) -> IProtocol | None:
     build: Callable[[IAddress], IProtocol | None] = factory.buildProtocol
     protocol = build(StreamAddress(stream.peer, stream.id))
     if protocol is not None:

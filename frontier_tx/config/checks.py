@@ -20,9 +20,7 @@ def refuse_unserved(config: FrontierConfig) -> None:
     queues = ("kafka", "amqp", "nats", "nsq", "redis")
     asked = [f"mqm.{name}.enable" for name in queues if getattr(config.mqm, name).enable]
     if asked:
-        raise ConfigError(
-            *(f"{key}: this version forwards to no message queue; set it to false" for key in asked)
-        )
+        raise ConfigError(*(f"{key}: this version forwards to no message queue; set it to false" for key in asked))
 
 
 def check_frontier(config: FrontierConfig, report: Report) -> None:

@@ -18,9 +18,7 @@ from frontier_tx.config.kinds import (
 )
 from frontier_tx.config.schema import section, sections, setting
 
-_UDP = (
-    "frames need an ordered byte stream, and datagrams are not one; no edge ever got through a handshake over udp"
-)
+_UDP = "frames need an ordered byte stream, and datagrams are not one; no edge ever got through a handshake over udp"
 _NETWORK = Choice("tcp", refused={"udp": _UDP})
 
 

@@ -32,9 +32,7 @@ class Deadlines:
     def fold(self, data: MessageData) -> float:
         """Put the earlier of the caller's deadlines into ``context``; return the seconds left of it."""
         given = [
-            (when, text)
-            for text in (data.deadline, data.context.deadline)
-            if (when := parse_time(text)) is not None
+            (when, text) for text in (data.deadline, data.context.deadline) if (when := parse_time(text)) is not None
         ]
         if not given:
             data.context = NO_CONTEXT

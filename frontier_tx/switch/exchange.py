@@ -242,9 +242,7 @@ class Exchange:
             done(b"", ReceiverCongested.text)
             return None
         packet_id = next(leg.connection.ids)
-        pending = Pending(
-            True, leg, packet_id, DEFAULT_SESSION, None, 0, DEFAULT_SESSION, method, self._overdue
-        )
+        pending = Pending(True, leg, packet_id, DEFAULT_SESSION, None, 0, DEFAULT_SESSION, method, self._overdue)
         pending.done = done
         self._enter(pending)
         self.timers.schedule(pending, self.timers.now() + self.settings.call_seconds)

@@ -281,5 +281,3 @@ def read_service_meta(meta: bytes) -> tuple[str, tuple[str, ...]]:
     taken = gojson.read_object(meta, {"service": gojson.read_string, "topics": gojson.read_strings})
     topics: tuple[str, ...] = taken.get("topics", ())
     return taken.get("service", ""), tuple(dict.fromkeys(topics))
-
-

@@ -105,4 +105,3 @@ def _discard(index: dict[_K, dict[Leg, None]], key: _K, leg: Leg) -> None:
     legs.pop(leg, None)
     if not legs:
         del index[key]
-

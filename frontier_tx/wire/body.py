@@ -186,9 +186,7 @@ def message_json(
     # The encoder's own base64 costs thirty times what this one does, which shows from a few kilobytes on.
     kept: Any = msgspec.Raw(b'"' + pybase64.b64encode(value) + b'"') if len(value) > LARGE_BODY else value
     return encode_message(
-        MessageData(
-            key=key, value=kept, topic=topic, custom=custom, error=error, deadline=deadline, context=context
-        )
+        MessageData(key=key, value=kept, topic=topic, custom=custom, error=error, deadline=deadline, context=context)
     )
 
 

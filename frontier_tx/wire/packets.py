@@ -239,9 +239,7 @@ def encode(packet: Packet) -> bytes:
         case Bare():
             return f.pack(packet.type, packet.packet_id)
         case DisConnAck():
-            return f.pack(
-                f.DIS_CONN_ACK, packet.packet_id, bytes((packet.code,)) + encode_data(packet.data)
-            )
+            return f.pack(f.DIS_CONN_ACK, packet.packet_id, bytes((packet.code,)) + encode_data(packet.data))
         case Session():
             fixed = SESSION_FIXED.pack(packet.priority, packet.flags, packet.negotiate_id)
             return f.pack(f.SESSION, packet.packet_id, fixed + encode_data(packet.data))
@@ -249,13 +247,9 @@ def encode(packet: Packet) -> bytes:
             fixed = SESSION_ACK_FIXED.pack(0, packet.negotiate_id, packet.session_id)
             return f.pack(f.SESSION_ACK, packet.packet_id, fixed + encode_data(packet.data))
         case Dismissal():
-            return f.pack_of_session(
-                packet.type, packet.packet_id, packet.session_id, encode_data(packet.data)
-            )
+            return f.pack_of_session(packet.type, packet.packet_id, packet.session_id, encode_data(packet.data))
         case Message():
-            return f.pack_of_session(
-                packet.type, packet.packet_id, packet.session_id, encode_message(packet.data)
-            )
+            return f.pack_of_session(packet.type, packet.packet_id, packet.session_id, encode_message(packet.data))
         case Stream():
             return f.pack_of_session(f.STREAM, packet.packet_id, packet.session_id, packet.data)
         case RequestCancel():
@@ -265,6 +259,4 @@ def encode(packet: Packet) -> bytes:
         case Register():
             return f.pack_of_session(f.REGISTER, packet.packet_id, packet.session_id, packet.method)
         case RegisterAck():
-            return f.pack_of_session(
-                f.REGISTER_ACK, packet.packet_id, packet.session_id, encode_data(packet.data)
-            )
+            return f.pack_of_session(f.REGISTER_ACK, packet.packet_id, packet.session_id, encode_data(packet.data))

@@ -64,9 +64,7 @@ class WireProtocol(Protocol):
         self._finishing = False
         #: Why this end closed the connection; empty where it did not, or did so in order.
         self.close_reason = ""
-        self.connection = Connection(
-            role, alarms.now(), limits, wake=self._has_output, alarm=self._set_alarm
-        )
+        self.connection = Connection(role, alarms.now(), limits, wake=self._has_output, alarm=self._set_alarm)
 
     # -- hooks --------------------------------------------------------------------------------------------
 

@@ -27,9 +27,7 @@ def parse_time(text: str) -> float | None:
         raise ValueError(f"time zone out of range: {text[:40]!r}")
     # Year 0 is a year of the text form but not of datetime: shift by one leap cycle and back.
     cycle = 400 if int(year) < 400 else 0
-    moment = datetime(
-        int(year) + cycle, int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc
-    )
+    moment = datetime(int(year) + cycle, int(month), int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc)
     seconds = (moment - _EPOCH).total_seconds() - cycle // 400 * 146097 * 86400
     if sign is not None:
         offset = timedelta(hours=int(off_hour), minutes=int(off_minute)).total_seconds()

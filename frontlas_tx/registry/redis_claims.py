@@ -110,9 +110,7 @@ class RedisClaims:
             self.refused += 1
             raise FrontierAlreadySetError
 
-    async def _claim_entry(
-        self, frontier_id: str, sb: str, eb: str, boot: str, token: str
-    ) -> tuple[int, bytes, bytes]:
+    async def _claim_entry(self, frontier_id: str, sb: str, eb: str, boot: str, token: str) -> tuple[int, bytes, bytes]:
         """What the claim script answers; a holder on this instance that is gone or silent is not
         respected."""
         stale = ""

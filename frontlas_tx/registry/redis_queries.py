@@ -101,9 +101,7 @@ class RedisQueries:
         own = await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
         names = [record.frontier_id for record in self._others() if frontier_id in (None, record.frontier_id)]
         others = self._reference.counts(names)
-        return Counts(
-            own.frontiers + others.frontiers, own.edges + others.edges, own.services + others.services
-        )
+        return Counts(own.frontiers + others.frontiers, own.edges + others.edges, own.services + others.services)
 
     async def frontiers(self) -> list[FrontierRecord]:
         """See ``IRegistry``."""

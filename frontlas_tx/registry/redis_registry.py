@@ -115,9 +115,7 @@ class RedisRegistry:
         self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
-        self._queries = RedisQueries(
-            redis, self._index, self._reference, self._claims.told, self._claims.denies
-        )
+        self._queries = RedisQueries(redis, self._index, self._reference, self._claims.told, self._claims.denies)
         self._counts = dict.fromkeys(("reports", "repairs"), 0)
         self._named_refusal = False
         self.ready = False
@@ -168,9 +166,7 @@ class RedisRegistry:
         boot_id: str = "",
         on_lost: Callable[[str], None] | None = None,
     ) -> Deferred[Claim]:
-        return ensureDeferred(
-            self._claims.claim(frontier_id, advertised_sb_addr, advertised_eb_addr, boot_id, on_lost)
-        )
+        return ensureDeferred(self._claims.claim(frontier_id, advertised_sb_addr, advertised_eb_addr, boot_id, on_lost))
 
     def renew(self, claim: Claim) -> Deferred[None]:
         return ensureDeferred(self._claims.renew(claim))

@@ -88,7 +88,13 @@ class World:
 
     def reporter(self, meta: m.FrontierMeta = META) -> Reporter:
         made = Reporter(
-            self.core.repository, [self.endpoint], meta, self.clock, self.alarms, self.outlet, lambda: 0.5,
+            self.core.repository,
+            [self.endpoint],
+            meta,
+            self.clock,
+            self.alarms,
+            self.outlet,
+            lambda: 0.5,
             wall_clock=self.clock.seconds,
         )  # type: ignore[list-item]
         self.core.presence.listeners.append(made)

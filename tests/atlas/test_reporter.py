@@ -322,9 +322,7 @@ def test_events_in_another_name_count_for_the_connection_and_are_named_once(worl
     assert [world.holder(n) for n in (1, 2)] == ["frontier01"] * 2
 
 
-def test_a_single_event_is_answered_soon_whatever_the_store_does(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_single_event_is_answered_soon_whatever_the_store_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from frontier_tx.wire import frame as f
     from frontier_tx.wire.body import decode_message, message_json
 

@@ -20,8 +20,7 @@ class World:
     def __init__(self) -> None:
         self.core = GatewayCore(reactor)
         self.ports = [
-            reactor.listenTCP(0, factory, interface="127.0.0.1")
-            for factory in (self.core.edges, self.core.services)
+            reactor.listenTCP(0, factory, interface="127.0.0.1") for factory in (self.core.edges, self.core.services)
         ]
         self.edge_port, self.service_port = (port.getHost().port for port in self.ports)
         self.clients: list[Client] = []
@@ -52,5 +51,3 @@ def world() -> Iterator[World]:
     made = World()
     yield made
     pytest_twisted.blockon(ensureDeferred(made.stop()))
-
-

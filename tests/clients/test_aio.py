@@ -170,9 +170,7 @@ async def test_an_item_is_not_lost_to_a_taker_cancelled_in_the_same_turn() -> No
 async def test_it_comes_back_and_registers_again(world: World) -> None:
     async def main() -> None:
         offline: list[str] = []
-        edge = aio.Edge(
-            "127.0.0.1", world.edge_port, reconnect=aio.Backoff(0.01), on_offline=offline.append
-        )
+        edge = aio.Edge("127.0.0.1", world.edge_port, reconnect=aio.Backoff(0.01), on_offline=offline.append)
         async with edge, aio.Service("127.0.0.1", world.service_port) as service:
             await edge.register("m", lambda request: b"yes")
             pending = asyncio.create_task(edge.publish("none", b""))

@@ -39,9 +39,7 @@ class InMemory:
         if self.down:
             return fail(NobodyListens())
         server, client = self.factory.buildProtocol(None), protocolFactory.buildProtocol(None)
-        self.pump = connect(
-            server, FakeTransport(server, isServer=True), client, FakeTransport(client, isServer=False)
-        )
+        self.pump = connect(server, FakeTransport(server, isServer=True), client, FakeTransport(client, isServer=False))
         self.world.pumps.append(self.pump)
         return succeed(client)
 
@@ -103,9 +101,7 @@ def test_backoff_doubles_up_to_its_most_and_half_of_it_is_chance() -> None:
 
 def test_it_comes_back_with_backoff_and_registers_again(memory: Memory) -> None:
     ups: list[str] = []
-    edge, endpoint = memory.connected(
-        Edge, meta=b"m", on_online=lambda: ups.append("up"), on_offline=ups.append
-    )
+    edge, endpoint = memory.connected(Edge, meta=b"m", on_online=lambda: ups.append("up"), on_offline=ups.append)
     service, _ = memory.connected(Service, topics=["t"])
     memory.result(edge.register("m", lambda request: b"here"))
     first_id = edge.edge_id

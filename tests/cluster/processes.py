@@ -98,9 +98,7 @@ class Frontlas(Server):
 class Frontier(Server):
     """A gateway that reports to some Frontlas; ``options`` are those of the section ``frontlas``."""
 
-    def __init__(
-        self, folder: Path, name: str, frontlas: list[Frontlas], ports: list[int], **options: Any
-    ) -> None:
+    def __init__(self, folder: Path, name: str, frontlas: list[Frontlas], ports: list[int], **options: Any) -> None:
         self.edge_port, self.service_port = ports
         super().__init__(
             folder,

@@ -125,9 +125,7 @@ def test_a_second_gateway_with_the_same_id_is_refused_on_both_sides(cluster: Clu
         other.start()
         wait_until(lambda: "frontier already set" in other.log(), "the newcomer is told", 20)
         assert cluster.listed(cluster.a) == ["one", "two"]
-        wait_until(
-            lambda: "frontier already set" in cluster.a.log(), "the log of Frontlas names it", 20
-        )
+        wait_until(lambda: "frontier already set" in cluster.a.log(), "the log of Frontlas names it", 20)
     finally:
         other.close()
 

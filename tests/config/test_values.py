@@ -144,9 +144,7 @@ def test_secrets_stay_out_of_errors_and_of_repr() -> None:
 
 
 def test_given_twice() -> None:
-    assert problems_of("log:\n  level: info\n  level: warn\n") == (
-        "f.yaml:3: log.level: given twice, first in line 2",
-    )
+    assert problems_of("log:\n  level: info\n  level: warn\n") == ("f.yaml:3: log.level: given twice, first in line 2",)
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,7 @@ def pair(
     folder: Path, gateway: tuple[str, str], service: str, edge: str, ready: str
 ) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
     """Start a service, and an edge when the service has announced a method or topic that the gateway's log shows."""
-    texts = [
-        text.replace("30012", gateway[0]).replace("30011", gateway[1]) for text in (service, edge)
-    ]
+    texts = [text.replace("30012", gateway[0]).replace("30011", gateway[1]) for text in (service, edge)]
     first = start(folder, texts[0], "service.py")
     log = Running.__new__(Running)
     log.out, log.process = folder / "out", first  # type: ignore[assignment]

@@ -167,9 +167,7 @@ class Limits:
         (RLimit(enable=True, nofile=-1), True, (1024, 4096)),
     ],
 )
-def test_open_files(
-    rlimit: RLimit, privileged: bool, after: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_files(rlimit: RLimit, privileged: bool, after: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits(1024, 4096, privileged=privileged)
     monkeypatch.setattr(resource, "getrlimit", limits.get)
     monkeypatch.setattr(resource, "setrlimit", limits.set)

@@ -78,7 +78,10 @@ def connect(server: CertificateOptions, client: object) -> tuple[End, End]:
         factory.protocol = lambda end=end: end  # type: ignore[misc, assignment]
         outer.append(TLSMemoryBIOFactory(context, is_client, factory, clock).buildProtocol(None))  # type: ignore[arg-type]
     pump = iosim.connect(  # type: ignore[no-untyped-call]
-        outer[0], iosim.makeFakeServer(outer[0]), outer[1], iosim.makeFakeClient(outer[1])  # type: ignore[no-untyped-call]
+        outer[0],
+        iosim.makeFakeServer(outer[0]),
+        outer[1],
+        iosim.makeFakeClient(outer[1]),  # type: ignore[no-untyped-call]
     )
     for _ in range(3):
         pump.flush()
@@ -145,9 +148,7 @@ def test_mutual(authority: Authority, tmp_path: Path) -> None:
     server = server_context(serving(authority.issue("gw", "gw.example"), mtls=True, ca_certs=(authority.file,)), "t")
     far, _ = works(server, dial(serving(authority.issue("edge", "edge"), ca_certs=(authority.file,))))
     assert far.peer == "edge"
-    assert "peer did not return a certificate" in refused(
-        server, dial(TLS(enable=True, ca_certs=(authority.file,)))
-    )
+    assert "peer did not return a certificate" in refused(server, dial(TLS(enable=True, ca_certs=(authority.file,))))
     (tmp_path / "other").mkdir()
     stranger = Authority(tmp_path / "other", "other").issue("edge", "edge")
     assert "certificate verify failed" in refused(server, dial(serving(stranger, ca_certs=(authority.file,))))

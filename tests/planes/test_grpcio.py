@@ -282,9 +282,7 @@ class Theirs:
                 self.many, method("ListFrontiers").request.FromString, serialize
             ),
         }
-        watch = grpc.unary_stream_rpc_method_handler(
-            self.watch, method("Watch", WATCH).request.FromString, serialize
-        )
+        watch = grpc.unary_stream_rpc_method_handler(self.watch, method("Watch", WATCH).request.FromString, serialize)
         self.server.add_generic_rpc_handlers(
             (
                 grpc.method_handlers_generic_handler(CLUSTER, handlers),

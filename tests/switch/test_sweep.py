@@ -65,4 +65,3 @@ def test_a_newcomer_is_no_part_of_it() -> None:
     answers = [x for x in service.take(f.FrameType.RESPONSE) if x.packet_id == asked]
     assert [x.data.payload for x in answers] == [b"new"]
     assert world.core.exchange.pending_count == 0
-

@@ -172,9 +172,7 @@ def survives(end: End, chunks: list[bytes], size: int) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(CHUNKS, st.integers(1, 60), st.sampled_from(["server", "client"]), st.booleans())
-def test_no_bytes_do_more_than_end_the_connection(
-    chunks: list[bytes], size: int, who: str, greeted: bool
-) -> None:
+def test_no_bytes_do_more_than_end_the_connection(chunks: list[bytes], size: int, who: str, greeted: bool) -> None:
     role = Role(who)
     if greeted:
         end = End.connected(role, LIMITS)

@@ -188,9 +188,11 @@ def test_a_message_is_written_as_documented_and_read_again(fields: dict[str, obj
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=8),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["value", "topic", "Key", "deadline", "context", "timeout", "q"]), inner, max_size=4
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["value", "topic", "Key", "deadline", "context", "timeout", "q"]), inner, max_size=4
+            )
         ),
         max_leaves=8,
     )

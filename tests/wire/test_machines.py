@@ -39,10 +39,7 @@ BODIES = {
     f.HEARTBEAT_ACK: f.pack(f.HEARTBEAT_ACK, 9),
     f.SESSION: packets.encode(packets.Session(packet_id=9, negotiate_id=77)),
     f.SESSION_ACK: packets.encode(packets.SessionAck(packet_id=9, negotiate_id=77, session_id=77)),
-    **{
-        kind: f.pack_of_session(kind, 9, 1, b"{}")
-        for kind in f.OF_SESSION - {f.STREAM, f.REGISTER, f.REQUEST_CANCEL}
-    },
+    **{kind: f.pack_of_session(kind, 9, 1, b"{}") for kind in f.OF_SESSION - {f.STREAM, f.REGISTER, f.REQUEST_CANCEL}},
     f.STREAM: f.pack_of_session(f.STREAM, 9, 1, b"raw"),
     f.REGISTER: f.pack_of_session(f.REGISTER, 9, 1, b"method"),
     f.REQUEST_CANCEL: f.pack_of_session(f.REQUEST_CANCEL, 9, 1, b"\0\1"),
