@@ -25,6 +25,7 @@ from benchmarks.gateways import HERE
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.factories import LegFactory
 from frontier_tx.gateway.protocols import LegProtocol
+from frontier_tx.memory import settle_memory
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import decode_message, message_json
 
@@ -258,6 +259,7 @@ def main() -> int:
     p.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE")
     p.add_argument("--write", action="store_true", help="make these figures the baseline")
     args = p.parse_args()
+    settle_memory()  # as in a server
     rows = [measure(case, args.repeat, args.seconds) for case in cases()]
     text, fine = compare(rows, args.baseline, args.tolerance)
     print(text)

@@ -139,9 +139,13 @@ def reload_certificates() -> None:
         ports.reload_certificates()
 
 
+def port_number(port: IListeningPort) -> int:
+    """The number of a port that is open, which the system may have chosen."""
+    return int(getattr(port.getHost(), "port", 0))
+
+
 def _shown(port: IListeningPort) -> str:
-    address = port.getHost()
-    return join_host_port(getattr(address, "host", "?"), getattr(address, "port", 0))
+    return join_host_port(getattr(port.getHost(), "host", "?"), port_number(port))
 
 
 def _interface(host: str) -> str:

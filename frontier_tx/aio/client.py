@@ -361,7 +361,3 @@ class Service(Client, Presence):
     async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
         """Open a stream to an edge."""
         return await super().open_stream(str(target), meta)
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass

@@ -111,7 +111,7 @@ class Reporter:
     """Reports the peers of a repository to Frontlas.
 
     :param endpoints: where Frontlas listens; all are tried in turn.
-    :param meta: who this Frontier is.
+    :param meta: who this Frontier is; the attribute may be set until ``start``.
     :param addresses: the endpoints' addresses, for the log.
     :param stats_every: seconds between two reports of the numbers of edges and services, None for no such reports.
         Frontlas counts by itself; the one of the other implementation shows what it is told.
@@ -144,7 +144,7 @@ class Reporter:
         self._repository = repository
         self._endpoints = endpoints
         self._addresses = addresses
-        self._meta = meta
+        self.meta = meta
         self._clock = clock
         self._alarms = alarms
         self._outlet = outlet
@@ -233,7 +233,7 @@ class Reporter:
     def _connect(self) -> None:
         number = self._next_endpoint % len(self._endpoints)
         self._next_endpoint += 1
-        link = _Link(self._meta, self._alarms, self._outlet)
+        link = _Link(self.meta, self._alarms, self._outlet)
         link.reporter = self
         self._link = link
         connecting: Deferred[Any] = self._endpoints[number].connect(_OneLink(link))
@@ -332,7 +332,7 @@ class Reporter:
 
     def _event(self, leg: Leg, method: str, age: int = 0) -> PeerEvent:
         service = "" if leg.is_edge else leg.meta.decode("utf-8", "replace")
-        return PeerEvent(method, leg.id, self._meta.frontier_id, leg.address, service, age)
+        return PeerEvent(method, leg.id, self.meta.frontier_id, leg.address, service, age)
 
     def _repetition(self, leg: Leg) -> PeerEvent:
         """That a peer is here, as part of the whole truth."""
@@ -396,7 +396,7 @@ class Reporter:
 
     def _tell_stats(self) -> None:
         repository = self._repository
-        counts = encode_stats(self._meta.frontier_id, len(repository.edges), len(repository.services))
+        counts = encode_stats(self.meta.frontier_id, len(repository.edges), len(repository.services))
         self._call(FRONTIER_STATS, counts, 0)
 
     def _call(self, method: str, value: bytes, events: int) -> None:

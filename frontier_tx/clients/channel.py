@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from frontier_tx.clients.errors import NO_SUCH_RPC, SendBufferFull
-from frontier_tx.clients.intake import Done, Inbox
+from frontier_tx.clients.intake import Done, Inbox, ignore
 from frontier_tx.clients.operations import Message, Pending, Request
 from frontier_tx.clients.values import TAIL, octets, string
 from frontier_tx.switch.errors import ReceiverCongested
@@ -280,7 +280,7 @@ class Channel:
         if not self._raw_full and self._raw_bytes >= self.end.bounds.stream_bytes:
             if self.owner is None and not self.end.intake.streams.used:
                 # It waits to be accepted in a program that accepts none.
-                self.close(_ignore)
+                self.close(ignore)
                 self._raw.clear()
                 self._raw_bytes = 0
                 return
@@ -402,10 +402,6 @@ class Channel:
 
 def _time(deadline: float | None) -> str:
     return UNSET if deadline is None else format_time(deadline)
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass
 
 
 def _nothing() -> None:

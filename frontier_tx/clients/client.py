@@ -7,17 +7,16 @@ from typing import Any, Self, TypedDict, Unpack
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.logger import Logger
 
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.dialling import dial_to
+from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
-from frontier_tx.clients.operations import Message
-from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler, service_meta
-from frontier_tx.clients.stream import Messages, Speaker, Stream
+from frontier_tx.clients.presence import service_meta
+from frontier_tx.clients.stream import Speaker, Stream
 from frontier_tx.clients.values import addressed
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
@@ -43,7 +42,7 @@ class ClientOptions(TypedDict, total=False):
     on_offline: Callable[[str], None] | None
 
 
-class Client(Messages):
+class Client(Incoming):
     """What edges and services have in common. Use it with ``async with``, or call ``connect`` and ``close``.
 
     :param endpoint: a host name, ``host:port``, a Twisted client endpoint, or its string form (``tls:host:port``).
@@ -62,7 +61,6 @@ class Client(Messages):
     protocol: type[ClientProtocol] = ClientProtocol
     default_port: int
     tailed = False
-    log = Logger(namespace="frontier.client")
 
     def __init__(
         self,
@@ -206,14 +204,6 @@ class Client(Messages):
 
         return deferred(start)
 
-    def receive(self) -> "Deferred[Message]":
-        """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
-
-        It waits across reconnects, and fails with EndClosed when the client is closed for good. A client that leaves
-        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
-        """
-        return deferred(self.intake.messages.take)
-
     # -- streams ------------------------------------------------------------------------------------------
 
     def open_stream(self, target: str, meta: bytes = b"") -> "Deferred[Stream]":
@@ -223,38 +213,10 @@ class Client(Messages):
         """
         return deferred(lambda done: self._channel().end.open(target, meta, self._streaming(done)))
 
-    def accept_stream(self) -> "Deferred[Stream]":
-        """Return the next stream that the other side opened."""
-        return deferred(lambda done: self.intake.streams.take(self._streaming(done)))
-
-    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
-        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
-        if callback is None:
-            self.intake.on_stream = None
-            return
-        taken = callback
-
-        def accepted(channel: Channel) -> None:
-            with self.log.failuresHandled("on_stream failed; the stream is closed") as operation:
-                taken(self._stream(channel))
-            if operation.failed:
-                channel.close(_ignore)
-
-        self.intake.on_stream = accepted
-
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""
         end = self.keeper.end
         return [self._stream(channel) for channel in end.streams()] if end is not None else []
-
-    def _stream(self, channel: Channel) -> Stream:
-        return channel.owner if channel.owner is not None else Stream(channel, self.reactor)
-
-    def _streaming(self, done: Done) -> Done:
-        def opened(channel: Any, error: Exception | None) -> None:
-            done(None if channel is None else self._stream(channel), error)
-
-        return opened
 
 
 class Edge(Client, Speaker):
@@ -272,7 +234,7 @@ class Edge(Client, Speaker):
         return self.keeper.client_id
 
 
-class Service(Client):
+class Service(Client, Presence):
     """A client of servicebound. Parameters as of ``Client``, and:
 
     :param name: edges open streams to it, and logs show it.
@@ -346,22 +308,3 @@ class Service(Client):
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
         """Open a stream to an edge."""
         return super().open_stream(str(target), meta)
-
-    def register_get_edge_id(self, function: Callable[[bytes], Any]) -> "Deferred[None]":
-        """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
-
-        What it raises refuses the edge. Like every handler it may return a Deferred or a coroutine.
-        """
-        return self.register("get_edge_id", id_handler(function))
-
-    def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
-        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
-        return self.register("edge_online", event_handler(function))
-
-    def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
-        """Let ``function(event)`` know of each edge that left."""
-        return self.register("edge_offline", event_handler(function))
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass

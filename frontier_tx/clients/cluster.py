@@ -1,28 +1,25 @@
 """ClusterService for Twisted: a service of every Frontier that Frontlas lists. See docs/cluster-service.md."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any, Self, Unpack
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.logger import Logger
 
 from frontier_tx.clients.atlas import Atlas, EndpointFor
-from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.hearing import HearingIntake
-from frontier_tx.clients.intake import Bounds, Done
+from frontier_tx.clients.incoming import Incoming, Presence
+from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.clients.member import FrontierState
-from frontier_tx.clients.operations import Message
-from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
-from frontier_tx.clients.stream import Messages, Stream
+from frontier_tx.clients.stream import Stream
 
 
-class ClusterService(Messages):
+class ClusterService(Incoming, Presence):
     """A service over all Frontiers of a cluster; its surface is that of ``Service``.
 
     :param frontlas: ``host:port`` of Frontlas, or several of them that share one registry.
@@ -35,7 +32,6 @@ class ClusterService(Messages):
 
     #: The class of the connections; a subclass of it may be put here.
     protocol: type[ClientProtocol] = ClientProtocol
-    log = Logger(namespace="frontier.client")
 
     def __init__(
         self,
@@ -177,53 +173,9 @@ class ClusterService(Messages):
         """
         return maybeDeferred(self.core.register, method, handler, timeout=timeout)
 
-    def register_get_edge_id(self, function: Callable[[bytes], Any]) -> "Deferred[None]":
-        """See ``Service.register_get_edge_id``."""
-        return self.register("get_edge_id", id_handler(function))
-
-    def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
-        """See ``Service.register_edge_online``."""
-        return self.register("edge_online", event_handler(function))
-
-    def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
-        """See ``Service.register_edge_offline``."""
-        return self.register("edge_offline", event_handler(function))
-
-    def receive(self) -> "Deferred[Message]":
-        """Return the next message from an edge of any Frontier; see ``Service.receive``."""
-        return deferred(self.intake.messages.take)
-
-    def accept_stream(self) -> "Deferred[Stream]":
-        """Return the next stream that an edge of any Frontier opened."""
-        return deferred(lambda done: self.intake.streams.take(self._streaming(done)))
-
-    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
-        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
-        if callback is None:
-            self.intake.on_stream = None
-            return
-        taken = callback
-
-        def accepted(channel: Channel) -> None:
-            with self.log.failuresHandled("on_stream failed; the stream is closed") as operation:
-                taken(self._stream(channel))
-            if operation.failed:
-                channel.close(_ignore)
-
-        self.intake.on_stream = accepted
-
     def list_streams(self) -> list[Stream]:
         """All open streams of all connections, however opened."""
         return [self._stream(channel) for channel in self.core.channels()]
-
-    def _stream(self, channel: Channel) -> Stream:
-        return channel.owner if channel.owner is not None else Stream(channel, self.reactor)
-
-    def _streaming(self, done: Done) -> Done:
-        def opened(channel: Any, error: Exception | None) -> None:
-            done(None if channel is None else self._stream(channel), error)
-
-        return opened
 
 
 def _endpoints(reactor: Any, tls: IOpenSSLClientConnectionCreator | None) -> EndpointFor:
@@ -243,7 +195,3 @@ def _tcp(reactor: Any, host: str, port: int) -> IStreamClientEndpoint:
     # A look-up of names tells of a refusal only when it would have tried the next address, 0.3 s later.
     numbered: IStreamClientEndpoint = kind(reactor, host, port)
     return numbered
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass

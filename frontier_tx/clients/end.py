@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.errors import remote_error
-from frontier_tx.clients.intake import Bounds, Done, Inbox, Intake
+from frontier_tx.clients.intake import Bounds, Done, Inbox, Intake, ignore
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
 from frontier_tx.wire.connection import Connection
@@ -184,7 +184,7 @@ class End:
     def _opened(self, negotiate_id: int, channel: Channel) -> None:
         done = self._opening.pop(negotiate_id, None)
         if done is None:
-            channel.close(_ignore)
+            channel.close(ignore)
         else:
             done(channel, None)
 
@@ -212,7 +212,3 @@ class End:
             if channel is self.main:
                 # Nothing that a client is for works without session 1; the connection is of no use any more.
                 self.link.close()
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass

@@ -16,6 +16,10 @@ T = TypeVar("T")
 Done = Callable[[Any, Exception | None], None]
 
 
+def ignore(result: Any, error: Exception | None) -> None:
+    """A ``Done`` for an operation whose outcome nobody waits for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a client may hold. Sizes are bytes, the rest are counts."""

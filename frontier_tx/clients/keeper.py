@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.end import FRAME_LIMIT, End, Link
-from frontier_tx.clients.intake import Done, Intake
+from frontier_tx.clients.intake import Done, Intake, ignore
 from frontier_tx.clients.values import id_bytes, octets, string
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
@@ -173,7 +173,7 @@ class Keeper:
     def give_up(self) -> None:
         """Whoever called ``start`` no longer wants it; it is not told any more."""
         self._first = None
-        self.close(_ignore)
+        self.close(ignore)
 
     def close(self, done: Done) -> None:
         """Say goodbye and stop trying; ``done`` is told when the connection is gone and its transport closed."""
@@ -218,7 +218,7 @@ class Keeper:
     def _announce(self, end: End) -> None:
         assert end.main is not None
         for method in self.intake.methods:
-            end.main.register(method, _ignore)
+            end.main.register(method, ignore)
 
     def _failed(self, error: Exception) -> None:
         if self._first is not None and not (self._keep_trying and not self.closed):
@@ -307,8 +307,4 @@ class Keeper:
 
 
 def _nothing() -> None:
-    pass
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
     pass

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from frontier_tx.clients.atlas import Listed
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import deferred
-from frontier_tx.clients.intake import Done
+from frontier_tx.clients.intake import Done, ignore
 from frontier_tx.clients.keeper import Backoff, ConnectFailed, Keeper
 from frontier_tx.clients.waiting import Waiters
 from frontier_tx.config.address import join_host_port
@@ -166,7 +166,7 @@ class Member:
         common = self._cluster.service_id
         if common and not wanted and keeper.client_id != common:
             # Another Frontier gave an id first, while this one was asked without.
-            keeper.close(_ignore)
+            keeper.close(ignore)
             self.start()
             return
         self.up = keeper
@@ -221,7 +221,3 @@ def _closing(keeper: Keeper) -> "Deferred[None]":
         keeper.close(done)
 
     return deferred(start)
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from frontier_tx.clients.intake import ignore
 from frontier_tx.wire.errors import ForceClosed, LocalError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class StreamTransport:
         if not self.disconnecting:
             self.disconnecting = True
             if self._producer is None:
-                self.stream.channel.close(_ignore)
+                self.stream.channel.close(ignore)
 
     def abortConnection(self) -> None:
         """Close without waiting for a producer or for the other side; what still comes is dropped."""
@@ -99,7 +100,7 @@ class StreamTransport:
 
     def _abort(self, reason: Exception) -> None:
         self.disconnecting = True
-        self.stream.channel.close(_ignore)
+        self.stream.channel.close(ignore)
         # In a turn of its own, as a protocol does not expect to hear of it inside its own call.
         self.stream.reactor.callLater(0, self._ended, Failure(reason))  # type: ignore[no-untyped-call]
 
@@ -130,7 +131,7 @@ class StreamTransport:
         self._producer = None
         self._producer_paused = False
         if self.disconnecting:
-            self.stream.channel.close(_ignore)
+            self.stream.channel.close(ignore)
 
     def _hold_producer(self) -> None:
         if self._producer is not None and self._streaming and not self._producer_paused:
@@ -192,7 +193,7 @@ class StreamTransport:
             failure = Failure()  # type: ignore[no-untyped-call]
             self.log.failure("a protocol on a stream failed; the stream is closed", failure)
             self.disconnecting = True
-            self.stream.channel.close(_ignore)
+            self.stream.channel.close(ignore)
             self._ended(failure)
 
     def _ended(self, reason: Failure) -> None:
@@ -293,7 +294,3 @@ def _build(factory: "AnyFactory", stream: "Stream", on_end: Callable[[], None] |
     if protocol is not None:
         StreamTransport(stream, protocol, on_end)
     return protocol
-
-
-def _ignore(result: Any, error: Exception | None) -> None:
-    pass

@@ -35,14 +35,15 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def advertised(path: str, listen: Listen) -> str:
+def advertised(path: str, listen: Listen, port: int) -> str:
     """The ``host:port`` that others are told for a port.
 
+    :param port: the one that is open.
     :raises SystemExit: the port listens on every address, and the host has none that could be told.
     """
     if listen.advertised_addr:
         return listen.advertised_addr
-    host, port = split_host_port(listen.addr)
+    host = listen.host
     if is_unspecified(host):
         host = own_address()
         if not host:
@@ -53,9 +54,17 @@ def advertised(path: str, listen: Listen) -> str:
     return join_host_port(host, port)
 
 
-def frontier_id(config: FrontierConfig) -> str:
-    """The configured id, or one made of host name and service port."""
-    return config.daemon.frontier_id or f"{socket.gethostname()}-{config.servicebound.listen.port}"
+def meta_of(config: FrontierConfig, service_port: int, edge_port: int) -> FrontierMeta:
+    """Who the gateway is in its cluster; without a configured id, its host name and service port.
+
+    :raises SystemExit: see ``advertised``.
+    """
+    return FrontierMeta(
+        config.daemon.frontier_id or f"{socket.gethostname()}-{service_port}",
+        advertised("servicebound.listen", config.servicebound.listen, service_port),
+        advertised("edgebound.listen", config.edgebound.listen, edge_port),
+        secrets.token_hex(8),
+    )
 
 
 def endpoints(dial: Dial, path: str, reactor: Any) -> list[IStreamClientEndpoint]:
@@ -75,13 +84,13 @@ def endpoints(dial: Dial, path: str, reactor: Any) -> list[IStreamClientEndpoint
 
 
 def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Reporter:
-    """The reporter that a configuration asks for; the caller starts it."""
-    meta = FrontierMeta(
-        frontier_id(config),
-        advertised("servicebound.listen", config.servicebound.listen),
-        advertised("edgebound.listen", config.edgebound.listen),
-        secrets.token_hex(8),
-    )
+    """The reporter that a configuration asks for.
+
+    The caller starts it when the ports are open, and corrects its ``meta`` first where the system chose them.
+
+    :raises SystemExit: see ``advertised``. :raises ConfigError: see ``endpoints``.
+    """
+    meta = meta_of(config, config.servicebound.listen.port, config.edgebound.listen.port)
     metrics = config.frontlas.metrics
     reporter = Reporter(
         core.repository,

@@ -14,9 +14,9 @@ from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
-from frontier_tx.gateway.membership import ReporterCollector, endpoints, frontier_id, reporter_of
+from frontier_tx.gateway.membership import ReporterCollector, endpoints, meta_of, reporter_of
 from frontier_tx.gateway.metrics import GatewayCollector
-from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.launch import Ports, port_number, raise_open_files
 from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.switch.choice import POLICIES
@@ -97,12 +97,12 @@ class Gateway(Service):
         raise_open_files(self.config.daemon.rlimit)
         settle_memory()
         config = self.config
-        self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
+        service_port = self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
             others = endpoints(config.edgebound.bypass, "edgebound.bypass", self._clock)
             edges = self._bypass = BypassFactory(self.core.edges, others, self._clock)
-        self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
+        edge_port = self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
             site = observability_site(self._clock, self.not_ready, self._metrics())
             self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
@@ -112,7 +112,8 @@ class Gateway(Service):
             self.log.warn("controlplane.enable: this version has no control plane; its port stays closed")
 
         if self.reporter is not None:
-            self.log.info("member of the cluster as {id}", id=frontier_id(config))
+            self.reporter.meta = meta_of(config, port_number(service_port), port_number(edge_port))
+            self.log.info("member of the cluster as {id}", id=self.reporter.meta.frontier_id)
             self.reporter.start()
 
     def _metrics(self) -> CollectorRegistry:

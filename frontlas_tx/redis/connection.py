@@ -119,6 +119,9 @@ class Connection:
         """
         try:
             reply = await self.send(*args)
+        except CancelledError:
+            # Whoever asked has stopped; taken for a loss it would be tried elsewhere.
+            raise
         except Exception as error:
             text = reply_error(_failure(error))
             if text is None:
@@ -244,6 +247,8 @@ async def _open(
     factory.noisy = False
     try:
         wire = await _endpoint(reactor, address, settings).connect(factory)
+    except CancelledError:
+        raise
     except ConnectTimeoutError as error:
         raise RedisTimeoutError(address, settings.connect_within) from error
     except (ValueError, OSError) as error:

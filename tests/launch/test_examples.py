@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.redis.servers import RedisServer, free_ports
+
 from .test_twistd import PATIENCE, ROOT, Running, configured, environment
 
 
@@ -65,6 +67,45 @@ def test_the_two_programs_of_the_readme(tmp_path: Path, gateway: tuple[str, str]
     served, called = pair(tmp_path, gateway, service, edge, "<service")
     assert re.fullmatch(r"b'hello, edge \d+'", finish(called)[0])
     assert finish(served) == ["b'here I am' b'all well'"]
+
+
+def test_the_cluster_of_the_readme(tmp_path: Path) -> None:
+    """Its two files, and the service with the one change that the text names; on other ports."""
+    page = (ROOT / "README.md").read_text()
+    files = dict(re.findall(r"^cat >(\S+) <<EOF\n(.*?)^EOF$", page, re.S | re.M))
+    assert sorted(files) == ["frontier.yaml", "frontlas.yaml"]
+    to_redis, for_services, from_frontiers = free_ports(3)
+    files["frontier.yaml"] += (
+        "edgebound: {listen: {addr: 127.0.0.1:0}, edgeid_alloc_when_no_idservice_on: true}\n"
+        "servicebound: {listen: {addr: 127.0.0.1:0}}\nobservability: {enable: false}\nlog: {level: debug}\n"
+    )
+    files["frontlas.yaml"] += "observability: {enable: false}\n"
+    ports = {"6379": to_redis, "40011": for_services, "40012": from_frontiers}
+    started = []
+    redis = RedisServer(to_redis).start()
+    try:
+        for name in ("frontlas", "frontier"):
+            folder = tmp_path / name
+            folder.mkdir()
+            text = re.sub(r"\b(6379|40011|40012)\b", lambda found: str(ports[found[0]]), files[f"{name}.yaml"])
+            (folder / f"{name}.yaml").write_text(text)
+            started.append(Running(folder, name, "-c", f"{name}.yaml"))
+        said = started[1].wait_for("link is up")
+        port = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+)", said)
+        assert port
+        service, edge = programs("README.md")
+        service, changes = re.subn(
+            r'Service\("127.0.0.1", 30011, ', f'ClusterService("127.0.0.1:{for_services}", ', service
+        )
+        service = service.replace("import Service", "import ClusterService")
+        assert changes == 1
+        served, called = pair(tmp_path / "frontier", (port[1], "unused"), service, edge, "<service")
+        assert re.fullmatch(r"b'hello, edge \d+'", finish(called)[0])
+        assert finish(served) == ["b'here I am' b'all well'"]
+        for server in reversed(started):
+            server.stop()
+    finally:
+        redis.kill()
 
 
 def test_the_first_steps_of_the_clients(tmp_path: Path, gateway: tuple[str, str]) -> None:

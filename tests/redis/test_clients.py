@@ -12,6 +12,7 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client as TCPClient
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
@@ -400,6 +401,24 @@ async def test_a_slot_on_its_way_is_followed_by_ask_and_then_by_moved() -> None:
             assert redis.metrics()["redis_redirects_total"] == before
     finally:
         made.close()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("turns", [1, 2, 3, 5])
+async def test_a_client_that_is_stopped_while_it_reads_the_slot_map_opens_nothing(
+    clustered: Clustered, turns: int
+) -> None:
+    before = {each for each in reactor.getReaders() if isinstance(each, TCPClient)}
+    async with Client(cluster(*clustered.addrs)) as redis:
+        await until(lambda: redis.ready, "ready")
+        redis.unusable(redis.links()[0], "for a test")
+        while redis._reading is None:
+            await sleep(0)
+        for _ in range(turns):
+            await sleep(0)
+    await sleep(0.3)
+    assert redis.links() == []
+    assert {each for each in reactor.getReaders() if isinstance(each, TCPClient)} <= before
 
 
 def test_slots_and_addresses() -> None:

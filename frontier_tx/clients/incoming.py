@@ -1,0 +1,81 @@
+"""What comes to a client of Twisted, whatever number of connections it comes from: messages, streams, presence."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.deferring import Handler, deferred
+from frontier_tx.clients.intake import Done, Intake, ignore
+from frontier_tx.clients.operations import Message
+from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
+from frontier_tx.clients.stream import Messages, Stream
+
+
+class Incoming(Messages):
+    """Takes from an intake."""
+
+    log = Logger(namespace="frontier.client")
+    intake: Intake
+    reactor: Any
+
+    def receive(self) -> "Deferred[Message]":
+        """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
+
+        It waits across reconnects, and fails with EndClosed when the client is closed for good. A client that leaves
+        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
+        """
+        return deferred(self.intake.messages.take)
+
+    def accept_stream(self) -> "Deferred[Stream]":
+        """Return the next stream that the other side opened."""
+        return deferred(lambda done: self.intake.streams.take(self._streaming(done)))
+
+    def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
+        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
+        if callback is None:
+            self.intake.on_stream = None
+            return
+        taken = callback
+
+        def accepted(channel: Channel) -> None:
+            with self.log.failuresHandled("on_stream failed; the stream is closed") as operation:
+                taken(self._stream(channel))
+            if operation.failed:
+                channel.close(ignore)
+
+        self.intake.on_stream = accepted
+
+    def _stream(self, channel: Channel) -> Stream:
+        return channel.owner if channel.owner is not None else Stream(channel, self.reactor)
+
+    def _streaming(self, done: Done) -> Done:
+        def opened(channel: Any, error: Exception | None) -> None:
+            done(None if channel is None else self._stream(channel), error)
+
+        return opened
+
+
+class Presence:
+    """How a service hands out edge ids and follows who is online."""
+
+    def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
+        """Answer calls of this method."""
+        raise NotImplementedError
+
+    def register_get_edge_id(self, function: Callable[[bytes], Any]) -> "Deferred[None]":
+        """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
+
+        What it raises refuses the edge. Like every handler it may return a Deferred or a coroutine.
+        """
+        return self.register("get_edge_id", id_handler(function))
+
+    def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
+        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
+        return self.register("edge_online", event_handler(function))
+
+    def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
+        """Let ``function(event)`` know of each edge that left."""
+        return self.register("edge_offline", event_handler(function))
