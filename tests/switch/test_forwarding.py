@@ -31,16 +31,6 @@ def world() -> World:
     return world
 
 
-@pytest.fixture
-def edge(world: World) -> Peer:
-    return world.peers[0]
-
-
-@pytest.fixture
-def service(world: World) -> Peer:
-    return world.peers[1]
-
-
 # -- what travels -----------------------------------------------------------------------------------------
 
 

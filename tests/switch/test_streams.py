@@ -18,16 +18,6 @@ def world() -> World:
     return world
 
 
-@pytest.fixture
-def edge(world: World) -> Peer:
-    return world.peers[0]
-
-
-@pytest.fixture
-def service(world: World) -> Peer:
-    return world.peers[1]
-
-
 def alive(world: World, seconds: float) -> None:
     """Let time pass with heartbeats."""
     while seconds > 0:

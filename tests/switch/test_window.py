@@ -22,16 +22,6 @@ def world() -> World:
     return world
 
 
-@pytest.fixture
-def edge(world: World) -> Peer:
-    return world.peers[0]
-
-
-@pytest.fixture
-def service(world: World) -> Peer:
-    return world.peers[1]
-
-
 def flood(sender: Peer, count: int, session: int = 1, **fields: Any) -> list[int]:
     """The texts "0" to ``count - 1``; return the packet ids."""
     return [sender.publish(str(number).encode(), session=session, **fields) for number in range(count)]
