@@ -65,6 +65,7 @@ class Ports:
     def __init__(self, reactor: Listens, program: str = "frontier") -> None:
         self._reactor = reactor
         self._program = program
+        self._log = Logger(namespace=f"{program}.launch")
         self._open: list[IListeningPort] = []
         self._contexts: dict[str, ServerContext] = {}
         _IN_USE.add(self)
@@ -95,7 +96,7 @@ class Ports:
         if context is not None:
             self._contexts[path] = context
         name, tls = path.removesuffix(".listen"), " with TLS" if context else ""
-        log.info("{name} listens on {addr}{tls}", name=name, addr=_shown(port), tls=tls)
+        self._log.info("{name} listens on {addr}{tls}", name=name, addr=_shown(port), tls=tls)
         return port
 
     def close(self) -> Deferred[None]:
@@ -112,19 +113,19 @@ class Ports:
             name = path.removesuffix(".listen")
             try:
                 for warning in context.reload():
-                    log.warn("{warning}", warning=warning)
+                    self._log.warn("{warning}", warning=warning)
             except ConfigError as error:
                 for problem in error.problems:
-                    log.error("{name} goes on with the certificates it has: {problem}", name=name, problem=problem)
+                    self._log.error("{name} goes on with the certificates it has: {problem}", name=name, problem=problem)
             else:
-                log.info("{name} has read its certificates again", name=name)
+                self._log.info("{name} has read its certificates again", name=name)
 
     def _failed(self, path: str, listen: Listen, error: CannotListenError | OSError) -> StartFailed:
         cause = error.socketError if isinstance(error, CannotListenError) else error
         where = f"{path.removesuffix('.listen')} {listen.addr}"
         advice = _advice(cause, self._program, f"{path}.addr")
         reason = f"{self._program}: cannot listen on {where}: {_reason(cause)}; {advice}"
-        log.critical("{reason}", reason=reason)
+        self._log.critical("{reason}", reason=reason)
         self.close()
         return StartFailed(reason)
 

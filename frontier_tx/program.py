@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from twisted.application.service import IService, MultiService
@@ -31,7 +32,8 @@ C = TypeVar("C")
 
 #: What a bare ``--daemon-rlimit-nofile`` means.
 _MANY_FILES = "1048576"
-#: Where twistd itself logs when it is a daemon and nothing else was said.
+#: Where twistd keeps its process id, and where it logs when it is a daemon, when nothing else was said.
+_PID_FILE = "twistd.pid"
 _DAEMON_LOG = "twistd.log"
 
 
@@ -97,10 +99,25 @@ class ServerOptions(usage.Options, Generic[C]):
                 print(f"{self.program}: {warning}", file=sys.stderr)
             print(effective(self.loaded.config), end="")
             raise SystemExit(0)
+        around = getattr(self, "parent", None) or {}
+        if around.get("pidfile") == _PID_FILE and _is_held(_PID_FILE):
+            # A frontier and a frontlas are often started in one folder; twistd would refuse the second one.
+            around["pidfile"] = f"{self.program}.pid"
         # Twisted would end with a traceback, when everything else is done.
-        pidfile = (twistd_options(self) or {}).get("pidfile")
+        pidfile = around.get("pidfile")
         if pidfile and not os.access(os.path.dirname(pidfile) or ".", os.W_OK):
             raise SystemExit(f"{self.program}: twistd cannot write its pid file {pidfile}; --pidfile= means none")
+
+
+def _is_held(pidfile: str) -> bool:
+    """Whether the process that a file names is there."""
+    try:
+        os.kill(int(Path(pidfile).read_text()), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _usage(said: str, program: str, around: Any) -> str:
@@ -161,7 +178,7 @@ class Program(MultiService):
 
     def _attach(self, application: Componentized, parent: Mapping[str, Any]) -> None:
         set_level(self._settings.level)
-        settings = log_under_twistd(self._settings, parent)
+        settings = log_under_twistd(self._settings, parent, str(self.name))
         if settings is None:
             return
         try:
@@ -215,12 +232,14 @@ def _at_terminal() -> bool:
         return False
 
 
-def log_under_twistd(log: Log, parent: Mapping[str, Any]) -> Log | None:
+def log_under_twistd(log: Log, parent: Mapping[str, Any], name: str) -> Log | None:
     """The log settings once twistd's own options are heard; None where twistd is to do the logging.
 
     ``--logger`` and ``--syslog`` bring an observer of their own. ``-l FILE`` and ``-l -`` say where lines go, whatever
     the configuration says of that; form and level stay as configured. A daemon has no terminal, so what would go
-    there goes to ``twistd.log``, where twistd's own lines would go.
+    there goes to ``twistd.log``, where twistd's own lines would go; to a file of its own where another server has that.
+
+    :param name: the program's.
     """
     if parent.get("logger") or parent.get("syslog"):
         return None
@@ -230,7 +249,8 @@ def log_under_twistd(log: Log, parent: Mapping[str, Any]) -> Log | None:
         return None if daemon else replace(log, output="stdout")
     if not target and daemon:
         if log.output in ("stdout", "stderr"):
-            target = _DAEMON_LOG
+            aside = os.path.basename(parent.get("pidfile") or "") == f"{name}.pid"
+            target = f"{name}.log" if aside else _DAEMON_LOG
         elif log.output == "both":
             return replace(log, output="file")
     if target:

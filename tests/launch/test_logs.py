@@ -312,10 +312,11 @@ LOG = Log(level="warn", output="stdout")
         ({"nodaemon": True, "logfile": "x.log"}, "file", "x.log"),
         ({"logfile": "x.log"}, "file", "x.log"),
         ({}, "file", "twistd.log"),
+        ({"pidfile": "frontier.pid"}, "file", "frontier.log"),
     ],
 )
 def test_twistd_options_on_where_lines_go(parent: dict[str, Any], output: str, path: str | None) -> None:
-    settings = log_under_twistd(LOG, parent)
+    settings = log_under_twistd(LOG, parent, "frontier")
     assert settings is not None
     assert (settings.level, settings.output) == ("warn", output)
     assert path is None or settings.file.path == path
@@ -323,12 +324,12 @@ def test_twistd_options_on_where_lines_go(parent: dict[str, Any], output: str, p
 
 @pytest.mark.parametrize("parent", [{"logger": print}, {"syslog": True}, {"logfile": "-"}])
 def test_twistd_options_that_leave_logging_to_twistd(parent: dict[str, Any]) -> None:
-    assert log_under_twistd(LOG, parent) is None
+    assert log_under_twistd(LOG, parent, "frontier") is None
 
 
 def test_a_daemon_with_both_writes_its_file_only() -> None:
     both = Log(output="both", file=LogFile(path="own.log"))
-    settings = log_under_twistd(both, {})
+    settings = log_under_twistd(both, {}, "frontier")
     assert settings == Log(output="file", file=LogFile(path="own.log"))
 
 

@@ -307,6 +307,36 @@ def test_a_port_in_use_under_a_daemon(tmp_path: Path, busy: str) -> None:
     assert not (tmp_path / "twistd.pid").exists()
 
 
+def test_one_of_each_as_daemons_in_one_folder(tmp_path: Path) -> None:
+    """As they are typed: without options of twistd."""
+    (tmp_path / "frontlas.yaml").write_text(
+        "control_plane: {listen: {addr: 127.0.0.1:0}}\nfrontier_plane: {listen: {addr: 127.0.0.1:0}}\n"
+        "observability: {enable: false}\n"
+    )
+    pids = []
+    try:
+        for name, words, pid in (
+            ("frontier", ("-c", configured(tmp_path)), "twistd.pid"),
+            ("frontlas", ("-c", "frontlas.yaml"), "frontlas.pid"),
+        ):
+            done = run(tmp_path, name, *words)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            pids.append(int((tmp_path / pid).read_text()))
+        again = run(tmp_path, "frontlas", "-c", "frontlas.yaml")
+        assert (again.returncode, again.stdout) == (1, "")
+        assert "Another twistd server is running" in again.stderr
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while list(tmp_path.glob("*.pid")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert sorted(path.name for path in tmp_path.glob("*.pid")) == []
+    assert "edgebound listens on" in (tmp_path / "twistd.log").read_text()
+    assert "control_plane listens on" in (tmp_path / "frontlas.log").read_text()
+    assert "frontlas" not in (tmp_path / "twistd.log").read_text()
+
+
 def test_a_log_file_is_opened_anew_on_a_signal(tmp_path: Path) -> None:
     path = tmp_path / "own.log"
     server = Running(tmp_path, "frontier", "-c", configured(tmp_path), "--log-output=file", f"--log-file={path}")
