@@ -116,7 +116,9 @@ class Ports:
                     self._log.warn("{warning}", warning=warning)
             except ConfigError as error:
                 for problem in error.problems:
-                    self._log.error("{name} goes on with the certificates it has: {problem}", name=name, problem=problem)
+                    self._log.error(
+                        "{name} goes on with the certificates it has: {problem}", name=name, problem=problem
+                    )
             else:
                 self._log.info("{name} has read its certificates again", name=name)
 
