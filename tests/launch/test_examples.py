@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from tests.redis.servers import RedisServer, free_ports
 
-from .test_twistd import PATIENCE, ROOT, Running, configured, environment
+from .test_twistd import PATIENCE, ROOT, Running, configured, environment, run
 
 
 def programs(page: str) -> list[str]:
@@ -70,28 +73,29 @@ def test_the_two_programs_of_the_readme(tmp_path: Path, gateway: tuple[str, str]
 
 
 def test_the_cluster_of_the_readme(tmp_path: Path) -> None:
-    """Its two files, and the service with the one change that the text names; on other ports."""
+    """Its files and commands, right after each other, and the service with the one change; on other ports."""
     page = (ROOT / "README.md").read_text()
     files = dict(re.findall(r"^cat >(\S+) <<EOF\n(.*?)^EOF$", page, re.S | re.M))
     assert sorted(files) == ["frontier.yaml", "frontlas.yaml"]
+    commands = [line.split()[1:] for line in re.findall(r"^twistd --pidfile=.*$", page, re.M)]
+    assert [args[-1] for args in commands] == ["frontlas.yaml", "frontier.yaml"]
     to_redis, for_services, from_frontiers = free_ports(3)
     files["frontier.yaml"] += (
         "edgebound: {listen: {addr: 127.0.0.1:0}, edgeid_alloc_when_no_idservice_on: true}\n"
-        "servicebound: {listen: {addr: 127.0.0.1:0}}\nobservability: {enable: false}\nlog: {level: debug}\n"
+        "servicebound: {listen: {addr: 127.0.0.1:0}}\nobservability: {enable: false}\n"
     )
     files["frontlas.yaml"] += "observability: {enable: false}\n"
     ports = {"6379": to_redis, "40011": for_services, "40012": from_frontiers}
-    started = []
+    for name, text in files.items():
+        (tmp_path / name).write_text(re.sub(r"\b(6379|40011|40012)\b", lambda found: str(ports[found[0]]), text))
     redis = RedisServer(to_redis).start()
     try:
-        for name in ("frontlas", "frontier"):
-            folder = tmp_path / name
-            folder.mkdir()
-            text = re.sub(r"\b(6379|40011|40012)\b", lambda found: str(ports[found[0]]), files[f"{name}.yaml"])
-            (folder / f"{name}.yaml").write_text(text)
-            started.append(Running(folder, name, "-c", f"{name}.yaml"))
-        said = started[1].wait_for("link is up")
-        port = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+)", said)
+        for args in commands:
+            done = run(tmp_path, *args)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        log = tmp_path / "frontier.log"
+        until(log, "link is up")
+        port = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+)", log.read_text())
         assert port
         service, edge = programs("README.md")
         service, changes = re.subn(
@@ -99,13 +103,25 @@ def test_the_cluster_of_the_readme(tmp_path: Path) -> None:
         )
         service = service.replace("import Service", "import ClusterService")
         assert changes == 1
-        served, called = pair(tmp_path / "frontier", (port[1], "unused"), service, edge, "<service")
+        served = start(tmp_path, service, "service.py")
+        until(log, "<service")
+        called = start(tmp_path, edge.replace("30012", port[1]), "edge.py")
         assert re.fullmatch(r"b'hello, edge \d+'", finish(called)[0])
         assert finish(served) == ["b'here I am' b'all well'"]
-        for server in reversed(started):
-            server.stop()
+        for name in ("frontlas.log", "frontier.log"):
+            assert not re.search(r"Z (?!INFO )", (tmp_path / name).read_text()), (tmp_path / name).read_text()
     finally:
+        for path in tmp_path.glob("*.pid"):
+            os.kill(int(path.read_text()), signal.SIGTERM)
         redis.kill()
+
+
+def until(log: Path, text: str) -> None:
+    """Return when the log of a server has a text."""
+    deadline = time.monotonic() + PATIENCE
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, f"{text!r} never came:\n{log.read_text()}"
+        time.sleep(0.02)
 
 
 def test_the_first_steps_of_the_clients(tmp_path: Path, gateway: tuple[str, str]) -> None:
