@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.config import Log, LogFile
 from frontier_tx.errors import ConfigError
-from frontier_tx.logfile import RETRY_SECONDS, RotatingFile
+from frontier_tx.logfile import LOOK_SECONDS, RETRY_SECONDS, RotatingFile
 from frontier_tx.logs import MAX_MESSAGE, Logger, Observer, Stream, clean, json_line, observer, set_level, text_line
 from frontier_tx.program import log_under_twistd
 
@@ -150,7 +153,7 @@ class Time:
 
 
 def rotating(path: Path, time: Time, **more: Any) -> RotatingFile:
-    return RotatingFile(str(path), max_bytes=more.pop("max_bytes", 20), now=time, **more)
+    return RotatingFile(str(path), max_bytes=more.pop("max_bytes", 20), now=time, steady=lambda: time.now, **more)
 
 
 def old_files(path: Path) -> list[Path]:
@@ -241,6 +244,92 @@ def test_a_full_disk_costs_lines_and_says_so_afterwards(tmp_path: Path, capsys: 
     file.write(b"kept\n")
     file.close()
     assert path.read_bytes() == b"3 log lines were lost because the file could not be written\nkept\n"
+
+
+def test_what_a_full_disk_left_of_a_line_stands_on_a_line_of_its_own(tmp_path: Path) -> None:
+    path, time = tmp_path / "f.log", Time()
+    file = rotating(path, time, max_bytes=1000)
+    working = file._file
+
+    class Short:
+        def write(self, data: bytes) -> int:
+            return working.write(data[:3])
+
+    file._file = Short()  # type: ignore[assignment]
+    file.write(b"a whole line\n")
+    assert file.lost == 1
+    file._file = working
+    time.now += RETRY_SECONDS
+    file.write(b"kept\n")
+    file.close()
+    assert path.read_bytes() == b"a w\n1 log lines were lost because the file could not be written\nkept\n"
+
+
+def test_a_clock_that_is_set_back_does_not_prolong_the_loss(tmp_path: Path) -> None:
+    path, wall, steady = tmp_path / "f.log", Time(), Time()
+    file = RotatingFile(str(path), max_bytes=1000, now=wall, steady=steady)
+    with open("/dev/full", "wb", buffering=0) as full:
+        working, file._file = file._file, full
+        file.write(b"lost\n")
+        file._file = working
+    wall.now -= 3600
+    steady.now += RETRY_SECONDS
+    file.write(b"kept\n")
+    file.close()
+    assert path.read_bytes().endswith(b"\nkept\n")
+
+
+@pytest.mark.parametrize("what", ["the file", "its folder"])
+def test_a_file_that_somebody_deleted_is_begun_anew(tmp_path: Path, what: str) -> None:
+    path, time = tmp_path / "logs" / "f.log", Time()
+    file = rotating(path, time, max_bytes=1000)
+    file.write(b"one\n")
+    if what == "the file":
+        path.unlink()
+    else:
+        shutil.rmtree(path.parent)
+    time.now += LOOK_SECONDS
+    file.write(b"two\n")
+    file.close()
+    assert path.read_bytes() == b"two\n"
+
+
+def test_a_file_that_was_deleted_just_before_it_is_full(tmp_path: Path) -> None:
+    path = tmp_path / "f.log"
+    file = rotating(path, Time())
+    file.write(b"first 0123456789\n")
+    path.unlink()
+    file.write(b"second 0123456789\n")
+    file.close()
+    assert path.read_bytes() == b"second 0123456789\n"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_lines_go_on_where_no_file_can_be_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    path, time = tmp_path / "f.log", Time()
+    file = rotating(path, time)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    broken = open(tmp_path / "closed", "w")  # noqa: SIM115
+    broken.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        patch.setattr(sys, "__stderr__", sys.stderr if terminal else broken)
+        for number in range(2):
+            file.write(b"line %d 0123456789\n" % number)
+    assert file.lost == 0
+    told = f"log file {path}: Permission denied"
+    assert path.read_text() == (
+        f"line 0 0123456789\n{told}; lines go on into the file that is open\nline 1 0123456789\n"
+    )
+    assert capsys.readouterr().err == (f"{told}\n" if terminal else "")
+    file.write(b"goes into a new file\n")
+    file.close()
+    assert path.read_bytes() == b"goes into a new file\n"
 
 
 def test_a_device_is_never_put_aside(tmp_path: Path) -> None:

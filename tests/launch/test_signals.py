@@ -73,6 +73,23 @@ def test_hup_opens_log_files_anew(tmp_path: Path) -> None:
     assert "Received SIGTERM" in path.read_text()
 
 
+def test_a_log_file_that_cannot_be_opened_anew_is_one_line_and_certificates_are_read_all_the_same(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own.log"
+    server = Running(tmp_path, "frontier", "-c", configured(tmp_path), "--log-output=file", f"--log-file={path}")
+    server.wait_for("edgebound listens on", path)
+    path.rename(tmp_path / "moved.log")
+    path.mkdir()
+    server.process.send_signal(signal.SIGHUP)
+    said = server.wait_for("cannot open the log file anew", tmp_path / "moved.log")
+    assert f"the one that is open stays in use: {path}: Is a directory\n" in said and " CRITICAL " not in said
+    path.rmdir()
+    server.process.send_signal(signal.SIGHUP)
+    server.stop()
+    assert "Server Shut Down" in path.read_text()
+
+
 def test_closing_the_terminal_is_a_stop_in_order(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     out = tmp_path / "out"
