@@ -27,6 +27,7 @@ from frontier_tx.config.render import effective
 from frontier_tx.errors import ConfigError
 from frontier_tx.launch import StartFailed, reload_certificates
 from frontier_tx.logs import Logger, Observer, observer, set_level
+from frontier_tx.steady import steady
 
 C = TypeVar("C")
 
@@ -207,7 +208,11 @@ class Program(MultiService):
 
     def _reopen(self) -> None:
         if self._observer is not None:
-            self._observer.reopen()
+            try:
+                self._observer.reopen()
+            except OSError as error:
+                why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+                self._log.error("cannot open the log file anew, the one that is open stays in use: {why}", why=why)
 
     def _reload(self) -> None:
         self._log.info("SIGHUP: reading certificates again; other changes of the configuration need a restart")
@@ -264,9 +269,16 @@ def twistd_options(options: usage.Options) -> Mapping[str, Any] | None:
     return parent
 
 
-def program(options: ServerOptions[Any], service: IService) -> Program:
-    """``service`` under the log of ``options``."""
+def program(options: ServerOptions[C], make: Callable[[C], IService]) -> Program:
+    """The service that ``make`` makes of the configuration, under the log of ``options``.
+
+    The process's reactor is made independent of the wall clock before.
+    """
+    from twisted.internet import reactor
+
+    steady(reactor)
     loaded = options.loaded
-    made = Program(options.program, loaded.config.log, twistd_options(options), loaded.warnings, loaded.source)
-    service.setServiceParent(made)  # type: ignore[no-untyped-call]
+    config: Any = loaded.config
+    made = Program(options.program, config.log, twistd_options(options), loaded.warnings, loaded.source)
+    make(loaded.config).setServiceParent(made)  # type: ignore[no-untyped-call]
     return made

@@ -32,4 +32,4 @@ def makeService(options: Options) -> IService:
     # Imported late: it brings in the reactor, which the command line may still choose.
     from frontier_tx.gateway import make_service
 
-    return program(options, make_service(options.loaded.config))
+    return program(options, make_service)

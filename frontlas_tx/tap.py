@@ -30,4 +30,4 @@ def makeService(options: Options) -> IService:
     # Imported late: it brings in the reactor, which the command line may still choose.
     from frontlas_tx.service import make_service
 
-    return program(options, make_service(options.loaded.config))
+    return program(options, make_service)

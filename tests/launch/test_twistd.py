@@ -32,8 +32,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **more}
 
 
-def command(*args: str) -> list[str]:
-    return [sys.executable, "-c", "from twisted.scripts.twistd import run; run()", *args]
+TWISTD = "from twisted.scripts.twistd import run; run()"
+
+
+def command(*args: str, code: str = TWISTD) -> list[str]:
+    return [sys.executable, "-c", code, *args]
 
 
 def default_signals() -> None:
@@ -60,11 +63,11 @@ class Running:
     #: Those of this test; what is left of them goes with it.
     started: ClassVar[list[subprocess.Popen[bytes]]] = []
 
-    def __init__(self, folder: Path, *args: str) -> None:
+    def __init__(self, folder: Path, *args: str, code: str = TWISTD) -> None:
         self.out = folder / "out"
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                command("-n", "--pidfile=", *args),
+                command("-n", "--pidfile=", *args, code=code),
                 cwd=folder, env=environment(), stdout=out, stderr=subprocess.STDOUT, preexec_fn=default_signals,
             )  # fmt: skip
         self.started.append(self.process)
@@ -100,6 +103,14 @@ def configured(folder: Path, **sections: object) -> str:
         **sections,
     }
     content["edgebound"]["edgeid_alloc_when_no_idservice_on"] = True
+    (folder / "f.yaml").write_text(yaml.safe_dump(content))
+    return "f.yaml"
+
+
+def registry(folder: Path, **sections: object) -> str:
+    """The same for Frontlas."""
+    listen = {"listen": {"addr": "127.0.0.1:0"}}
+    content = {"control_plane": listen, "frontier_plane": listen, "observability": {"enable": False}, **sections}
     (folder / "f.yaml").write_text(yaml.safe_dump(content))
     return "f.yaml"
 
@@ -250,10 +261,7 @@ def test_a_server_starts_and_stops(tmp_path: Path) -> None:
 
 
 def test_frontlas_starts_with_the_registry_in_memory(tmp_path: Path) -> None:
-    listen = {"listen": {"addr": "127.0.0.1:0"}}
-    content = {"control_plane": listen, "frontier_plane": listen, "observability": {"enable": False}}
-    (tmp_path / "f.yaml").write_text(yaml.safe_dump(content))
-    server = Running(tmp_path, "frontlas", "-c", "f.yaml")
+    server = Running(tmp_path, "frontlas", "-c", registry(tmp_path))
     server.wait_for("control_plane listens on")
     assert server.stop() in (0, -signal.SIGTERM)
     assert "Traceback" not in server.out.read_text()
@@ -349,6 +357,40 @@ def test_a_log_file_is_opened_anew_on_a_signal(tmp_path: Path) -> None:
     server.stop()
     assert "Received SIGTERM" in path.read_text()
     assert server.out.read_text() == ""
+
+
+#: twistd with a wall clock that a signal sets: an hour back, then an hour forward.
+CLOCK = """
+import signal, time
+real, jumps, offset = time.time, [-3600.0, 3600.0], [0.0]
+time.time = lambda: real() + offset[0]
+def jump(*_):
+    offset[0] = jumps.pop(0)
+signal.signal(signal.SIGUSR2, jump)
+from twisted.scripts.twistd import run
+run()
+"""
+
+
+@pytest.mark.parametrize("program", ["frontier", "frontlas"])
+def test_a_clock_that_is_set_moves_no_timer(tmp_path: Path, program: str) -> None:
+    key = "edgebound" if program == "frontier" else "frontier_plane"
+    limits = {"handshake_seconds": 1}
+    if program == "frontier":
+        config = configured(tmp_path, limits=limits)
+    else:
+        config = registry(tmp_path, limits=limits)
+    server = Running(tmp_path, program, "-c", config, code=CLOCK)
+    said = re.search(rf"{key} listens on 127\.0\.0\.1:(\d+)", server.wait_for(f"{key} listens on"))
+    assert said
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", int(said[1])), PATIENCE) as silent:
+            server.process.send_signal(signal.SIGUSR2)
+            began = time.monotonic()
+            silent.settimeout(PATIENCE)
+            assert silent.recv(1) == b""
+            assert time.monotonic() - began > 0.5
+    server.stop()
 
 
 def test_twistd_may_do_the_logging(tmp_path: Path) -> None:
