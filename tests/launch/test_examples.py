@@ -160,14 +160,40 @@ def test_a_protocol_of_ones_own_under_twistd(tmp_path: Path) -> None:
     said = server.wait_for("edgebound listens on")
     port = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+)", said)
     assert port
-    edge = (
+    assert finish(start(tmp_path, edge_that_registers(port[1]), "edge.py")) == []
+    server.wait_for("sent 2 frames")
+    server.stop()
+
+
+def edge_that_registers(port: str) -> str:
+    """A program that sends two frames."""
+    return (
         "from twisted.internet.task import react\nfrom frontier_tx.clients import Edge\n"
         "async def main(reactor):\n"
-        f"    async with Edge('127.0.0.1:{port[1]}') as edge:\n"
+        f"    async with Edge('127.0.0.1:{port}') as edge:\n"
         "        await edge.register('m', print)\n"
         "        await edge.register('n', print)\n"
         "react(main)\n"
     )
-    assert finish(start(tmp_path, edge, "edge.py")) == []
-    server.wait_for("sent 2 frames")
+
+
+def test_an_atlas_of_ones_own(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "journal.tac").write_text(programs("docs/extending.md")[3].replace("40012", str(port)))
+    journal = Running(tmp_path / "journal", "-y", "journal.tac")
+    journal.wait_for("AtlasServerFactory starting")
+    path = configured(
+        tmp_path,
+        frontlas={"enable": True, "dial": {"addrs": [f"127.0.0.1:{port}"]}},
+        daemon={"frontier_id": "frontier07"},
+    )
+    server = Running(tmp_path, "frontier", "-c", path)
+    found = re.search(r"edgebound listens on 127\.0\.0\.1:(\d+)", server.wait_for("link is up"))
+    assert found
+    assert finish(start(tmp_path, edge_that_registers(found[1]), "edge.py")) == []
+    assert "frontier07 is here" in journal.wait_for("frontier07: edge_online")
+    journal.wait_for("frontier07: edge_offline")
     server.stop()
+    journal.wait_for("frontier07 is gone")
+    journal.stop()
