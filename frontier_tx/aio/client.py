@@ -9,16 +9,16 @@ from typing import Any, Self, TypedDict, Unpack
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome
-from frontier_tx.aio.incoming import Incoming, Presence, abandon, note, stream_of
+from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.stream import Speaker, Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp, unix
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
-from frontier_tx.clients.keeper import Backoff, Keeper
+from frontier_tx.clients.keeper import CLOSED, NOT_CONNECTED, Backoff, Keeper
 from frontier_tx.clients.presence import service_meta
-from frontier_tx.clients.values import addressed, id_bytes, octets
+from frontier_tx.clients.values import addressed, callback, id_bytes, instance, note, octets, stream_target
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -87,13 +87,13 @@ class Client(Incoming):
         self._owns_intake = intake is None
         self._tasks = Tasks()
         self.intake = intake or Intake(Runner(self._tasks).run, bounds)
-        self._on_online = on_online or (lambda: None)
-        self._on_offline = on_offline or (lambda reason: None)
+        self._on_online = callback(on_online or (lambda: None), "on_online")
+        self._on_offline = callback(on_offline or (lambda reason: None), "on_offline")
         id_bytes(wanted_id, "wanted id")
         self._options: dict[str, Any] = {
             "meta": octets(meta, "meta"),
             "wanted_id": wanted_id,
-            "reconnect": reconnect,
+            "reconnect": instance(reconnect, Backoff, "reconnect"),
         }
         self._wall_clock = wall_clock
         self._keeper: Keeper | None = None
@@ -144,8 +144,13 @@ class Client(Incoming):
         :raises EndClosed: ``connect`` was not called yet.
         """
         if self._keeper is None:
-            raise EndClosed
+            raise self._not_connected()
         return self._keeper
+
+    def _not_connected(self) -> EndClosed:
+        error = EndClosed()
+        error.add_note(CLOSED if self._closed else NOT_CONNECTED)
+        return error
 
     async def connect(self, *, keep_trying: bool = False) -> None:
         """Connect: one attempt, or as many as it takes.
@@ -156,7 +161,7 @@ class Client(Incoming):
         :raises EndClosed: it was closed, before or meanwhile.
         """
         if self._closed:
-            raise EndClosed
+            raise self._not_connected()
         if self._keeper is not None:
             raise RuntimeError("a client connects once; make a new one")
         clock = LoopClock(asyncio.get_running_loop())
@@ -245,8 +250,10 @@ class Client(Incoming):
 
         Before ``connect`` it only notes the handler.
         """
+        if self._closed:
+            raise self._not_connected()
         if self._keeper is None:
-            note(self.intake, method, handler)
+            note(self.intake.methods, method, handler)
             return
         keeper = self._keeper
 
@@ -326,7 +333,7 @@ class Service(Client, Presence):
         timeout: float | None = None,  # noqa: ASYNC109 - the peer is told of it
         deadline: float | None = None,
     ) -> bytes:
-        """Call a method of an edge; see ``Speaker.call``. EdgeNotOnline when it is not there."""
+        """Call a method of an edge; see ``Edge.call``. EdgeNotOnline when it is not there."""
         value: bytes = await outcome(
             lambda done: self._channel().call(
                 method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
@@ -345,7 +352,7 @@ class Service(Client, Presence):
         deadline: float | None = None,
         at_most_once: bool = False,
     ) -> None:
-        """Send a message to an edge; see ``Speaker.publish``."""
+        """Send a message to an edge; see ``Edge.publish``."""
         await outcome(
             lambda done: self._channel().publish(
                 topic,
@@ -360,4 +367,4 @@ class Service(Client, Presence):
 
     async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
         """Open a stream to an edge."""
-        return await super().open_stream(str(target), meta)
+        return await super().open_stream(stream_target(target), meta)

@@ -7,7 +7,7 @@ from typing import Self, Unpack
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome, settled
-from frontier_tx.aio.incoming import Incoming, Presence, abandon, note, stream_of
+from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import LOG, AioProtocol
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
@@ -17,7 +17,7 @@ from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.member import FrontierState
 from frontier_tx.clients.presence import service_meta
-from frontier_tx.clients.values import id_bytes
+from frontier_tx.clients.values import id_bytes, note
 from frontier_tx.wire.errors import EndClosed
 
 #: Makes what connects a transport to a host and a port, see ``Dialer``.
@@ -234,7 +234,7 @@ class ClusterService(Incoming, Presence):
         """
         core = self._core
         if core is None:
-            note(self.intake, method, handler)
+            note(self.intake.methods, method, handler)
             return
         await settled(lambda: core.register(method, handler, timeout=timeout))
 

@@ -10,7 +10,7 @@ from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.intake import Intake
 from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
-from frontier_tx.clients.values import string
+from frontier_tx.clients.values import callback as checked
 
 log = logging.getLogger("frontier.client")
 
@@ -38,7 +38,7 @@ class Incoming(Messages):
         if callback is None:
             self.intake.on_stream = None
             return
-        taken = callback
+        taken = checked(callback, "on_stream")
 
         def accepted(channel: Channel) -> None:
             try:
@@ -77,16 +77,6 @@ class Presence:
     async def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> None:
         """Let ``function(event)`` know of each edge that left."""
         await self.register("edge_offline", event_handler(function))
-
-
-def note(intake: Intake, method: str, handler: Handler) -> None:
-    """Keep a handler for the time when there is a connection.
-
-    :raises TypeError: the name is not text, or nothing can be called.
-    """
-    if not callable(handler):
-        raise TypeError(f"handler of {method!r}: expected a function, not {type(handler).__name__}")
-    intake.methods[string(method, "method")] = handler
 
 
 def stream_of(channel: Channel) -> Stream:

@@ -7,6 +7,7 @@ from typing import Any
 from frontier_tx.aio.futures import Handler, outcome
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.operations import Message
+from frontier_tx.clients.values import note
 from frontier_tx.wire.errors import EndClosed, ForceClosed
 
 
@@ -122,7 +123,7 @@ class Stream(Speaker, Messages):
         timeout: float | None = None,  # noqa: ASYNC109 - as in call
     ) -> None:
         """Answer calls of this method on this stream."""
-        self.channel.methods[method] = handler
+        note(self.channel.methods, method, handler)
         await outcome(lambda done: self.channel.register(method, done, timeout))
 
     def write(self, data: bytes) -> None:

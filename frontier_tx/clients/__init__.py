@@ -27,8 +27,11 @@ from frontier_tx.clients.errors import (
 )
 from frontier_tx.clients.intake import Bounds, Intake
 from frontier_tx.clients.keeper import Backoff, ConnectFailed
+from frontier_tx.clients.member import FrontierState
 from frontier_tx.clients.operations import Message, Request
+from frontier_tx.clients.presence import EdgeEvent
 from frontier_tx.clients.stream import Stream
+from frontier_tx.wire.connection import Limits
 
 __all__ = [
     "Backoff",
@@ -40,13 +43,16 @@ __all__ = [
     "ConnectionRefused",
     "DeadlineExceeded",
     "Edge",
+    "EdgeEvent",
     "EdgeNotOnline",
     "EndClosed",
     "ForceClosed",
     "FrontierError",
+    "FrontierState",
     "FrontlasUnavailable",
     "HandlerError",
     "Intake",
+    "Limits",
     "LookupRefused",
     "Message",
     "NoSuchRPC",

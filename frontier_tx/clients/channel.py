@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from frontier_tx.clients.errors import NO_SUCH_RPC, SendBufferFull
 from frontier_tx.clients.intake import Done, Inbox, ignore
 from frontier_tx.clients.operations import Message, Pending, Request
-from frontier_tx.clients.values import TAIL, octets, string
+from frontier_tx.clients.values import TAIL, octets, seconds, string
 from frontier_tx.switch.errors import ReceiverCongested
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, MessageData, decode_message, decode_register, message_json
@@ -103,7 +103,7 @@ class Channel:
             raise SendBufferFull
 
     def _until(self, timeout: float | None) -> str:
-        return UNSET if timeout is None else format_time(self.end.wall_clock() + timeout)
+        return UNSET if timeout is None else format_time(self.end.wall_clock() + seconds(timeout, "timeout"))
 
     def call(
         self,
@@ -159,6 +159,8 @@ class Channel:
 
     def register(self, method: str, done: Done, timeout: float | None = None) -> Pending:
         """Announce a method that stands in ``methods``."""
+        if timeout is not None:
+            seconds(timeout, "timeout")
         return self._start(f.REGISTER, string(method, "method").encode(), done, timeout, None)
 
     def write(self, data: bytes) -> None:
@@ -294,6 +296,8 @@ class Channel:
         Where the connection was lost there is no such end, but ForceClosed: more may have been on its way. Returns
         what cancels it.
         """
+        if not isinstance(most, int):
+            raise TypeError(f"read: expected a number of bytes, not {type(most).__name__}")
         if self._reader is not None:
             raise RuntimeError("another read of this stream is under way")
         if most == 0:
@@ -401,7 +405,7 @@ class Channel:
 
 
 def _time(deadline: float | None) -> str:
-    return UNSET if deadline is None else format_time(deadline)
+    return UNSET if deadline is None else format_time(seconds(deadline, "deadline"))
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.stream import Speaker, Stream
-from frontier_tx.clients.values import addressed
+from frontier_tx.clients.values import addressed, callback, stream_target
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -87,8 +87,8 @@ class Client(Incoming):
         self._alarms = Alarms(reactor)
         self._owns_intake = intake is None
         self.intake = intake or Intake(run, bounds)
-        self._on_online = on_online
-        self._on_offline = on_offline
+        self._on_online = on_online and callback(on_online, "on_online")
+        self._on_offline = on_offline and callback(on_offline, "on_offline")
         self.keeper = Keeper(
             dial_to(self._endpoint, self._alarms, Outlet(reactor), limits, write_stall_seconds, self.protocol),
             self.intake,
@@ -274,7 +274,7 @@ class Service(Client, Presence):
         timeout: float | None = None,
         deadline: float | None = None,
     ) -> "Deferred[bytes]":
-        """Call a method of an edge; see ``Speaker.call``. EdgeNotOnline when it is not there."""
+        """Call a method of an edge; see ``Edge.call``. EdgeNotOnline when it is not there."""
         return deferred(
             lambda done: self._channel().call(
                 method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
@@ -292,7 +292,7 @@ class Service(Client, Presence):
         deadline: float | None = None,
         at_most_once: bool = False,
     ) -> "Deferred[None]":
-        """Send a message to an edge; see ``Speaker.publish``."""
+        """Send a message to an edge; see ``Edge.publish``."""
         return deferred(
             lambda done: self._channel().publish(
                 topic,
@@ -307,4 +307,4 @@ class Service(Client, Presence):
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
         """Open a stream to an edge."""
-        return super().open_stream(str(target), meta)
+        return super().open_stream(stream_target(target), meta)

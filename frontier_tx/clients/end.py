@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.errors import remote_error
 from frontier_tx.clients.intake import Bounds, Done, Inbox, Intake, ignore
+from frontier_tx.clients.values import octets, string
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
 from frontier_tx.wire.connection import Connection
@@ -165,8 +166,9 @@ class End:
     def open(self, peer: str, meta: bytes, done: Done) -> Callable[[], None]:
         """Open a session; ``done`` gets its channel. Returns what cancels: a late channel is then closed.
 
-        :raises MultiplexerClosed: the connection is not up.
+        :raises TypeError: a value of a wrong type. :raises MultiplexerClosed: the connection is not up.
         """
+        meta, peer = octets(meta, "meta"), string(peer, "target")
         if self.over:
             raise MultiplexerClosed
         negotiate_id = self.connection.open_session(meta, peer, self.alarms.now())

@@ -12,6 +12,7 @@ from frontier_tx.clients.intake import Done, Intake, ignore
 from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
 from frontier_tx.clients.stream import Messages, Stream
+from frontier_tx.clients.values import callback as checked
 
 
 class Incoming(Messages):
@@ -38,7 +39,7 @@ class Incoming(Messages):
         if callback is None:
             self.intake.on_stream = None
             return
-        taken = callback
+        taken = checked(callback, "on_stream")
 
         def accepted(channel: Channel) -> None:
             with self.log.failuresHandled("on_stream failed; the stream is closed") as operation:

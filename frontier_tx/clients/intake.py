@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from frontier_tx.clients.values import instance
 from frontier_tx.wire.errors import EndClosed
 
 T = TypeVar("T")
@@ -40,6 +41,12 @@ class Bounds:
     #: Where a writer to a stream is asked to wait, and where it may go on.
     high_water: int = 262_144
     low_water: int = 65_536
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not isinstance(value, int):
+                raise TypeError(f"{name}: expected int, not {type(value).__name__}")
 
 
 class Inbox(Generic[T]):
@@ -132,7 +139,7 @@ class Intake:
 
     def __init__(self, run: Callable[[Any, Any], Callable[[], object] | None], bounds: Bounds | None = None) -> None:
         self.run = run
-        self.bounds = bounds or Bounds()
+        self.bounds = instance(bounds, Bounds, "bounds") or Bounds()
         self.methods: dict[str, Any] = {}
         self.messages: Inbox[Any] = Inbox(self.bounds.messages)
         self.streams: Inbox[Any] = Inbox(self.bounds.accept)

@@ -8,9 +8,13 @@ from typing import Any, Protocol
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.end import FRAME_LIMIT, End, Link
 from frontier_tx.clients.intake import Done, Intake, ignore
-from frontier_tx.clients.values import id_bytes, octets, string
+from frontier_tx.clients.values import id_bytes, instance, note, octets
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
+
+#: Notes on an ``EndClosed``, which a traceback shows beside its text.
+CLOSED = "the client is closed"
+NOT_CONNECTED = "the client is not connected: await connect(), or use it with `async with`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class Backoff:
     most: float = 30.0
     factor: float = 2.0
     steady: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.first <= 0 or self.most <= 0 or self.factor < 1 or self.steady < 0:
+            raise ValueError(f"waits are to be above 0 and not to shrink: {self}")
 
     def seconds(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
         """How long to wait before this attempt."""
@@ -79,7 +87,7 @@ class Keeper:
         id_bytes(wanted_id, "wanted id")
         self.wanted_id = wanted_id
         self.tailed = tailed
-        self.reconnect = reconnect
+        self.reconnect: Backoff | None = instance(reconnect, Backoff, "reconnect")
         self.end: End | None = None
         self.client_id = 0
         #: Attempts since the last connection that lasted.
@@ -118,8 +126,18 @@ class Keeper:
         """
         end = self.end
         if end is None or end.over or end.main is None:
-            raise EndClosed
+            raise self._no_connection()
         return end.main
+
+    def _no_connection(self) -> EndClosed:
+        error = EndClosed()
+        if self.closed:
+            error.add_note(CLOSED)
+        elif not self._started:
+            error.add_note(NOT_CONNECTED)
+        else:
+            error.add_note("there is no connection at the moment; when_online() waits for the next")
+        return error
 
     def start(self, done: Done, *, keep_trying: bool = False) -> None:
         """Connect for the first time.
@@ -149,13 +167,13 @@ class Keeper:
     def register(self, method: str, handler: Any, done: Done, timeout: float | None = None) -> None:
         """Keep a handler, and announce it on the connection that is up and on every later one.
 
-        :raises TypeError: the name is not text, or nothing can be called.
+        :raises TypeError: the name is not text, or nothing can be called. :raises EndClosed: the client is closed.
         """
-        if not callable(handler):
-            raise TypeError(f"handler of {method!r}: expected a function, not {type(handler).__name__}")
-        methods, name = self.intake.methods, string(method, "method")
+        if self.closed:
+            raise self._no_connection()
+        methods, name = self.intake.methods, method
         before = methods.get(name)
-        methods[name] = handler
+        note(methods, name, handler)
         if not self.online:
             done(None, None)
             return

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 
+from frontier_tx.clients.values import seconds
 from frontier_tx.wire.errors import DeadlineExceeded, OperationTimeout
 
 
@@ -23,8 +24,9 @@ class TimeLimit:
         deadline: float | None = None,
     ) -> None:
         self._clock = clock
-        self._timeout_at = None if timeout is None else clock.seconds() + timeout
-        self._deadline_at = None if deadline is None else clock.seconds() + deadline - wall_clock()
+        now = clock.seconds()
+        self._timeout_at = None if timeout is None else now + seconds(timeout, "timeout")
+        self._deadline_at = None if deadline is None else now + seconds(deadline, "deadline") - wall_clock()
 
     def left(self) -> float | None:
         """What is left of the timeout, in seconds.
@@ -54,7 +56,7 @@ class TimeLimit:
 
 
 def within(
-    waiting: "Deferred[Any]", seconds: float, clock: IReactorTime, late: Callable[[], Exception]
+    waiting: "Deferred[Any]", time: float, clock: IReactorTime, late: Callable[[], Exception]
 ) -> "Deferred[Any]":
     """Give a wait up after so many seconds; it then fails with ``late()``."""
-    return waiting.addTimeout(seconds, clock, lambda result, _: fail(late()))
+    return waiting.addTimeout(time, clock, lambda result, _: fail(late()))

@@ -2,13 +2,13 @@
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
 from frontier_tx.clients.operations import Request
-from frontier_tx.clients.values import id_bytes, string
+from frontier_tx.clients.values import callback, id_bytes, string
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,15 @@ def service_meta(name: str, topics: Sequence[str]) -> bytes:
     string(name, "name")
     if isinstance(topics, str | bytes):
         raise TypeError(f"topics: expected a list of str, not {type(topics).__name__}; write [{topics!r}]")
+    if not isinstance(topics, Iterable):
+        raise TypeError(f"topics: expected a list of str, not {type(topics).__name__}")
     topics = [string(topic, "topics") for topic in topics]
     return json.dumps({"service": name, "topics": topics or None}, separators=(",", ":")).encode()
 
 
 def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
     """Make the handler of ``get_edge_id`` of a function from an edge's meta to its id."""
+    callback(function, "register_get_edge_id")
 
     async def handle(request: Request) -> bytes:
         edge_id = function(request.data)
@@ -58,6 +61,7 @@ def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
 
 def event_handler(function: Callable[[EdgeEvent], Any]) -> Callable[[Request], Any]:
     """Make the handler of ``edge_online`` or ``edge_offline`` of a function that takes the event."""
+    callback(function, "function of the event")
 
     async def handle(request: Request) -> bytes:
         result = function(EdgeEvent.read(request.data))

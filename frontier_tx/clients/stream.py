@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.intake import Done
-from frontier_tx.clients.operations import Message
+from frontier_tx.clients.operations import Message, Pending
+from frontier_tx.clients.values import note
 from frontier_tx.wire.errors import EndClosed
 
 if TYPE_CHECKING:
@@ -122,8 +123,12 @@ class Stream(Speaker, Messages):
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
         """Answer calls of this method on this stream."""
-        self.channel.methods[method] = handler
-        return deferred(lambda done: self.channel.register(method, done, timeout))
+
+        def start(done: Done) -> Pending:
+            note(self.channel.methods, method, handler)
+            return self.channel.register(method, done, timeout)
+
+        return deferred(start)
 
     def write(self, data: bytes) -> None:
         """Send bytes; wait for ``drain`` now and then.
@@ -137,12 +142,12 @@ class Stream(Speaker, Messages):
         """Fires when little enough waits to be sent."""
         return deferred(lambda done: self.channel.drain(done))
 
-    def read(self, most: int = -1) -> "Deferred[bytes]":
-        """Return some bytes, at most ``most``; ``b""`` at the end. One read at a time.
+    def read(self, n: int = -1) -> "Deferred[bytes]":
+        """Return some bytes, at most ``n``; ``b""`` at the end. One read at a time.
 
         ForceClosed when the connection was lost and nobody closed the stream: more may have been on its way.
         """
-        return deferred(lambda done: self.channel.read(most, done))
+        return deferred(lambda done: self.channel.read(n, done))
 
     def close(self) -> "Deferred[None]":
         """Flush, then close both directions; fires when the other side knows, or after 30 s."""

@@ -1,7 +1,12 @@
 """What a program hands over is what it should be: checked here, since JSON would take much that no peer can read."""
 
+from math import isfinite
+from typing import Any
+
 TAIL = 8
 _LARGEST_ID = (1 << 8 * TAIL) - 1
+#: Times are written with four digits for the year; so far from now there is none.
+_MOST_SECONDS = 60_000_000_000
 
 
 def octets(value: object, what: str) -> bytes:
@@ -26,6 +31,57 @@ def string(value: object, what: str) -> str:
         return value
     hint = "; decode it" if isinstance(value, bytes) else ""
     raise TypeError(f"{what}: expected str, not {type(value).__name__}{hint}")
+
+
+def callback(value: Any, what: str) -> Any:
+    """Return a value that is to be called.
+
+    :raises TypeError: it cannot be.
+    """
+    if callable(value):
+        return value
+    raise TypeError(f"{what}: expected a function, not {type(value).__name__}")
+
+
+def note(methods: dict[str, Any], method: Any, handler: Any) -> None:
+    """Put a handler into a table of them.
+
+    :raises TypeError: the name is not text, or nothing can be called.
+    """
+    methods[string(method, "method")] = callback(handler, f"handler of {method!r}")
+
+
+def instance(value: Any, kind: type, what: str) -> Any:
+    """Return a value that is to be of a class, or None.
+
+    :raises TypeError: it is something else.
+    """
+    if value is None or isinstance(value, kind):
+        return value
+    raise TypeError(f"{what}: expected {kind.__name__} or None, not {type(value).__name__}")
+
+
+def seconds(value: object, what: str) -> float:
+    """Return what is to be a number of seconds.
+
+    :raises TypeError: it is something else. :raises ValueError: no clock shows it.
+    """
+    if not isinstance(value, int | float):
+        raise TypeError(f"{what}: expected a number of seconds, not {type(value).__name__}")
+    if not isfinite(value) or abs(value) > _MOST_SECONDS:
+        raise ValueError(f"{what}: {value} seconds are no time that can be written; None is no limit")
+    return value
+
+
+def stream_target(value: object) -> str:
+    """Return whom a stream is opened to as it travels: a service's name, or an edge's id in decimal.
+
+    :raises TypeError: a wrong type. :raises ValueError: nobody can have this id.
+    """
+    if isinstance(value, int):
+        id_bytes(value, "target")
+        return str(value)
+    return string(value, "target")
 
 
 def addressed(custom: bytes, edge_id: int) -> bytes:

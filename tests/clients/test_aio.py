@@ -75,7 +75,7 @@ async def test_edge_and_service_of_asyncio(world: World) -> None:
                 assert (message.data, message.edge_id) == (b"data", edge.edge_id)
                 assert not sending.done()
                 message.ack()
-        with pytest.raises(EndClosed, match=r"^EOF$"):
+        with pytest.raises(EndClosed, match=r"(?m)^EOF$"):
             await edge.call("reverse")
         with pytest.raises(EndClosed):
             await edge.receive()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import deferLater
 
-from frontier_tx.clients import Edge, Service
+from frontier_tx import aio
+from frontier_tx.clients import Backoff, Bounds, Edge, Service
 from frontier_tx.clients.where import host_of
 from frontier_tx.wire.errors import EndClosed, ForceClosed, RemoteError
 from tests.clients.conftest import World
+from tests.clients.test_aio import in_thread
 
 
 @pytest_twisted.ensureDeferred
@@ -47,14 +50,30 @@ async def test_values_that_cannot_travel_are_refused_before_anything_is_sent(wor
         (service.call(str(edge.edge_id), "echo"), r"^edge_id: expected int, not str$"),  # type: ignore[arg-type]
         (service.call(edge.edge_id, "echo", b"", "text"), r"^custom: expected bytes"),  # type: ignore[arg-type]
         (stream.call("m", "text"), r"^data: expected bytes"),  # type: ignore[arg-type]
+        (stream.register("m", b"answer"), r"^handler of 'm': expected a function, not bytes$"),  # type: ignore[arg-type]
+        (stream.read("all"), r"^read: expected a number of bytes, not str$"),  # type: ignore[arg-type]
+        (anything.open_stream(7), r"^target: expected str, not int$"),
+        (anything.open_stream("s", "meta"), r"^meta: expected bytes, not str"),
+        (anything.call("m", timeout="5"), r"^timeout: expected a number of seconds, not str$"),
+        (anything.call("m", deadline=datetime.now()), r"^deadline: expected a number of seconds, not datetime$"),
+        (anything.register("m", len, timeout="5"), r"^timeout: expected a number of seconds, not str$"),
     ]
     for deferred, says in wrong:
         with pytest.raises(TypeError, match=says):
             await deferred
     with pytest.raises(TypeError, match=r"^data: expected bytes"):
         stream.write("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^on_stream: expected a function, not int$"):
+        anything.on_stream(5)
+    with pytest.raises(TypeError, match=r"^register_get_edge_id: expected a function, not int$"):
+        service.register_get_edge_id(7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^edge_id: -1 is not from 0 to 18446744073709551615$"):
         await service.call(-1, "echo")
+    with pytest.raises(ValueError, match=r"^target: -1 is not from 0 to 18446744073709551615$"):
+        service.open_stream(-1)
+    for never in (float("inf"), float("nan"), 1e300):
+        with pytest.raises(ValueError, match=r"^timeout: .* None is no limit$"):
+            await edge.publish("t", timeout=never)
     with pytest.raises(UnicodeEncodeError):
         await edge.call("\ud800")
     assert await service.call(edge.edge_id, "echo", memoryview(b"ab"), bytearray(b"c")) == b"abc"  # type: ignore[arg-type]
@@ -68,6 +87,10 @@ async def test_values_that_cannot_travel_are_refused_before_anything_is_sent(wor
         ({"topics": [b"t"]}, r"^topics: expected str, not bytes"),
         ({"name": b"n"}, r"^name: expected str"),
         ({"service_id": "7"}, r"^wanted id: expected int"),
+        ({"topics": 5}, r"^topics: expected a list of str, not int$"),
+        ({"reconnect": True}, r"^reconnect: expected Backoff or None, not bool$"),
+        ({"bounds": {"messages": 5}}, r"^bounds: expected Bounds or None, not dict$"),
+        ({"on_online": "log"}, r"^on_online: expected a function, not str$"),
     ],
 )
 def test_a_service_says_what_is_wrong_with_its_introduction(options: dict[str, Any], says: str) -> None:
@@ -78,6 +101,35 @@ def test_a_service_says_what_is_wrong_with_its_introduction(options: dict[str, A
 def test_an_edge_says_that_its_meta_is_to_be_bytes() -> None:
     with pytest.raises(TypeError, match=r"^meta: expected bytes, not str; encode it$"):
         Edge(reactor=reactor, meta="roof")  # type: ignore[arg-type]
+
+
+def test_bounds_and_waits_that_are_none() -> None:
+    with pytest.raises(TypeError, match=r"^messages: expected int, not str$"):
+        Bounds(messages="5")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^waits are to be above 0"):
+        Backoff(first=0)
+
+
+@pytest.mark.parametrize("flavour", ["twisted", "asyncio"])
+@pytest_twisted.ensureDeferred
+async def test_a_traceback_says_why_there_is_no_connection(world: World, flavour: str) -> None:
+    async def main() -> None:
+        edge: Any = (
+            Edge("127.0.0.1", world.edge_port, reactor=reactor)
+            if flavour == "twisted"
+            else aio.Edge("127.0.0.1", world.edge_port)
+        )
+        with pytest.raises(EndClosed) as early:
+            await edge.call("m")
+        assert early.value.__notes__ == ["the client is not connected: await connect(), or use it with `async with`"]
+        await edge.connect()
+        await edge.close()
+        for late in (lambda: edge.call("m"), lambda: edge.register("m", len)):
+            with pytest.raises(EndClosed) as closed:
+                await late()
+            assert closed.value.__notes__ == ["the client is closed"]
+
+    await (main() if flavour == "twisted" else in_thread(main))
 
 
 def test_tls_is_never_left_out_because_the_endpoint_is_spelt_another_way() -> None:

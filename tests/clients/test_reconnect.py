@@ -115,7 +115,7 @@ def test_it_comes_back_with_backoff_and_registers_again(memory: Memory) -> None:
     memory.settle()
     with pytest.raises(ForceClosed, match=r"^force closed$"):
         memory.result(sent)
-    with pytest.raises(EndClosed, match=r"^EOF$"):
+    with pytest.raises(EndClosed, match=r"(?m)^EOF$"):
         memory.result(edge.call("m"))
     back = edge.when_online()
     memory.settle(200)

@@ -190,7 +190,7 @@ async def test_a_service_gives_ids_and_sees_edges_come_and_go(world: World) -> N
 async def test_operations_after_the_end(world: World) -> None:
     edge = await world.edge()
     await edge.close()
-    with pytest.raises(EndClosed, match=r"^EOF$"):
+    with pytest.raises(EndClosed, match=r"(?m)^EOF$"):
         await edge.call("any")
     with pytest.raises(EndClosed):
         await edge.open_stream("any")
