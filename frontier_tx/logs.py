@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -92,19 +94,43 @@ class Sink(Protocol):
 
 
 class Stream:
-    """A standard stream. A reader that went away is no reason to stop serving."""
+    """A standard stream. A reader that went away, or that reads no more, is no reason to stop serving.
 
-    def __init__(self, stream: BinaryIO) -> None:
+    One that is slow is waited for up to ``patience`` seconds; from then on lines are dropped until it reads again.
+    """
+
+    def __init__(self, stream: BinaryIO, patience: float = 1.0) -> None:
         self._stream = stream
-        #: Lines that could not be written.
+        self._patience = patience * 1000
+        self._stalled = False
+        self._poll: select.poll | None = None
+        # Where there is no descriptor behind it, as in a test, nobody can be slow.
+        with suppress(OSError, ValueError):
+            descriptor = stream.fileno()
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLOUT)
+        #: Lines that could not be written since the last that could.
         self.lost = 0
 
     def write(self, line: bytes) -> None:
+        if not self._ready():
+            self.lost += 1
+            return
+        if self.lost:
+            line = b"%d log lines were lost because nobody read them\n%b" % (self.lost, line)
         try:
             self._stream.write(line)
             self._stream.flush()
         except (OSError, ValueError):
             self.lost += 1
+        else:
+            self.lost = 0
+
+    def _ready(self) -> bool:
+        """Whether a line can be written without waiting for a reader."""
+        if self._poll is not None:
+            self._stalled = not self._poll.poll(0 if self._stalled else self._patience)
+        return not self._stalled
 
 
 @implementer(ILogObserver)
@@ -163,10 +189,10 @@ def observer(log: Log) -> Observer:
     """
     set_level(log.level)
     sinks: list[Sink] = []
-    if log.output in ("stdout", "both"):
-        sinks.append(Stream(_binary(sys.stdout)))
-    if log.output == "stderr":
-        sinks.append(Stream(_binary(sys.stderr)))
+    terminal = {"stdout": sys.stdout, "both": sys.stdout, "stderr": sys.stderr}.get(log.output)
+    # The interpreter has none where it was started without that descriptor.
+    if terminal is not None:
+        sinks.append(Stream(_binary(terminal)))
     if log.output in ("file", "both"):
         file = log.file
         sinks.append(

@@ -9,8 +9,10 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -141,6 +143,53 @@ def test_a_reader_that_went_away_costs_lines_only() -> None:
         stream.write(b"x\n")
     stream.write(b"x\n")
     assert stream.lost == 2
+
+
+def test_a_reader_that_reads_no_more_is_waited_for_once() -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "wb") as pipe, os.fdopen(read, "rb") as reader:
+        stream = Stream(pipe, patience=0.2)
+        line = b"x" * 1023 + b"\n"
+        began = monotonic()
+        for _ in range(1000):
+            stream.write(line)
+        assert monotonic() - began < 5
+        lost = stream.lost
+        assert lost > 900
+        reader.read(1024 * (1000 - lost))
+        stream.write(b"again\n")
+        assert reader.readline() == b"%d log lines were lost because nobody read them\n" % lost
+        assert reader.readline() == b"again\n"
+        assert stream.lost == 0
+
+
+def test_a_reader_that_is_slow_gets_every_line() -> None:
+    read, write = os.pipe()
+    got: list[bytes] = []
+
+    def slowly(reader: io.BufferedReader) -> None:
+        while data := reader.read(16_384):
+            got.append(data)
+            sleep(0.005)
+
+    with os.fdopen(read, "rb") as reader:
+        thread = threading.Thread(target=slowly, args=(reader,))
+        thread.start()
+        with os.fdopen(write, "wb") as pipe:
+            stream = Stream(pipe, patience=30)
+            for _ in range(1000):
+                stream.write(b"x" * 1023 + b"\n")
+        thread.join()
+    assert stream.lost == 0 and sum(map(len, got)) == 1_024_000
+
+
+@pytest.mark.parametrize("output", ["stdout", "stderr", "both"])
+def test_a_process_without_that_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    made = observer(Log(output=output, file=LogFile(path=str(tmp_path / "f.log"))))
+    made(event())
+    assert [type(sink) for sink in made.sinks] == ([RotatingFile] if output == "both" else [])
 
 
 class Time:
