@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLContextFactory
 from twisted.internet.ssl import (
     AcceptableCiphers,
     Certificate,
@@ -117,6 +117,7 @@ def client_context(tls: TLS, path: str, host: str, alpn: Sequence[bytes] = ()) -
     return made
 
 
+@implementer(IOpenSSLContextFactory)
 class ServerContext:
     """The context factory of a listener whose files can be read again while it listens. Parameters: ``server_context``.
 

@@ -282,6 +282,7 @@ def test_a_port_with_tls(tmp_path: Path) -> None:
     ):
         assert secure.version() == "TLSv1.3"
     server.stop()
+    assert " WARN " not in server.out.read_text()
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path, busy: str) -> None:
