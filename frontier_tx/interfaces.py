@@ -4,8 +4,8 @@ Smaller interfaces stand beside what they belong to: ``switch.choice.IHashPolicy
 ``switch.presence.IPresenceListener``.
 """
 
-from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory
-from zope.interface import Attribute, Interface
+from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from zope.interface import Attribute
 
 
 class IWireProtocol(IProtocol):
@@ -50,10 +50,3 @@ class IPlaneFactory(IProtocolFactory):
 
     protocol = Attribute("The protocol class.")
     connections = Attribute("The set of protocols that are connected now.")
-
-
-class ITransportOpener(Interface):
-    """Names an address as a peer's records and logs show it, for transports of your own."""
-
-    def address_text(address: IAddress) -> tuple[str, str]:
-        """Return (network, ``host:port``) for an address that the transport gave."""

@@ -119,7 +119,7 @@ class RLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PProf:
-    """A listener with diagnostics of the process."""
+    """A listener with diagnostics of the process. This version has none: the port stays closed."""
 
     enable: bool = setting(False, Flag(), "serve diagnostics")
     addr: str = setting("", ListenAddress(), "address of the diagnostics listener")

@@ -33,7 +33,7 @@ class Servicebound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
-    """REST and gRPC for operators."""
+    """REST and gRPC for operators. This version has none: the port stays closed."""
 
     enable: bool = setting(False, Flag(), "serve the control plane")
     listen: Listen = section(Listen(addr="127.0.0.1:30010"), "listening port")

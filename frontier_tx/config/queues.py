@@ -196,7 +196,7 @@ class RedisQueue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MQM:
-    """Message queues; each takes the topics that it lists, beside the services that declared them."""
+    """Message queues, each for the topics that it lists. This version forwards to none: `enable: true` is refused."""
 
     kafka: Kafka = section(Kafka())
     amqp: AMQP = section(AMQP())

@@ -25,10 +25,12 @@ BURST = 32
 
 
 def address_text(address: IAddress | None) -> tuple[str, str]:
-    """Return network and ``host:port`` of an address, IPv6 hosts in brackets."""
+    """Return network and ``host:port`` of an address, IPv6 hosts in brackets; its text where it has no host."""
     if isinstance(address, UNIXAddress):
         name = address.name
         return "unix", name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
+    if address is not None and not hasattr(address, "host"):
+        return "tcp", str(address)
     # A socket for both families shows IPv4 peers in IPv6 clothes.
     host = str(getattr(address, "host", "")).removeprefix("::ffff:")
     port = getattr(address, "port", 0)

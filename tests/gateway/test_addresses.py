@@ -3,9 +3,18 @@
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
+from zope.interface import implementer
 
 from frontier_tx.gateway.protocols import address_text
 from frontier_tx.switch.leg import host_number
+
+
+@implementer(IAddress)
+class Radio:
+    """The address of a transport of one's own."""
+
+    def __str__(self) -> str:
+        return "radio 7"
 
 
 @pytest.mark.parametrize(
@@ -16,6 +25,7 @@ from frontier_tx.switch.leg import host_number
         (IPv6Address("TCP", "::ffff:10.0.0.7", 5), ("tcp", "10.0.0.7:5")),
         (UNIXAddress(b"/run/e.sock"), ("unix", "/run/e.sock")),
         (None, ("tcp", ":0")),
+        (Radio(), ("tcp", "radio 7")),
     ],
 )
 def test_address_text(address: IAddress | None, shown: tuple[str, str]) -> None:
