@@ -131,6 +131,11 @@ class FrontierPlane:
                 )
                 return
 
+    def stop(self) -> None:
+        """Hear no more of any link, and release nothing: leases run on for whoever comes next."""
+        self._claims.clear()
+        self._impostors.clear()
+
     def heartbeat(self, link: AtlasServerProtocol) -> None:
         """Renew the lease. A registry that is away is named by itself, not here for each heartbeat."""
         claim = self._claims.get(link)

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
@@ -26,6 +27,7 @@ from frontlas_tx.config import FrontlasConfig
 from frontlas_tx.config import Redis as RedisSection
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.redis import settings as r
+from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.memory import MemoryRegistry
 
 DRAIN_SECONDS = 5.0
@@ -111,9 +113,10 @@ class Frontlas(Service):
         self.registry = registry_of(config, reactor)
         self.plane = FrontierPlane(self.registry, reactor)
         limits = config.limits
+        self._alarms = Alarms(reactor)
         self.frontiers = AtlasServerFactory(
             self.plane,
-            Alarms(reactor),
+            self._alarms,
             Outlet(reactor),
             Limits(
                 frame_bytes=limits.frame_bytes,
@@ -143,7 +146,7 @@ class Frontlas(Service):
             self.log.warn("the registry is in memory: for one machine, and forgotten when this process ends")
         self.registry.watch_ready(self._ready_changed)
         starting: Deferred[None] = self.registry.start()
-        starting.addErrback(lambda failure: self.log.failure("the registry does not start", failure))
+        starting.addErrback(_stopped_before)
         self.cluster.start()
         config = self.config
         self._ports.listen("frontier_plane.listen", config.frontier_plane.listen, self.frontiers)
@@ -168,8 +171,20 @@ class Frontlas(Service):
         leaving = self._ports.close()
         leaving.addCallback(lambda _: self.cluster.drain(DRAIN_SECONDS))
         leaving.addCallback(lambda _: self.cluster.stop())
+        leaving.addCallback(lambda _: self._dismiss())
         leaving.addCallback(lambda _: self.registry.stop())
         return leaving
+
+    def _dismiss(self) -> None:
+        self.plane.stop()
+        for link in list(self.frontiers.connections):
+            link.abort("this Frontlas stops")
+        self._alarms.stop()
+
+
+def _stopped_before(failure: Failure) -> None:
+    # The store was not reached until then, which was said.
+    failure.trap(RegistryUnavailableError)  # type: ignore[no-untyped-call]
 
 
 def make_service(config: FrontlasConfig) -> Frontlas:

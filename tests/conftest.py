@@ -1,12 +1,18 @@
-"""Shared by all tests: the rule on skips, and settings of Hypothesis."""
+"""Shared by all tests: the rule on skips, settings of Hypothesis, and that no test leaves connections behind."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import pytest_twisted
 from hypothesis import settings
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Client
 
 #: With CI=true the machine is complete, so a skipped test is one that was lost.
 CI = os.environ.get("CI", "").lower() == "true"
@@ -36,6 +42,33 @@ def pytest_make_collect_report(collector: pytest.Collector):  # type: ignore[no-
     if CI and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{collector.nodeid}: nothing may be skipped with CI=true, but: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _no_connection_is_left() -> Iterator[None]:
+    """Fail the test after which a TCP client of Twisted is still connected, or connects, though nobody waits for it."""
+    before = connected()
+    yield
+    left = connected() - before
+    # A transport that was aborted is gone with the next turn of the reactor, one that was lost with its peer's answer.
+    end = time.monotonic() + 1.0
+    while left and time.monotonic() < end:
+        pytest_twisted.blockon(deferLater(_reactor(), 0.01))
+        left = connected() - before
+    assert not left, f"this test leaves connections behind: {sorted(map(repr, left))}"
+
+
+def connected() -> set[Client]:
+    """TCP clients of Twisted that are connected, or are about to be."""
+    reactor = _reactor()
+    return {each for each in (*reactor.getReaders(), *reactor.getWriters()) if isinstance(each, Client)}
+
+
+def _reactor() -> Any:
+    # Imported late: the plug-in chooses which one it is.
+    from twisted.internet import reactor
+
+    return reactor
 
 
 @pytest.fixture

@@ -84,6 +84,13 @@ class _Link(AtlasClientProtocol):
 
     reporter: "Reporter"
 
+    def connection_ready(self) -> None:
+        self.reporter.transports += 1
+        super().connection_ready()
+
+    def transport_gone(self) -> None:
+        self.reporter.transport_gone()
+
     def up(self) -> None:
         self.reporter.link_up(self)
 
@@ -141,6 +148,8 @@ class Reporter:
         self.trouble = "not connected yet"
         self.reported = 0
         self.failed = 0
+        #: Transports that are not closed yet; that of an earlier link may still be at it.
+        self.transports = 0
         self._repository = repository
         self._endpoints = endpoints
         self._addresses = addresses
@@ -189,7 +198,7 @@ class Reporter:
         self._connect()
 
     def stop(self) -> "Deferred[None]":
-        """Tell what still waits, at most ``PARTING_SECONDS``, and close the link in order."""
+        """Tell what still waits, at most ``PARTING_SECONDS``, and close the link in order; fires when it is closed."""
         self._running = False
         for call in (self._retry, self._announce, self._again):
             _cancel(call)
@@ -211,19 +220,23 @@ class Reporter:
             self._loop.stop()
         if self._link is None:
             self._ended()
+        elif self._connecting is not None:
+            self._connecting.cancel()
         elif self.state is LinkState.DOWN:
             # It has not come about yet: nobody is there to say goodbye to.
-            link, self._link = self._link, None
-            if self._connecting is not None:
-                self._connecting.cancel()
-            link.abort("this Frontier stops")
-            self._ended()
+            self._link.abort("this Frontier stops")
         else:
             self._link.close()
 
     def _ended(self) -> None:
-        if self._closed is not None and not self._closed.called:
+        if self._closed is not None and not self._closed.called and not self.transports:
             self._closed.callback(None)
+
+    def transport_gone(self) -> None:
+        """A transport is closed; where it says a goodbye of its own, some time after the link is down."""
+        self.transports -= 1
+        if self._link is None:
+            self._ended()
 
     @property
     def waiting(self) -> int:

@@ -165,9 +165,9 @@ class Atlas:
     def close(self) -> None:
         """Stop; what is under way fails."""
         self._closed = True
+        self._waiters.tell(EndClosed())
         if self._connecting is not None:
             self._connecting.cancel()
-        self._waiters.tell(EndClosed())
         for connection, timer in self._leaving.items():
             timer.cancel()
             connection.close()
@@ -263,8 +263,6 @@ class Atlas:
                     timeout=self._timeout,
                 )
             except RpcError as error:
-                if self._closed:
-                    return
                 causes.append(str(error))
                 self._next()
                 continue

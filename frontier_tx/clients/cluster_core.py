@@ -119,6 +119,7 @@ class ClusterCore:
         self._write_stall_seconds = write_stall_seconds
         self._protocol = protocol
         self._closers: Waiters[None] = Waiters()
+        self._begun = False
         self._over = False
 
     def _keeper(self, member: Member, lost: Callable[[str], None]) -> Keeper:
@@ -146,9 +147,12 @@ class ClusterCore:
     # -- beginning and end --------------------------------------------------------------------------------
 
     def connect(self, wait: bool = True) -> "Deferred[None]":
-        """See ``Roster.begin``; where it fails, or is cancelled, all is over."""
+        """See ``Roster.begin``; where it fails, or is cancelled, all is over. RuntimeError: it was called before."""
 
         async def begin() -> None:
+            if self._begun and not self.roster.closed:
+                raise RuntimeError("a client connects once; make a new one")
+            self._begun = True
             try:
                 await self.roster.begin(wait)
             except Exception:

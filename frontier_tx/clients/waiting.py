@@ -3,6 +3,7 @@
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -25,14 +26,14 @@ class Waiters(Generic[T]):
     def _left(self, waiter: "Deferred[T]") -> None:
         self._waiting.pop(waiter, None)
 
-    def tell(self, outcome: T | Exception) -> None:
+    def tell(self, outcome: T | Exception | Failure) -> None:
         """Give everybody who waits now the result, or the error."""
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
             # One that was told before it may have cancelled it.
             if waiter.called:
                 continue
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception | Failure):
                 waiter.errback(outcome)
             else:
                 waiter.callback(outcome)

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
+from frontier_tx.attempts import cancellable
 from frontier_tx.planes.contract import MethodSpec
 from frontier_tx.planes.frame_gate import GoAway
 from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, decode_message, format_timeout, frame
@@ -351,7 +352,8 @@ def connect(
 
     ``authority`` is the ``host:port`` that was asked for. With ``tls`` (from ``ssl.optionsForClientTLS`` with
     ``acceptableProtocols=[b"h2"]``) the endpoint is wrapped; ``secure`` says of an endpoint that it speaks TLS by
-    itself. ``metadata`` goes with every call, for tokens. Fails with ``NotSentError`` naming the address and the cause.
+    itself. ``metadata`` goes with every call, for tokens. Fails with ``NotSentError`` naming the address and the cause,
+    and with ``CancelledError`` when it is cancelled.
     """
 
     def build() -> GrpcClientConnection:
@@ -371,16 +373,15 @@ def connect(
         return cast("GrpcClientConnection", protocol)
 
     def failed(failure: Failure) -> Failure:
-        if isinstance(failure.value, CancelledError):
-            text = f"no gRPC connection to {authority} within {timeout:g} s"
-        else:
-            text = f"cannot connect to {authority}: {failure.getErrorMessage()}"
+        text = f"cannot connect to {authority}: {failure.getErrorMessage()}"
         return Failure(NotSentError(text))  # type: ignore[no-untyped-call]
 
-    connecting: Deferred[GrpcClientConnection] = Deferred.fromCoroutine(run())
-    connecting.addTimeout(timeout, clock, lambda result, _: result)
-    connecting.addErrback(failed)
-    return connecting
+    def too_late(result: Any, seconds: float) -> Any:
+        raise NotSentError(f"no gRPC connection to {authority} within {seconds:g} s")
+
+    attempt: Deferred[GrpcClientConnection] = Deferred.fromCoroutine(run())
+    connecting = cancellable(attempt.addErrback(failed), GrpcClientConnection.abort)
+    return connecting.addTimeout(timeout, clock, too_late)
 
 
 def _factory(build: Any) -> Factory:

@@ -102,6 +102,9 @@ class RedisClient(ABC):
     def begin(self) -> None:
         """Create and start links."""
 
+    def end(self) -> None:  # noqa: B027 - nothing to do for some
+        """Give up what is under way besides links; the client counts as stopped already."""
+
     @abstractmethod
     async def find_listening(self) -> Address:
         """A server to subscribe at; raises ``RedisError``."""
@@ -130,8 +133,12 @@ class RedisClient(ABC):
             self.error = None
             self._down_since = self._reactor.seconds()
             self.begin()
+            for listener in self._listeners:
+                listener.start()
 
     def stop(self) -> Deferred[None]:
+        if self._stopped:
+            return succeed(None)
         self._stopped = True
         left = [command for link in self.links() for command in link.stop()] + list(self._waiting)
         self._waiting.clear()
@@ -141,6 +148,7 @@ class RedisClient(ABC):
             if call is not None:
                 call.cancel()
         self._sweep = self._retry = self._saying = None
+        self.end()
         self.error = RedisStoppedError()
         self._set_ready(False)
         for command in left:
@@ -194,7 +202,8 @@ class RedisClient(ABC):
             gap,
         )
         self._listeners.add(listener)
-        listener.start()
+        if not self._stopped:
+            listener.start()
 
         def end() -> None:
             self._listeners.discard(listener)
@@ -354,13 +363,15 @@ class RedisClient(ABC):
 
     def state_changed(self, error: RedisError | None) -> None:
         """Work out ``ready`` again; ``error`` is the newest cause of trouble, if any."""
-        usable = not self._stopped and self.still_usable()
+        if self._stopped:
+            return
+        usable = self.still_usable()
         if usable:
             self.error = None
         elif error is not None:
             self.error = error
         self._set_ready(usable)
-        if not usable and not self._stopped and self._saying is None and self._is_news(self.error):
+        if not usable and self._saying is None and self._is_news(self.error):
             self._saying = self._reactor.callLater(SAY_AFTER, self._say)
 
     def _is_news(self, error: RedisError | None) -> bool:

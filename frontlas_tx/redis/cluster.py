@@ -72,19 +72,17 @@ class ClusterRedis(RedisClient):
     def begin(self) -> None:
         self._look(0.0)
 
-    def stop(self) -> Deferred[None]:
+    def end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._reading is not None:
             self._reading.cancel()
-        stopped = super().stop()
         self._retired_commands += sum(link.commands for link in self.links())
         self._nodes = {}
         self._masters = set()
         self._slots = [None] * SLOTS
         self._complete = False
-        return stopped
 
     def pick(self, command: Command) -> Link | None:
         key = command.request.key

@@ -21,6 +21,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from frontier_tx.attempts import cancellable
 from frontlas_tx.redis.errors import (
     RedisError,
     RedisLoginError,
@@ -216,7 +217,10 @@ class Login:
 
 
 def open_connection(reactor: Any, address: Address, settings: RedisSettings, login: Login) -> Deferred[Connection]:
-    """Connect and log in, within ``settings.connect_within`` altogether.  Fails with ``RedisError``."""
+    """Connect and log in, within ``settings.connect_within`` altogether.
+
+    Fails with ``RedisError``; when it is cancelled with ``CancelledError`` and nothing else.
+    """
     opened: list[Connection] = []
     attempt = ensureDeferred(_open(reactor, address, settings, login, opened))
     timed_out: list[bool] = []
@@ -237,7 +241,7 @@ def open_connection(reactor: Any, address: Address, settings: RedisSettings, log
         return _failure(RedisTimeoutError(address, settings.connect_within))
 
     attempt.addErrback(failed)
-    return attempt
+    return cancellable(attempt, Connection.abort)
 
 
 async def _open(
@@ -247,8 +251,6 @@ async def _open(
     factory.noisy = False
     try:
         wire = await _endpoint(reactor, address, settings).connect(factory)
-    except CancelledError:
-        raise
     except ConnectTimeoutError as error:
         raise RedisTimeoutError(address, settings.connect_within) from error
     except (ValueError, OSError) as error:

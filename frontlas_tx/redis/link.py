@@ -208,7 +208,7 @@ class Link:
     async def _run(self) -> None:
         shortest, longest = self._settings.backoff
         pause = shortest
-        while not self._stopped:
+        while True:
             try:
                 address = await self._find()
                 connection = await open_connection(self._reactor, address, self._settings, self._login)
@@ -217,12 +217,13 @@ class Link:
                     connection.abort()
                     raise problem
             except RedisError as error:
-                if self._stopped:
-                    return
                 self._owner.link_failed(self, error)
             else:
                 await self._serve(connection)
                 pause = shortest
+            if self._stopped:
+                # By whoever was told just now: a coroutine that runs cannot be cancelled.
+                return
             await deferLater(self._reactor, pause * uniform(0.8, 1.2))
             pause = min(pause * 2, longest)
 

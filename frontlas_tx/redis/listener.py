@@ -72,7 +72,7 @@ class Listener:
     async def _run(self) -> None:
         shortest, longest = self._settings.backoff
         pause = shortest
-        while not self._stopped:
+        while True:
             try:
                 address = await self._find()
                 connection = await open_connection(self._reactor, address, self._settings, self._login)
@@ -84,6 +84,9 @@ class Listener:
                 pause = shortest
             except RedisError:
                 pass
+            if self._stopped:
+                # By whoever was told just now: a coroutine that runs cannot be cancelled.
+                return
             await deferLater(self._reactor, pause * uniform(0.8, 1.2))
             pause = min(pause * 2, longest)
 

@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import DeferredLock, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from frontier_tx.clients.waiting import Waiters
 from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection
-from frontlas_tx.redis.errors import RedisError, RedisMasterUnknownError, RedisModeError, RedisUnreachableError
+from frontlas_tx.redis.errors import (
+    RedisError,
+    RedisMasterUnknownError,
+    RedisModeError,
+    RedisStoppedError,
+    RedisUnreachableError,
+)
 from frontlas_tx.redis.interfaces import Script
 from frontlas_tx.redis.link import Command, Link
 from frontlas_tx.redis.settings import Address, RedisSettings
@@ -53,11 +61,10 @@ class SentinelRedis(RedisClient):
             link.start()
         self._asking.start(ASK_EVERY, now=False).addErrback(lambda failure: log.failure("asking sentinels", failure))
 
-    def stop(self) -> Any:
+    def end(self) -> None:
         if self._asking.running:
             self._asking.stop()
         self._sentinels.close()
-        return super().stop()
 
     def pick(self, command: Command) -> Link | None:
         return spread(self._links, command.request.key)
@@ -102,7 +109,10 @@ class SentinelRedis(RedisClient):
 
 
 class Sentinels:
-    """The sentinels, asked one after the other until one answers; the connection to that one is kept."""
+    """The sentinels, asked one after the other until one answers; the connection to that one is kept.
+
+    Those who ask while a question is under way share its answer.
+    """
 
     def __init__(self, reactor: Any, settings: RedisSettings) -> None:
         self._reactor = reactor
@@ -114,21 +124,32 @@ class Sentinels:
         self._addresses = [Address.parse(text, 26379) for text in own.addrs]
         self._name = own.master_name
         self._connection: Connection | None = None
-        self._lock = DeferredLock()
+        self._question: Deferred[Any] | None = None
+        self._waiters: Waiters[Address] = Waiters()
 
     def close(self) -> None:
-        """Drop the kept connection."""
+        """Give up the question under way and the kept connection."""
+        if self._question is not None:
+            self._question.cancel()
+        self._drop()
+
+    def master(self) -> Deferred[Address]:
+        """Who the master is; fails with the clearest ``RedisError`` of those that the sentinels gave."""
+        waiting = self._waiters.wait()
+        if self._question is None:
+            self._question = Deferred.fromCoroutine(self._ask_all())
+            self._question.addBoth(self._answered)
+        return waiting
+
+    def _answered(self, outcome: Address | Failure) -> None:
+        self._question = None
+        stopped = isinstance(outcome, Failure) and isinstance(outcome.value, CancelledError)
+        self._waiters.tell(RedisStoppedError() if stopped else outcome)
+
+    def _drop(self) -> None:
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
-
-    async def master(self) -> Address:
-        """Who the master is; raises the clearest ``RedisError`` of those that the sentinels gave."""
-        await self._lock.acquire()
-        try:
-            return await self._ask_all()
-        finally:
-            self._lock.release()
 
     async def _ask_all(self) -> Address:
         problem: RedisError = RedisUnreachableError("sentinels", "redis.sentinel.addrs is empty")
@@ -139,7 +160,7 @@ class Sentinels:
             except RedisError as error:
                 if number == 0 or not isinstance(error, RedisUnreachableError):
                     problem = error
-                self.close()
+                self._drop()
                 self._addresses.append(self._addresses.pop(0))
         raise problem
 

@@ -60,7 +60,8 @@ class IRegistry(Interface):
 
     def start() -> Deferred[None]:
         """Begin to work.  Fires at the first success of reaching the store, which may be never; it does not
-        fail on an unreachable store but goes on trying with back-off."""
+        fail on an unreachable store but goes on trying with back-off. It fails when the registry is, or was,
+        stopped: that is for good."""
 
     def stop() -> Deferred[None]:
         """Give up connections and timers.  Claims are *not* released: their leases run on, so that a restart

@@ -31,6 +31,7 @@ from frontlas_tx.registry.errors import (
     FrontierAlreadySetError,
     RegistryError,
     RegistryFullError,
+    RegistryUnavailableError,
 )
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
@@ -103,10 +104,13 @@ class MemoryRegistry:
         self._reports = 0
         self._refused = 0
         self.ready = False
+        self._stopped = False
         self.why_not_ready = "the registry has not been started"
         self._ready_watchers: list[Callable[[bool, str], None]] = []
 
     def start(self) -> Deferred[None]:
+        if self._stopped:
+            return fail(RegistryUnavailableError("the registry was stopped"))
         if not self._upkeep.running:
             self._upkeep.start(1.0, now=False)
             self._set_ready(True, "")
@@ -115,6 +119,7 @@ class MemoryRegistry:
     def stop(self) -> Deferred[None]:
         if self._upkeep.running:
             self._upkeep.stop()
+        self._stopped = True
         self._feed.close()
         self._set_ready(False, "the registry was stopped")
         return succeed(None)

@@ -9,7 +9,9 @@ from secrets import token_hex
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
+from frontier_tx.clients.waiting import Waiters
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis
 from frontlas_tx.registry.directory import Entry, Lease, differences
@@ -61,7 +63,9 @@ class RedisIndex:
         self._epoch = ""
         self._offset = 0.0
         self._known_at = float("-inf")
-        self._reading: list[Deferred[None]] | None = None
+        self._known_poll = 0
+        self._reading: Deferred[None] | None = None
+        self._readers: Waiters[None] = Waiters()
         self._alive: dict[str, FrontierRecord] = {}
         self.polls = 0
 
@@ -132,32 +136,23 @@ class RedisIndex:
 
         Raises ``RegistryUnavailableError``.
         """
-        wanted = self._clock.seconds() - age
-        while not (self._known_at >= wanted and (age or self._known_at > wanted)):
+        wanted, before = self._clock.seconds() - age, self.polls
+        while not (self._known_at >= wanted if age else self._known_poll > before):
+            waiting = self._readers.wait()
             if self._reading is None:
-                await self._start_reading()
-                return
-            waiter: Deferred[None] = Deferred()
-            self._reading.append(waiter)
-            await waiter
+                # Not the business of whoever asks first: it may give up, and others wait for the same.
+                self._reading = Deferred.fromCoroutine(self._read())
+                self._reading.addBoth(self._have_read)
+            await waiting
 
-    async def _start_reading(self) -> None:
-        self._reading = []
-        try:
-            await self._read()
-        except RegistryUnavailableError as error:
-            waiters, self._reading = self._reading, None
-            for waiter in waiters:
-                waiter.errback(error)
-            raise
-        waiters, self._reading = self._reading, None
-        for waiter in waiters:
-            waiter.callback(None)
+    def _have_read(self, outcome: Failure | None) -> None:
+        self._reading = None
+        self._readers.tell(outcome)
 
     async def _read(self) -> None:
         request = POLL(INDEX, self._lease_time(), self._instance, token_hex(8), GAP)
         self.polls += 1
-        asked = self._clock.seconds()
+        poll, asked = self.polls, self._clock.seconds()
         [reply] = await self._redis.batch([request])
         if isinstance(reply, RedisError):
             self._trouble()
@@ -170,7 +165,7 @@ class RedisIndex:
                 f"redis {self._redis.name}: the directory {INDEX} cannot be read ({error}): take out what is not ours"
             ) from None
         self._offset = now - self._clock.seconds() * 1000
-        self._known_at = asked
+        self._known_poll, self._known_at = poll, asked
         began, _, ended = gap.decode().partition(" ")
         self._gap = (int(began or 0), int(ended or 0))
         lost = bool(self._epoch) and epoch.decode() != self._epoch

@@ -16,7 +16,7 @@ from frontlas_tx.registry.directory import (
     page_of,
     page_size,
 )
-from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
+from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Counts, EdgeRecord, FrontierRecord, Page, ServiceRecord
 from frontlas_tx.registry.redis_index import RedisIndex
 from frontlas_tx.registry.redis_keys import (
@@ -155,8 +155,10 @@ class RedisQueries:
         """Ask while the index is being read."""
         try:
             replies = await ask(self._redis, *requests)
-        except RegistryError:
+        except Exception:
+            # Redis failed, or whoever asked gave up: nobody waits for the index either.
             reading.addErrback(lambda _: None)
+            reading.cancel()
             raise
         await reading
         return replies

@@ -10,12 +10,13 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from secrets import token_hex
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from frontier_tx.clients.waiting import Waiters
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import (
@@ -109,7 +110,9 @@ class RedisRegistry:
         )
         self._poll = LoopingCall(self._tick)
         self._poll.clock = clock
-        self._started: Deferred[None] | None = None
+        self._started = False
+        self._reached = False
+        self._starters: Waiters[None] = Waiters()
         self._unsubscribe: Callable[[], None] | None = None
         self._gaps = 0
         self._stopped = False
@@ -126,17 +129,14 @@ class RedisRegistry:
     # Life
 
     def start(self) -> Deferred[None]:
-        if self._started is None:
-            self._started = Deferred()
+        if self._stopped:
+            return fail(_stopped())
+        if not self._started:
+            self._started = True
             self._redis.start()
             self._unsubscribe = self._redis.subscribe(CHANNEL, self._message, self._gap)
             self._poll.start(POLL_EVERY).addErrback(lambda f: log.failure("looking after the registry", f))
-        waiter: Deferred[None] = Deferred()
-        if self._started.called:
-            waiter.callback(None)
-        else:
-            self._started.chainDeferred(waiter)
-        return waiter
+        return succeed(None) if self._reached else self._starters.wait()
 
     def stop(self) -> Deferred[None]:
         if self._poll.running:
@@ -145,11 +145,12 @@ class RedisRegistry:
             self._unsubscribe()
             self._unsubscribe = None
         for session in self._claims.sessions.values():
-            session.close(RegistryUnavailableError("the registry was stopped"))
+            session.close(_stopped())
         self._claims.sessions.clear()
         self._feed.close()
-        self._set_ready(False, "the registry was stopped")
+        self._set_ready(False, str(_stopped()))
         self._stopped = True
+        self._starters.tell(_stopped())
         return self._redis.stop()
 
     def watch_ready(self, callback: Callable[[bool, str], None]) -> Callable[[], None]:
@@ -307,8 +308,8 @@ class RedisRegistry:
             return
         self._named_refusal = False
         self._set_ready(True, "")
-        if self._started is not None and not self._started.called:
-            self._started.callback(None)
+        self._reached = True
+        self._starters.tell(None)
         for session in list(self._claims.sessions.values()):
             entry = self._index.entries.get(session.claim.frontier_id)
             if entry is not None and entry.token != session.claim.token and entry.renewed >= session.claimed_at:
@@ -336,7 +337,7 @@ class RedisRegistry:
         if not ready:
             error = self._redis.error
             self._set_ready(False, str(error) if error is not None else "redis does not answer")
-        elif self._started is not None:
+        elif self._started:
             self._reassert(everything=False)
 
     def _disturbed(self) -> None:
@@ -390,6 +391,10 @@ class RedisRegistry:
         if changed:
             for callback in list(self._ready_watchers):
                 callback(ready, why)
+
+
+def _stopped() -> RegistryUnavailableError:
+    return RegistryUnavailableError("the registry was stopped")
 
 
 def _first(work: Coroutine[Deferred[Any], Any, list[T]]) -> Deferred[T]:

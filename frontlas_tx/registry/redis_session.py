@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -92,11 +92,16 @@ class Session:
         self.spoke = clock.seconds()
         self.looked_after = clock.seconds()
         self.syncing = False
-        self.closed = False
+        self._over: RegistryError | None = None
         self._pending: dict[tuple[bool, int], _Pending] = {}
         self._jobs: list[tuple[Callable[[], Awaitable[Any]], Deferred[Any]]] = []
         self._timer: IDelayedCall | None = None
         self._working = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is over."""
+        return self._over is not None
 
     @property
     def idle(self) -> bool:
@@ -149,14 +154,16 @@ class Session:
 
     def run(self, job: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
         """Run something after what was reported so far, with nothing else under way."""
+        if self._over is not None:
+            return fail(self._over)
         done: Deferred[Any] = Deferred()
         self._jobs.append((job, done))
         self._kick(at_once=True)
         return done
 
     def close(self, error: RegistryError) -> None:
-        """End the session; what waits fails with ``error``."""
-        self.closed = True
+        """End the session; what waits, and whatever is asked of it from now on, fails with ``error``."""
+        self._over = error
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
