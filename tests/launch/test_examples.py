@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.redis.servers import RedisServer, free_ports
 
@@ -197,3 +199,37 @@ def test_an_atlas_of_ones_own(tmp_path: Path) -> None:
     server.stop()
     journal.wait_for("frontier07 is gone")
     journal.stop()
+
+
+def test_the_metrics_of_the_documents(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    section = page.partition("## Health and metrics\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`((?:frontier|frontlas|control_plane)_\w+)`", section))
+    assert len(named) > 15
+    ports = free_ports(4)
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    (tmp_path / "l").mkdir()
+    content = {
+        "control_plane": {"listen": {"addr": addresses[0]}},
+        "frontier_plane": {"listen": {"addr": addresses[1]}},
+        "observability": {"addr": addresses[2]},
+    }
+    (tmp_path / "l" / "l.yaml").write_text(yaml.safe_dump(content))
+    frontlas = Running(tmp_path / "l", "frontlas", "-c", "l.yaml")
+    frontlas.wait_for("observability listens")
+    path = configured(
+        tmp_path,
+        frontlas={"enable": True, "dial": {"addrs": [addresses[1]]}},
+        observability={"addr": addresses[3]},
+    )
+    frontier = Running(tmp_path, "frontier", "-c", path)
+    frontier.wait_for("link is up")
+    shown = ""
+    for address in addresses[2:]:
+        for path in ("healthz", "readyz", "metrics"):
+            with urllib.request.urlopen(f"http://{address}/{path}", timeout=PATIENCE) as answer:
+                assert answer.status == 200
+                shown += answer.read().decode()
+    assert named <= set(re.findall(r"^# HELP (\w+)", shown, re.M))
+    frontier.stop()
+    frontlas.stop()
