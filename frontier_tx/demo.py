@@ -99,6 +99,12 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def environment() -> dict[str, str]:
+    """That of this process, without what would configure a server (docs/configuration.md, "Environment")."""
+    configures = ("FRONTIER_", "FRONTLAS_", "LOG_", "REDIS_", "NODE_NAME", "MASTER_NAME")
+    return {name: value for name, value in os.environ.items() if not name.startswith(configures)}
+
+
 class GatewayProcess(ProcessProtocol):
     """The gateway; its log is kept for the case that it does not come up."""
 
@@ -135,7 +141,7 @@ async def start_gateway(reactor: Any, process: GatewayProcess, folder: str) -> t
         say("gateway", "the usual ports are in use here, so this one gets others")
     say("gateway", f"$ twistd {' '.join(options)}")
     arguments = [sys.executable, twistd, *options, "--log-output", "stdout"]
-    reactor.spawnProcess(process, sys.executable, arguments, os.environ, folder)
+    reactor.spawnProcess(process, sys.executable, arguments, environment(), folder)
     until = reactor.seconds() + START_SECONDS
     while b"edgebound listens" not in process.output or b"servicebound listens" not in process.output:
         if not process.running or reactor.seconds() > until:

@@ -6,7 +6,6 @@ service, which knows nothing but the address of Frontlas, calls all of them.
 
 import argparse
 import json
-import os
 import random
 import shutil
 import socket
@@ -26,7 +25,7 @@ from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Edge, Request
 from frontier_tx.clients.cluster import ClusterService
-from frontier_tx.demo import HOST, chapter, free_ports, play, say
+from frontier_tx.demo import HOST, chapter, environment, free_ports, play, say
 from frontier_tx.errors import FrontierError
 
 GATEWAYS = 3
@@ -44,7 +43,7 @@ class Servers:
         """Start one; its log goes into the folder."""
         with self._log(name).open("wb") as log:
             self.running[name] = subprocess.Popen(  # noqa: S603 - our own words
-                command, stdout=log, stderr=log, cwd=self._folder.name
+                command, stdout=log, stderr=log, cwd=self._folder.name, env=environment()
             )
 
     def twistd(self, name: str, program: str, config: dict[str, Any]) -> None:
@@ -229,7 +228,6 @@ def run() -> None:
     parser = argparse.ArgumentParser(prog="python -m frontlas_tx.demo", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--edges", type=int, default=30, help="number of edges (default 30)")
     number = max(1, parser.parse_args().edges)
-    os.environ.setdefault("FRONTIER_DRAIN_SECONDS", "1")
     play(lambda reactor: main(reactor, number))
 
 

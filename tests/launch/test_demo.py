@@ -44,13 +44,22 @@ STORY = {
 OPTIONS = {"frontier_tx.demo": ["--megabytes", "2"], "frontlas_tx.demo": ["--edges", "6"]}
 
 
+#: What a shell may have set for other servers.
+ELSEWHERE = {
+    "FRONTIER_EDGEBOUND_PORT": "1",
+    "FRONTLAS_CONTROLPLANE_PORT": "1",
+    "REDIS_TYPE": "cluster",
+    "LOG_FORMAT": "json",
+}
+
+
 def start(module: str, folder: Path, options: list[str]) -> subprocess.Popen[str]:
     if module == "frontlas_tx.demo":
         need("redis-server")
     return subprocess.Popen(
         [sys.executable, "-u", "-m", module, *options],
         cwd=folder,
-        env=environment(TMPDIR=str(folder)),
+        env=environment(TMPDIR=str(folder), **ELSEWHERE),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
