@@ -18,7 +18,7 @@ from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import CLOSED, NOT_CONNECTED, Backoff, Keeper
 from frontier_tx.clients.presence import service_meta
-from frontier_tx.clients.values import addressed, callback, id_bytes, instance, note, octets, stream_target
+from frontier_tx.clients.values import addressed, callback, edge_target, id_bytes, instance, note, octets
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -366,5 +366,5 @@ class Service(Client, Presence):
         )
 
     async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
-        """Open a stream to an edge."""
-        return await super().open_stream(stream_target(target), meta)
+        """Open a stream to an edge: its id, also in decimal. ValueError when it cannot be one."""
+        return await super().open_stream(edge_target(target), meta)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self, TypedDict, Unpack
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 
@@ -17,7 +17,7 @@ from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.stream import Speaker, Stream
-from frontier_tx.clients.values import addressed, callback, stream_target
+from frontier_tx.clients.values import addressed, callback, edge_target
 from frontier_tx.clients.where import host_of
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -306,5 +306,5 @@ class Service(Client, Presence):
         )
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
-        """Open a stream to an edge."""
-        return super().open_stream(stream_target(target), meta)
+        """Open a stream to an edge: its id, also in decimal. ValueError when it cannot be one."""
+        return maybeDeferred(lambda: super(Service, self).open_stream(edge_target(target), meta))

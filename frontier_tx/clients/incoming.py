@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from frontier_tx.clients.channel import Channel
@@ -71,12 +71,12 @@ class Presence:
 
         What it raises refuses the edge. Like every handler it may return a Deferred or a coroutine.
         """
-        return self.register("get_edge_id", id_handler(function))
+        return maybeDeferred(lambda: self.register("get_edge_id", id_handler(function)))
 
     def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
-        return self.register("edge_online", event_handler(function))
+        return maybeDeferred(lambda: self.register("edge_online", event_handler(function)))
 
     def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge that left."""
-        return self.register("edge_offline", event_handler(function))
+        return maybeDeferred(lambda: self.register("edge_offline", event_handler(function)))

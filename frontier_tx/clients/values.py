@@ -73,15 +73,18 @@ def seconds(value: object, what: str) -> float:
     return value
 
 
-def stream_target(value: object) -> str:
-    """Return whom a stream is opened to as it travels: a service's name, or an edge's id in decimal.
+def edge_target(value: object) -> str:
+    """Return the edge to which a stream is opened as it travels: its id in decimal.
 
     :raises TypeError: a wrong type. :raises ValueError: nobody can have this id.
     """
-    if isinstance(value, int):
-        id_bytes(value, "target")
-        return str(value)
-    return string(value, "target")
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not the id of an edge") from None
+    id_bytes(value, "target")
+    return str(value)
 
 
 def addressed(custom: bytes, edge_id: int) -> bytes:

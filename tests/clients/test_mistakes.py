@@ -66,11 +66,13 @@ async def test_values_that_cannot_travel_are_refused_before_anything_is_sent(wor
     with pytest.raises(TypeError, match=r"^on_stream: expected a function, not int$"):
         anything.on_stream(5)
     with pytest.raises(TypeError, match=r"^register_get_edge_id: expected a function, not int$"):
-        service.register_get_edge_id(7)  # type: ignore[arg-type]
+        await service.register_get_edge_id(7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^edge_id: -1 is not from 0 to 18446744073709551615$"):
         await service.call(-1, "echo")
     with pytest.raises(ValueError, match=r"^target: -1 is not from 0 to 18446744073709551615$"):
-        service.open_stream(-1)
+        await service.open_stream(-1)
+    with pytest.raises(ValueError, match=r"^'pump' is not the id of an edge$"):
+        await service.open_stream("pump")
     for never in (float("inf"), float("nan"), 1e300):
         with pytest.raises(ValueError, match=r"^timeout: .* None is no limit$"):
             await edge.publish("t", timeout=never)
