@@ -136,7 +136,7 @@ class RotatingFile:
             self._tidying.join()
 
     def _look(self, now: float) -> None:
-        """Begin a new file where the name no longer leads to this one."""
+        """Begin a new file where the name no longer leads to this one; somebody may also have emptied it."""
         self._look_at = now + LOOK_SECONDS
         try:
             there = self._path.stat()
@@ -144,6 +144,8 @@ class RotatingFile:
             there = None
         if there is None or not os.path.samestat(there, os.fstat(self._file.fileno())):
             self._renew(self.reopen, now)
+        else:
+            self._size = there.st_size
 
     def _renew(self, begin: Callable[[], None], now: float) -> None:
         """``begin`` a new file, or go on with the old one and say why."""

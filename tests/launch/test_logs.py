@@ -343,6 +343,17 @@ def test_a_file_that_somebody_deleted_is_begun_anew(tmp_path: Path, what: str) -
     assert path.read_bytes() == b"two\n"
 
 
+def test_a_file_that_somebody_emptied_is_not_full(tmp_path: Path) -> None:
+    path, time = tmp_path / "f.log", Time()
+    file = rotating(path, time)
+    file.write(b"first 0123456789\n")
+    os.truncate(path, 0)
+    time.now += LOOK_SECONDS
+    file.write(b"second 0123456789\n")
+    file.close()
+    assert old_files(path) == [] and path.read_bytes() == b"second 0123456789\n"
+
+
 def test_a_file_that_was_deleted_just_before_it_is_full(tmp_path: Path) -> None:
     path = tmp_path / "f.log"
     file = rotating(path, Time())
