@@ -63,6 +63,7 @@ class GatewayCore:
             now=self.alarms.now,
             wall_clock=wall_clock,
             on_control_error=self._control_failed,
+            on_fault=self._part_failed,
         )
         self.presence.listeners.append(_Diary())
         shared: dict[str, Any] = {
@@ -75,6 +76,9 @@ class GatewayCore:
 
     def _control_failed(self, method: str, leg: Leg, error: str) -> None:
         self.log.warn("{method} for {leg} failed: {error}", method=method, leg=leg, error=error)
+
+    def _part_failed(self, what: str) -> None:
+        self.log.failure("{what}", what=what)
 
     def connections(self) -> list[LegProtocol]:
         """All connections, those that are still shaking hands included."""

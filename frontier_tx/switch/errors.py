@@ -36,6 +36,12 @@ class ServiceNotOnline(ForwardError):
     text = "service not online"
 
 
+class NoID(ForwardError):
+    """The allocator that was plugged in made no id that can be given out."""
+
+    text = "no id could be allocated"
+
+
 class IllegalEdgeID(ForwardError):
     """``get_edge_id`` answered other than 8 bytes, or a service named no edge in ``custom``."""
 

@@ -4,12 +4,12 @@ import base64
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from zope.interface import Interface, implementer
 
-from frontier_tx.switch.errors import IllegalEdgeID, ServiceNotOnline, Timeout
+from frontier_tx.switch.errors import IllegalEdgeID, NoID, ServiceNotOnline, Timeout
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Kind, Leg
 from frontier_tx.switch.opening import StreamOpener
@@ -17,7 +17,7 @@ from frontier_tx.switch.pending import Pending
 from frontier_tx.wire import gojson
 from frontier_tx.wire.connection import State
 from frontier_tx.wire.events import ConnReceived
-from frontier_tx.wire.ids import NO_ID, ClientIds
+from frontier_tx.wire.ids import MAX_ID, NO_ID, ClientIds
 from frontier_tx.wire.packets import DEADLINE_EXCEEDED
 
 GET_EDGE_ID = b"get_edge_id"
@@ -26,14 +26,20 @@ EDGE_OFFLINE = b"edge_offline"
 
 
 class IIDAllocator(Interface):
-    """Makes ids for edges and services that bring none."""
+    """Makes ids for edges and services that bring none.
+
+    A newcomer for whom it raises, or makes an id that cannot be given out, is refused, and the log names it.
+    """
 
     def allocate(in_use: Any) -> int:
         """Return an id between 1 and 2**64 - 1 that is not in ``in_use``, a container of ids."""
 
 
 class IPresenceListener(Interface):
-    """Is told who comes and goes, after the repository shows it: the reporter to the cluster's registry is one."""
+    """Is told who comes and goes, after the repository shows it: the reporter to the cluster's registry is one.
+
+    What it raises is logged and changes nothing for the peer or for other listeners.
+    """
 
     def online(leg: Leg) -> None:
         """An edge or a service is online."""
@@ -56,6 +62,8 @@ class Presence:
     :param allocate_edge_ids: whether an edge gets an id while no service hands them out.
     :param control_seconds: time for ``get_edge_id`` and ``edge_online`` together: the ConnAck that waits for them must
         reach the edge within the ten seconds that it waits.
+    :param on_control_error: told of a control function that a service answered with an error.
+    :param on_fault: told, while the exception is being handled, of a listener or an allocator that failed.
     """
 
     def __init__(
@@ -68,6 +76,7 @@ class Presence:
         now: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
         on_control_error: Callable[[str, Leg, str], None] | None = None,
+        on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.exchange = exchange
         self.repository = exchange.repository
@@ -78,6 +87,7 @@ class Presence:
         self._control_seconds = control_seconds
         self._now = now
         self._on_control_error = on_control_error or (lambda method, leg, error: None)
+        self._on_fault = on_fault or (lambda what: None)
 
     def arrived(self, leg: Leg, event: ConnReceived) -> None:
         """Somebody introduced itself; sooner or later its connection is accepted or refused."""
@@ -95,8 +105,11 @@ class Presence:
         except ValueError as error:
             leg.connection.refuse(f"illegal service meta: {error}", self._now())
             return
-        leg.id = event.wanted_id or self._allocator.allocate(self.repository.services)
-        self._come_in(leg)
+        leg.id = event.wanted_id or self._allocate(self.repository.services)
+        if leg.id == NO_ID:
+            leg.connection.refuse(NoID.text, self._now())
+        else:
+            self._come_in(leg)
 
     # -- both ---------------------------------------------------------------------------------------------
 
@@ -108,8 +121,7 @@ class Presence:
         if old is not None:
             self._retire(old)
             old.link.close()
-        for listener in self.listeners:
-            listener.online(leg)
+        self._tell("online", leg)
 
     def _retire(self, leg: Leg) -> None:
         """End everything that hangs on a leg; its connection may still have its goodbye to say."""
@@ -123,24 +135,43 @@ class Presence:
         was_online = leg.online
         self._retire(leg)
         if was_online:
-            for listener in self.listeners:
-                listener.offline(leg)
+            self._tell("offline", leg)
         if leg.kind is Kind.EDGE and accepted:
             self.tell_offline(leg)
 
     def heartbeat(self, leg: Leg) -> None:
         """A peer sent a heartbeat."""
         if leg.online:
-            for listener in self.listeners:
-                listener.heartbeat(leg)
+            self._tell("heartbeat", leg)
+
+    def _tell(self, what: str, leg: Leg) -> None:
+        for listener in self.listeners:
+            try:
+                getattr(listener, what)(leg)
+            except Exception:
+                # A part that was plugged in; neither the peer nor the listeners behind it have done anything wrong.
+                self._on_fault(f"{listener!r} failed at {what} of {leg}")
+
+    # -- ids ----------------------------------------------------------------------------------------------
+
+    @property
+    def allocates_edge_ids(self) -> bool:
+        """Whether an edge gets an id while no service hands them out."""
+        return self._allocate_edge_ids
 
     def allocate_edge_id(self) -> int:
-        """Return an unused edge id, or 0 where the gateway may not make any."""
-        return self.fresh_edge_id() if self._allocate_edge_ids else NO_ID
+        """Return an unused edge id, or 0 where the allocator fails."""
+        return self._allocate(self.repository.edges)
 
-    def fresh_edge_id(self) -> int:
-        """Return an unused edge id."""
-        return int(self._allocator.allocate(self.repository.edges))
+    def _allocate(self, in_use: Container[int]) -> int:
+        try:
+            made: int = self._allocator.allocate(in_use)
+            if type(made) is int and NO_ID < made <= MAX_ID and made not in in_use:
+                return made
+            raise ValueError(f"{made!r} is in use, or no id at all")
+        except Exception:
+            self._on_fault(f"{self._allocator!r} made no id that can be given out")
+        return NO_ID
 
     # -- control functions --------------------------------------------------------------------------------
 
@@ -205,12 +236,14 @@ class _EdgeArrival:
     def start(self, event: ConnReceived) -> None:
         """First the id: the wanted one, one from a service, or an allocated one."""
         presence, leg = self._presence, self._leg
-        if not event.acquire:
-            self._identified(event.wanted_id or presence.allocate_edge_id())
-        elif presence.candidates(GET_EDGE_ID):
+        if not event.acquire and event.wanted_id:
+            self._identified(event.wanted_id)
+        elif event.acquire and presence.candidates(GET_EDGE_ID):
             self._ask(GET_EDGE_ID, leg.meta, self._got_id)
-        else:
+        elif presence.allocates_edge_ids:
             self._identified(presence.allocate_edge_id())
+        else:
+            self._refuse(ServiceNotOnline.text)
 
     def _ask(self, method: bytes, value: bytes, done: Callable[[bytes, str], None]) -> None:
         presence = self._presence
@@ -236,11 +269,11 @@ class _EdgeArrival:
             self._refuse(IllegalEdgeID.text)
         elif self._waiting():
             # A service that leaves the choice to the gateway is one that hands out ids, whatever holds without one.
-            self._identified(int.from_bytes(value) or self._presence.fresh_edge_id())
+            self._identified(int.from_bytes(value) or self._presence.allocate_edge_id())
 
     def _identified(self, edge_id: int) -> None:
         if edge_id == NO_ID:
-            self._refuse(ServiceNotOnline.text)
+            self._refuse(NoID.text)
             return
         presence, leg = self._presence, self._leg
         leg.id = edge_id

@@ -4,7 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from zope.interface import implementer
 
+from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.switch.presence import IIDAllocator
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 
@@ -471,3 +474,76 @@ def test_listeners_are_told_what_the_repository_shows() -> None:
         ("online", 5, True), ("online", 7, True), ("heartbeat", 5, True), ("online", 5, True),
         ("offline", 5, False), ("offline", 7, False),
     ]  # fmt: skip
+
+
+class Failing:
+    """A listener that knows nothing of the method that it is asked for."""
+
+    def _fail(self, leg: Any) -> None:
+        raise KeyError(leg.id)
+
+    online = offline = heartbeat = _fail
+
+
+@pytest.fixture
+def complaints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(GatewayCore, "_part_failed", lambda core, what: said.append(what))
+    return said
+
+
+def test_a_listener_that_fails_harms_neither_peers_nor_other_listeners(complaints: list[str]) -> None:
+    world = World()
+    listener = Listener(world)
+    world.core.presence.listeners += [Failing(), listener]
+    service = world.service(methods=(b"edge_offline",), service_id=7)
+    edge = world.edge(5)
+    edge.send_bare(f.FrameType.HEARTBEAT)
+    edge.cut()
+    assert service.request().data.key == b"edge_offline"
+    assert [what for what, _, _ in listener.told] == ["online", "online", "heartbeat", "offline"]
+    assert ["online" in said or "offline" in said or "heartbeat" in said for said in complaints] == [True] * 4
+    assert all("Failing" in said for said in complaints)
+
+
+@implementer(IIDAllocator)
+class Allocator:
+    """Makes what it is told to make."""
+
+    def __init__(self, *made: Any) -> None:
+        self.made = list(made)
+
+    def allocate(self, in_use: Any) -> Any:
+        return self.made.pop(0)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2**64, "7", None, True, 5])
+def test_an_allocator_that_makes_no_id_refuses_the_newcomer_only(bad: Any, complaints: list[str]) -> None:
+    """5 is the id of an edge that is there, and stays."""
+    world = World(allocator=Allocator(5, bad, 6))
+    first = world.edge()
+    assert first.id == 5
+    refused = arriving(world).one(p.ConnAck)
+    assert refused.data.error == "no id could be allocated"
+    assert len(complaints) == 1 and "Allocator" in complaints[0]
+    assert world.edge().id == 6
+    assert world.core.repository.edges[5] is first.leg
+
+
+def test_an_allocator_that_raises_refuses_edges_and_services(complaints: list[str]) -> None:
+    world = World(allocator=Allocator())
+    assert arriving(world).one(p.ConnAck).data.error == "no id could be allocated"
+    service = world.connect(world.core.services)
+    service.conn(b'{"service":"s"}')
+    assert service.one(p.ConnAck).data.error == "no id could be allocated"
+    assert len(complaints) == 2
+
+
+def test_an_allocator_that_fails_behind_an_id_service_leaves_the_service_alone(complaints: list[str]) -> None:
+    world = World(allocator=Allocator())
+    service = world.service(methods=(b"get_edge_id",), service_id=7)
+    edge = arriving(world)
+    service.respond(service.request(), bytes(8))
+    assert edge.one(p.ConnAck).data.error == "no id could be allocated"
+    assert not service.closed
+    assert len(complaints) == 1
