@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from frontier_tx.clients.waiting import Waiters
+from frontlas_tx.redis.errors import RedisTimeoutError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import (
@@ -58,6 +59,8 @@ T = TypeVar("T")
 
 POLL_EVERY = 1.0
 """Seconds between two looks at the index."""
+HEALTHY_WITHIN = 1.5
+"""Seconds within which Redis is to answer a question after its health: whoever asks for ours waits 2 s."""
 FORGET_AT_ONCE = 10
 """Entries of Frontiers long gone that one poll removes."""
 
@@ -253,11 +256,15 @@ class RedisRegistry:
             if not self._redis.ready and self._redis.error is not None:
                 raise RegistryUnavailableError(str(self._redis.error))
             key, value = health_key(self.instance), token_hex(4)
-            wrote, read = await self._ask(command("SET", key, value, "EX", 60), command("GET", key))
+            asking = ensureDeferred(self._ask(command("SET", key, value, "EX", 60), command("GET", key)))
+            wrote, read = await asking.addTimeout(HEALTHY_WITHIN, self._clock, self._too_slow)
             if wrote != "OK" or read != value.encode():
                 raise RegistryUnavailableError(f"redis {self._redis.name} does not return what was written")
 
         return ensureDeferred(run())
+
+    def _too_slow(self, _result: Any, seconds: float) -> Any:
+        raise RegistryUnavailableError(str(RedisTimeoutError(self._redis.name, seconds)))
 
     def metrics(self) -> dict[str, float]:
         sessions = self._claims.sessions.values()

@@ -11,6 +11,7 @@ from frontier_tx.clients import ConnectFailed, Edge
 from frontier_tx.clients.atlas import FrontlasUnavailable, UnknownEdge
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.clients.finder import NEWS
+from frontier_tx.clients.presence import event_handler
 from frontier_tx.switch.errors import EdgeNotOnline
 from frontier_tx.wire.errors import Canceled, OperationTimeout, TooManyPending
 from tests.atlas.test_link import Endpoint
@@ -309,3 +310,30 @@ def test_those_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome(waiting.pop(0)).check(Canceled)
     assert all(outcome(each).check(ConnectFailed) for each in waiting)
     assert world.service.finder.working == 0
+
+
+def test_a_frontier_that_notices_late_that_an_edge_left_it_does_no_harm() -> None:
+    told: list[tuple[str, int]] = []
+    world = Moving()
+    for event in ("edge_online", "edge_offline"):
+        note = event_handler(lambda edge, event=event: told.append((event, edge.edge_id)))  # type: ignore[misc]
+        world.service.register(event, note)
+    world.settle()
+    world.arrive(1)
+    assert outcome(world.where()) == b"1"
+    # The network between the edge and the first Frontier is gone, and nobody has noticed; the edge is at the second.
+    [half_open] = world.doors[1].pipes
+    world.doors[1].pipes.clear()
+    world.arrive(2)
+    accepting, opening = world.edge.accept_stream(), world.open()
+    assert outcome(accepting).meta == b"meta" and outcome(opening).open
+    for _ in range(120):
+        world.run(0.5)
+        if ("edge_offline", EDGE) in told:
+            break
+    # Both Frontiers are right about what they had, and say so in this order.
+    assert told == [("edge_online", EDGE), ("edge_online", EDGE), ("edge_offline", EDGE)]
+    assert half_open.transports[0].connected
+    asked = world.atlas.asked
+    assert outcome(world.where()) == b"2"
+    assert (world.atlas.asked, world.retries) == (asked, 0)

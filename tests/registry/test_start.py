@@ -9,6 +9,7 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 
+from frontier_tx.planes.observability import CHECK_TIMEOUT
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
@@ -72,4 +73,25 @@ async def test_a_stop_ends_everything_that_waits_but_no_lease() -> None:
         await deferLater(reactor, 0.1)
         assert not [call for call in reactor.getDelayedCalls() if "frontlas" in str(call.func)]
     finally:
+        server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_that_hangs_is_named_by_the_first_question_after_its_health() -> None:
+    server = RedisServer(*free_ports(1)).start()
+    registry = RedisRegistry(reactor, make_redis(reactor, RedisSettings(standalone=Standalone(addr=server.addr)), ALL))
+    try:
+        await registry.start()
+        await registry.check_health()
+        server.freeze()
+        asked = reactor.seconds()
+        with pytest.raises(RegistryUnavailableError) as caught:
+            await registry.check_health()
+        # What shows our own health gives up after so long and could only say that.
+        assert reactor.seconds() - asked < CHECK_TIMEOUT
+        assert str(caught.value) == f"redis {server.addr} did not answer within 1.5 s: i/o timeout"
+        server.thaw()
+        await registry.check_health()
+    finally:
+        await registry.stop()
         server.close()
