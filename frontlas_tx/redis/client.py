@@ -35,7 +35,7 @@ TEMPORARY = frozenset({"LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY
 PAUSE = 0.1
 """Seconds before a command is sent again after such an answer."""
 SWEEP = 0.25
-"""Seconds between two looks at the deadlines of waiting commands."""
+"""Seconds between two looks at the deadlines of commands."""
 SAY_AFTER = 1.0
 """Seconds of trouble before it is logged: by then it is known what is behind a connection that broke."""
 SAY_AGAIN = 300.0
@@ -237,6 +237,7 @@ class RedisClient(ABC):
             command.finish(self.error or RedisTimeoutError(self.name, self._settings.done_within))
         elif link is not None and link.waiting < self._settings.max_waiting:
             link.submit(command)
+            self._look_for_late()
         elif len(self._waiting) < self._settings.max_waiting:
             self._wait(command)
         else:
@@ -278,6 +279,9 @@ class RedisClient(ABC):
             self._waiting.appendleft(command)
         else:
             self._waiting.append(command)
+        self._look_for_late()
+
+    def _look_for_late(self) -> None:
         if self._sweep is None and not self._stopped:
             self._sweep = self._reactor.callLater(SWEEP, self._expire)
 
@@ -301,11 +305,14 @@ class RedisClient(ABC):
         late = [command for command in self._waiting if command.deadline <= now]
         if late:
             self._waiting = deque(command for command in self._waiting if command.deadline > now)
-            self._counts["timeouts"] += len(late)
-            for command in late:
-                command.finish(self.error or RedisTimeoutError(self.name, self._settings.done_within))
-        if self._waiting and self._sweep is None and not self._stopped:
-            self._sweep = self._reactor.callLater(SWEEP, self._expire)
+        links = self.links()
+        for link in links:
+            late += link.late(now)
+        self._counts["timeouts"] += len(late)
+        for command in late:
+            command.finish(self.error or RedisTimeoutError(self.name, self._settings.done_within))
+        if self._waiting or any(link.busy for link in links):
+            self._look_for_late()
 
     # From the links
 

@@ -90,10 +90,22 @@ class RedisStoppedError(RedisError):
         super().__init__("the connection to redis was shut down")
 
 
+#: What to do, where the server's own words do not say it.
+CURES = {
+    "OOM": "give it more memory (maxmemory) or take out what is not ours",
+    "MISCONF": "its disk is full or may not be written to; its log says more",
+    "NOPERM": "allow this user all commands on keys and channels frontlas:*",
+    "NOREPLICAS": "bring its replicas back, or lower min-replicas-to-write",
+}
+
+
 class RedisReplyError(RedisError):
     """The server answered a command with an error; ``code`` is its first word."""
 
     def __init__(self, address: Address | str, text: str) -> None:
         self.code = text.split(" ", 1)[0]
         # Where in which script it happened says nothing to whoever runs the server.
-        super().__init__(f"redis {address}: {text.partition(' script: ')[0]}")
+        said, cure = text.partition(" script: ")[0], CURES.get(self.code)
+        if cure is not None:
+            said = f"{said.rstrip('.')}: {cure}"
+        super().__init__(f"redis {address}: {said}")

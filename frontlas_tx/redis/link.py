@@ -22,20 +22,41 @@ WINDOW = 500
 
 
 class Command:
-    """A request on its way: ``finish`` is called once, with the reply or a ``RedisError``."""
+    """A request on its way: ``finished`` is called once, with the reply or a ``RedisError``.
 
-    __slots__ = ("ask_at", "asking", "deadline", "finish", "in_full", "redirects", "request", "sent", "tries")
+    One that is ``over`` may still be under way, since a server cannot be told that nobody waits any more.
+    """
 
-    def __init__(self, request: Request, finish: Callable[[Reply | RedisError], None], deadline: float) -> None:
+    __slots__ = (
+        "_finished",
+        "ask_at",
+        "asking",
+        "deadline",
+        "in_full",
+        "over",
+        "redirects",
+        "request",
+        "sent",
+        "tries",
+    )
+
+    def __init__(self, request: Request, finished: Callable[[Reply | RedisError], None], deadline: float) -> None:
         self.request = request
-        self.finish = finish
+        self._finished = finished
         self.deadline = deadline
+        self.over = False
         self.sent = 0.0
         self.tries = 0
         self.redirects = 0
         self.asking = False
         self.ask_at: Address | None = None
         self.in_full = False
+
+    def finish(self, outcome: Reply | RedisError) -> None:
+        """This came of it, or this is why it came to nothing."""
+        if not self.over:
+            self.over = True
+            self._finished(outcome)
 
     def words(self) -> tuple[Argument, ...]:
         """What goes over the wire."""
@@ -112,6 +133,11 @@ class Link:
         """Commands in the queue of this link."""
         return len(self._queue)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any command is under way."""
+        return bool(self._sent)
+
     def start(self) -> None:
         """Begin to connect."""
         if self._running is None:
@@ -130,6 +156,18 @@ class Link:
         if running is not None:
             running.cancel()
         return left
+
+    def late(self, now: float) -> list[Command]:
+        """Those of its commands whose deadline has passed."""
+        found: list[Command] = []
+        for commands in (self._sent, self._queue):
+            # They came in this order, so that the deadlines of most grow.
+            for command in commands:
+                if command.deadline > now:
+                    break
+                if not command.over:
+                    found.append(command)
+        return found
 
     def drop(self, why: str) -> None:
         """Close the connection at once; a new one follows."""
@@ -171,11 +209,14 @@ class Link:
             return
         command = self._sent.popleft()
         self._pump()
-        self._owner.link_answer(self, command, text)
+        if not command.over:
+            self._owner.link_answer(self, command, text)
 
     def _pump(self) -> None:
         while self._queue and len(self._sent) < WINDOW and self._connection is not None:
-            self._write(self._queue.popleft())
+            command = self._queue.popleft()
+            if not command.over:
+                self._write(command)
 
     def _check_silence(self) -> None:
         self._watch = None
@@ -195,7 +236,7 @@ class Link:
         return connection
 
     def _take(self) -> list[Command]:
-        left = [*self._sent, *self._queue]
+        left = [command for command in (*self._sent, *self._queue) if not command.over]
         self._sent.clear()
         self._queue.clear()
         return left

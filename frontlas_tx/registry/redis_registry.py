@@ -260,6 +260,8 @@ class RedisRegistry:
             wrote, read = await asking.addTimeout(HEALTHY_WITHIN, self._clock, self._too_slow)
             if wrote != "OK" or read != value.encode():
                 raise RegistryUnavailableError(f"redis {self._redis.name} does not return what was written")
+            if not self.ready:
+                raise RegistryUnavailableError(self.why_not_ready)
 
         return ensureDeferred(run())
 

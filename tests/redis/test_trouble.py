@@ -15,7 +15,7 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import globalLogPublisher
 
 from frontlas_tx.redis.client import SAY_AFTER
-from frontlas_tx.redis.errors import RedisReplyError, RedisStrangerError, RedisTLSError
+from frontlas_tx.redis.errors import RedisReplyError, RedisStrangerError, RedisTimeoutError, RedisTLSError
 from frontlas_tx.redis.settings import RedisTLS
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 from tests.redis.test_clients import Client, cluster, pair, sentinel, sleep, standalone, until
@@ -183,7 +183,9 @@ async def test_a_server_that_turned_into_a_replica_says_so() -> None:
 
 def test_texts_of_redis_without_the_place_in_a_script() -> None:
     error = RedisReplyError("h:1", "OOM command not allowed. script: 92c81e, on @user_script:12.")
-    assert str(error) == "redis h:1: OOM command not allowed."
+    assert str(error) == (
+        "redis h:1: OOM command not allowed: give it more memory (maxmemory) or take out what is not ours"
+    )
     assert error.code == "OOM"
 
 
@@ -204,3 +206,26 @@ async def test_something_else_than_a_redis() -> None:
         assert "see whether it is a Redis" in str(error)
     finally:
         await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_command_that_is_sent_again_and_again_ends_at_its_deadline_all_the_same() -> None:
+    server = RedisServer(*free_ports(1)).start()
+    try:
+        async with Client(standalone(server.addr, read_timeout=1.0)) as redis:
+            await redis.execute("SET", "a", 1)
+            # The server goes on to accept connections, and to answer what they begin with.
+            server.cli("CLIENT", "PAUSE", 10_000, "WRITE")
+            asked = reactor.seconds()
+            with pytest.raises(RedisTimeoutError):
+                await redis.execute("SET", "a", 2)
+            assert 1.9 <= reactor.seconds() - asked < 3.0
+            # Nothing is left to be sent when the server is itself again, but what is asked then.
+            server.cli("CLIENT", "UNPAUSE")
+            await until(lambda: redis.ready, "back")
+            assert await redis.execute("SET", "a", 3) == "OK"
+            await sleep(0.5)
+            assert await redis.execute("GET", "a") == b"3"
+            assert redis.metrics()["redis_waiting"] == 0
+    finally:
+        server.close()

@@ -95,3 +95,21 @@ async def test_a_redis_that_hangs_is_named_by_the_first_question_after_its_healt
     finally:
         await registry.stop()
         server.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_redis_that_runs_no_scripts_is_not_healthy() -> None:
+    server = RedisServer(*free_ports(1)).start()
+    registry = make(server.addr)
+    try:
+        await registry.start()
+        server.cli("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        await deferLater(reactor, 1.2)
+        with pytest.raises(RegistryUnavailableError, match="NOPERM.*'eval.*allow this user all commands on keys"):
+            await registry.check_health()
+        server.cli("ACL", "SETUSER", "default", "+@all")
+        await deferLater(reactor, 1.2)
+        await registry.check_health()
+    finally:
+        await registry.stop()
+        server.close()
