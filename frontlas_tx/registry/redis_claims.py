@@ -223,6 +223,10 @@ class RedisClaims:
 
     # What sessions ask, and queries
 
+    @property
+    def epoch(self) -> str:
+        return self._index.epoch
+
     def seconds(self) -> int:
         return self._index.now // 1000
 
@@ -293,4 +297,4 @@ class RedisClaims:
     def name(self, session: Session) -> None:
         """The time to name peers by heartbeats is over."""
         session.held.named = True
-        self.background(session, lambda: session.repairs.reconcile(everything=False, sweep=True))
+        self.background(session, lambda: session.reconcile(everything=False))

@@ -48,6 +48,10 @@ class Lives:
 class IHeldHost(Protocol):
     """What is needed of the registry around it."""
 
+    @property
+    def epoch(self) -> str:
+        """Names the time since Redis last lost its data; empty while that is not known."""
+
     def seconds(self) -> int:
         """The store's time."""
 

@@ -60,7 +60,9 @@ class RedisIndex:
         self._forgive_until = 0.0
         self._in_trouble = False
         self._gap = (0, 0)
-        self._epoch = ""
+        self.epoch = ""
+        self._losses = 0
+        self._untold: set[str] = set()
         self._offset = 0.0
         self._known_at = float("-inf")
         self._known_poll = 0
@@ -80,6 +82,18 @@ class RedisIndex:
     def now(self) -> int:
         """The store's time in milliseconds, as well as known here."""
         return self._lease_time() or int(self._clock.seconds() * 1000 + self._offset)
+
+    @property
+    def incomplete(self) -> str:
+        """Why an edge without a record may be online all the same, empty if it is not."""
+        if not self._untold or not self._forgiving:
+            return ""
+        return f"redis lost its data; {len(self._untold)} frontiers have yet to report their edges again"
+
+    @property
+    def completeness(self) -> tuple[int, int]:
+        """Something that changes whenever ``incomplete`` may."""
+        return self._losses, len(self._untold)
 
     @property
     def _forgiving(self) -> bool:
@@ -157,7 +171,7 @@ class RedisIndex:
         if isinstance(reply, RedisError):
             self._trouble()
             raise RegistryUnavailableError(str(reply)) from reply
-        now, epoch, text, gap = reply
+        now, epoch, text, gap, told = reply
         try:
             entries = decode_entries(text)
         except (msgspec.DecodeError, UnicodeError) as error:
@@ -168,15 +182,19 @@ class RedisIndex:
         self._known_poll, self._known_at = poll, asked
         began, _, ended = gap.decode().partition(" ")
         self._gap = (int(began or 0), int(ended or 0))
-        lost = bool(self._epoch) and epoch.decode() != self._epoch
-        self._epoch = epoch.decode()
+        lost = bool(self.epoch) and epoch.decode() != self.epoch
+        self.epoch = epoch.decode()
         if lost:
-            ending = [entry for entry in self._entries.values() if entry.listed(now, self._lease)]
+            self._losses += 1
+            living = self._living()
+            self._untold = set(living)
+            ending = [entry for entry in self.entries.values() if entry.listed(now, self._lease)]
             self._forgiven = {entry.frontier_id: replace(entry, left=entry.left or now) for entry in ending}
-            self._forgiven |= self._living()
+            self._forgiven |= living
             self._forgive_until = self._clock.seconds() + KEEP
         elif self._in_trouble:
             self._forgive_until = self._clock.seconds() + FORGIVE
+        self._untold.difference_update(name.decode() for name in told)
         self._in_trouble = False
         self._entries = entries
         self._changed()

@@ -15,7 +15,8 @@ from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.records import Change, ChangeKind, EdgeRecord, ServiceRecord, service_name
 
 INDEX = "frontlas:x:frontiers"
-"""Hash: ``f:<frontier_id>`` an entry, ``i:<instance>`` when that Frontlas was last seen (ms), ``gap`` from when
+"""Hash: ``f:<frontier_id>`` an entry, ``t:<frontier_id>`` the epoch in which all its peers were written at least
+once, ``i:<instance>`` when that Frontlas was last seen (ms), ``gap`` from when
 to when (ms) there was no Frontlas at all lately, ``epoch`` a random text whose absence shows that Redis lost its
 data."""
 CHANNEL = "frontlas:x:changes"

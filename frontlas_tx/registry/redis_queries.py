@@ -20,6 +20,7 @@ from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Counts, EdgeRecord, FrontierRecord, Page, ServiceRecord
 from frontlas_tx.registry.redis_index import RedisIndex
 from frontlas_tx.registry.redis_keys import (
+    INDEX,
     decode_edge,
     decode_service,
     edge_key,
@@ -126,12 +127,13 @@ class RedisQueries:
         return [frontier if frontier is not None and frontier.advertised_sb_addr else None for frontier in found]
 
     async def _look_up(self, edge_ids: Sequence[int]) -> list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]]:
-        """Edges that are online, with their Frontiers: one round trip, a second one only if the index may be
-        behind."""
+        """Edges that are online, with their Frontiers: one round trip, a second one only before an edge is called
+        offline."""
         self.lookups += len(edge_ids)
-        reading = ensureDeferred(self._index.fresh(STALE))
-        texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
-        edges = [self._known(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
+        completeness = self._index.completeness
+        edges = await self._records(edge_ids)
+        if None in edges:
+            edges = await self._doubted(edge_ids, edges, completeness)
         if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
             await self._index.fresh(DOUBT)
         found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
@@ -143,6 +145,27 @@ class RedisQueries:
                     frontier = await self._reference.alive(edge.frontier_id)
             found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
         return found
+
+    async def _doubted(
+        self, edge_ids: Sequence[int], edges: list[EdgeRecord | None], completeness: tuple[int, int]
+    ) -> list[EdgeRecord | None]:
+        """Look again if Redis may have lost the records that are missing."""
+        index = self._index
+        [epoch] = await ask(self._redis, command("HGET", INDEX, "epoch"))
+        if epoch != index.epoch.encode():
+            await index.fresh(0.0)
+        elif index.incomplete:
+            await index.fresh(DOUBT)
+        if index.completeness != completeness:
+            edges = await self._records(edge_ids)
+        if None in edges and index.incomplete:
+            raise RegistryUnavailableError(index.incomplete)
+        return edges
+
+    async def _records(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
+        reading = ensureDeferred(self._index.fresh(STALE))
+        texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
+        return [self._known(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
 
     def _known(self, edge_id: int, text: bytes | None) -> EdgeRecord | None:
         """What a record says, unless those who were told by the Frontiers themselves know better."""

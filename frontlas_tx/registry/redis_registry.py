@@ -200,7 +200,7 @@ class RedisRegistry:
             session.held.table.sync_end()
             session.held.named = True
             session.syncing = False
-            return int(await session.run(lambda: session.repairs.reconcile(everything=False, sweep=True)))
+            return int(await session.run(lambda: session.reconcile(everything=False)))
 
         return ensureDeferred(run())
 
@@ -372,7 +372,7 @@ class RedisRegistry:
             try:
                 await self._claims.renew_session(session)
                 if everything or session.held.dirty:
-                    await session.run(lambda: session.repairs.reconcile(everything=True, sweep=session.held.named))
+                    await session.run(lambda: session.reconcile(everything=True))
             except RegistryError:
                 session.held.dirty = True
 

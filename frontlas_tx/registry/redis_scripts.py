@@ -36,8 +36,8 @@ end
 POLL = Script(
     _NOW
     + """
-local all, found, signs, epoch, gap = redis.call('HGETALL', KEYS[1]), {}, {}, nil, ''
-local last = 0
+local all, found, signs, marks, told = redis.call('HGETALL', KEYS[1]), {}, {}, {}, {}
+local epoch, gap, last = nil, '', 0
 for i = 1, #all, 2 do
   local name, kind = all[i], string.sub(all[i], 1, 2)
   if kind == 'f:' then
@@ -45,6 +45,8 @@ for i = 1, #all, 2 do
   elseif kind == 'i:' then
     local seen = tonumber(all[i + 1])
     signs[name], last = seen, math.max(last, seen)
+  elseif kind == 't:' then
+    marks[string.sub(name, 3)] = all[i + 1]
   elseif name == 'epoch' then
     epoch = all[i + 1]
   elseif name == 'gap' then
@@ -63,11 +65,15 @@ if last > 0 and now - last > tonumber(ARGV[4]) then
   gap = string.format('%.0f %.0f', last, now)
   redis.call('HSET', KEYS[1], 'gap', gap)
 end
-return {now, epoch, '[' .. table.concat(found, ',') .. ']', gap}
+for id, mark in pairs(marks) do
+  if mark == epoch then told[#told + 1] = id end
+end
+return {now, epoch, '[' .. table.concat(found, ',') .. ']', gap, told}
 """
 )
 """now, instance, epoch if there is none, ms without any sign of a Frontlas that make a gap -> server time,
-epoch, JSON list of entries, the last gap (its first and last ms) or empty."""
+epoch, JSON list of entries, the last gap (its first and last ms) or empty, Frontiers all of whose peers were
+written since the epoch began."""
 
 CLAIM = Script(
     _NOW
@@ -135,6 +141,7 @@ local text = redis.call('HGET', KEYS[1], 'f:' .. ARGV[1])
 if not text then return 0 end
 local entry = cjson.decode(text)
 if entry.at ~= tonumber(ARGV[2]) or entry.left ~= tonumber(ARGV[3]) then return 0 end
+redis.call('HDEL', KEYS[1], 't:' .. ARGV[1])
 return redis.call('HDEL', KEYS[1], 'f:' .. ARGV[1])
 """)
 """id, renewed, left -> 1 if the entry was still that one and is gone now."""

@@ -11,11 +11,12 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from frontlas_tx.redis.interfaces import IRedis
+from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryError, RegistryFullError
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis_held import Held, IHeldHost, Lives
+from frontlas_tx.registry.redis_keys import INDEX
 from frontlas_tx.registry.redis_repairs import Repairs
 
 log = Logger()
@@ -160,6 +161,15 @@ class Session:
         self._jobs.append((job, done))
         self._kick(at_once=True)
         return done
+
+    async def reconcile(self, everything: bool) -> int:
+        """See ``Repairs.reconcile``; where the table is complete, note that all of it was written since Redis last lost
+        its data."""
+        complete, epoch = self.held.named, self._host.epoch
+        removed = await self.repairs.reconcile(everything=everything, sweep=complete)
+        if complete and epoch:
+            await self._redis.batch([command("HSET", INDEX, f"t:{self.claim.frontier_id}", epoch)])
+        return removed
 
     def close(self, error: RegistryError) -> None:
         """End the session; what waits, and whatever is asked of it from now on, fails with ``error``."""

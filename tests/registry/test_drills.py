@@ -359,6 +359,7 @@ async def test_redis_comes_back_empty(site: Site) -> None:
     watching.stop()
     site.tell("standalone, back empty", reactor.seconds() - begun)
     assert site.lost_claims == []
+    assert site.wrong_lookups == 0
     assert {tuple(names) for names in listed} == {FRONTIERS}
 
 
@@ -376,6 +377,7 @@ async def test_redis_is_emptied_while_it_runs(site: Site) -> None:
     await site.right_within(10)
     site.tell("standalone, FLUSHALL", reactor.seconds() - begun)
     assert site.lost_claims == []
+    assert site.wrong_lookups == 0
 
 
 @on("standalone", single)

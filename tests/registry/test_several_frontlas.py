@@ -12,7 +12,7 @@ from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
 
 from frontlas_tx.redis.interfaces import command
-from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError
+from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryUnavailableError
 from frontlas_tx.registry.records import ChangeKind, Claim, Counts, Report, ReportKind
 from tests.registry.worlds import RedisWorld, make_world
 
@@ -375,3 +375,46 @@ async def test_a_directory_with_foreign_entries_is_named_and_heals(world: RedisW
         await one.upkeep()
         assert one.ready
         assert [record.frontier_id for record in await one.frontiers()] == ["a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_frontlas_calls_an_edge_offline_whose_record_redis_lost(world: RedisWorld) -> None:
+    first, second = world.registries
+    claims = [await first.claim(name, f"{name}:1", f"{name}:2") for name in "ab"]
+    for number, claim in enumerate(claims):
+        first.sync_begin(claim)
+        edges = [Report(ReportKind.EDGE_ONLINE, 1_000 * number + n, "h:1") for n in range(1, 500)]
+        assert await first.report(claim, edges) == [None] * 499
+        await first.sync_end(claim)
+    await world.agree()
+    assert await second.edge(77_777) is None
+    for _ in range(3):
+        world._flush()
+        end = reactor.seconds() + 2.5
+        refused: list[str] = []
+        found = 0
+        while reactor.seconds() < end:
+            for edge_id, name in ((1, "a"), (1_499, "b")):
+                try:
+                    edge = await second.edge(edge_id)
+                except RegistryUnavailableError as error:
+                    refused.append(str(error))
+                else:
+                    found += 1
+                    assert edge is not None and edge.frontier_id == name
+        assert refused and all(text.startswith("redis lost its data; ") for text in refused)
+        assert found
+        # When everybody has told everything, what has no record is offline again.
+        assert await second.edge(77_777) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_was_alive_is_remembered_through_losses_in_quick_succession(world: RedisWorld) -> None:
+    first, second = world.registries
+    claims = [await first.claim(name, f"{name}:1", f"{name}:2") for name in "ab"]
+    await world.agree()
+    for _ in range(3):
+        world._flush()
+        await second.upkeep()
+    assert [(each.frontier_id, each.alive) for each in await second.frontiers()] == [("a", True), ("b", True)]
+    assert claims

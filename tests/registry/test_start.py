@@ -105,7 +105,7 @@ async def test_a_redis_that_runs_no_scripts_is_not_healthy() -> None:
         await registry.start()
         server.cli("ACL", "SETUSER", "default", "-evalsha", "-eval")
         await deferLater(reactor, 1.2)
-        with pytest.raises(RegistryUnavailableError, match="NOPERM.*'eval.*allow this user all commands on keys"):
+        with pytest.raises(RegistryUnavailableError, match=r"NOPERM.*'eval.*allow this user all commands on keys"):
             await registry.check_health()
         server.cli("ACL", "SETUSER", "default", "+@all")
         await deferLater(reactor, 1.2)
