@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.gateways import StartedGateway, own_command, stop_all
 from tests.interop.ends import Driver, Ends
-from tests.interop.go_driver import GoDriver, NoGo, build
+from tests.interop.go_driver import BUILD_SECONDS, GoDriver, NoGo, build
 from tests.interop.python_driver import PythonDriver
 
+HERE = Path(__file__).parent
 OTHER = os.environ.get("FRONTIER_GATEWAY_COMMAND", "")
 
 TEMPLATE = """\
@@ -45,6 +47,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Whichever file a worker begins with builds the Go program, on a fresh machine with all of Go's library.
+    for item in {item.path: item for item in reversed(items) if item.path.is_relative_to(HERE)}.values():
+        item.add_marker(pytest.mark.timeout(2 * BUILD_SECONDS), append=False)
     if not os.environ.get("FRONTIER_GATEWAY_DIFFERS"):
         return
     for item in items:

@@ -16,6 +16,8 @@ from typing import Any
 from tests.interop.ends import EndError
 
 SOURCE = Path(__file__).resolve().parent / "goends"
+#: What fetching the modules and building the program may take, each.
+BUILD_SECONDS = 300
 
 
 class NoGo(Exception):
@@ -28,7 +30,7 @@ def build(folder: Path) -> Path:
     if go is None:
         raise NoGo("go is not on the PATH: Go 1.24 or newer plays the edges and services of these tests")
     fetched = subprocess.run(
-        [go, "mod", "download"], cwd=SOURCE, capture_output=True, text=True, timeout=300, check=False
+        [go, "mod", "download"], cwd=SOURCE, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
     )
     if fetched.returncode:
         raise NoGo(f"the Go modules of tests/interop/goends cannot be fetched: {fetched.stderr.strip()}")
@@ -38,7 +40,7 @@ def build(folder: Path) -> Path:
         cwd=SOURCE,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=BUILD_SECONDS,
         check=False,
     )
     assert built.returncode == 0, f"tests/interop/goends does not build:\n{built.stderr}"
