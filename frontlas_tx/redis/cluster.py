@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from frontlas_tx.redis.client import RedisClient, spread
-from frontlas_tx.redis.connection import Connection, Greeting, open_connection
+from frontlas_tx.redis.connection import Connection, Greeting, open_connection, text_of, understood
 from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplyError, RedisUnreachableError
 from frontlas_tx.redis.interfaces import Argument, Reply, Script
 from frontlas_tx.redis.link import Command, Link
@@ -105,7 +105,10 @@ class ClusterRedis(RedisClient):
     # Redirections and trouble
 
     def moved(self, link: Link, command: Command, words: list[str]) -> bool:
-        address = Address.parse(words[2])
+        try:
+            address = Address.parse(words[2])
+        except ValueError:
+            return False
         if not words[2].rpartition(":")[0] and link.connection is not None:
             address = Address(link.connection.address.host, address.port)
         self._node(address)
@@ -212,15 +215,14 @@ class ClusterRedis(RedisClient):
         within = self._settings.answer_within
         slots = await connection.ask_within(self._reactor, within, "CLUSTER", "SLOTS")
         info = await connection.ask_within(self._reactor, within, "CLUSTER", "INFO")
-        # A cluster that lacks some slots refuses all commands, though the map has not changed.
-        self._take_over(connection.address, slots, b"cluster_state:fail" in info)
+        with understood(connection.address, "CLUSTER SLOTS"):
+            found = _slot_map(connection.address, slots)
+        with understood(connection.address, "CLUSTER INFO"):
+            # A cluster that lacks some slots refuses all commands, though the map has not changed.
+            down = "cluster_state:fail" in text_of(info)
+        self._take_over(found, down)
 
-    def _take_over(self, asked: Address, reply: Reply, down: bool) -> None:
-        slots: list[Address | None] = [None] * SLOTS
-        for first, last, master, *_replicas in reply:
-            host = bytes(master[0] or b"").decode("utf-8", "replace")
-            address = Address(host if host not in ("", "?") else asked.host, int(master[1]))
-            slots[first : last + 1] = [address] * (last + 1 - first)
+    def _take_over(self, slots: list[Address | None], down: bool) -> None:
         self._slots = slots
         masters = self._masters = {address for address in slots if address is not None}
         # A node that takes over its first slot is no master in the map yet, but ASK leads to it.
@@ -241,6 +243,17 @@ class ClusterRedis(RedisClient):
             trouble = RedisModeError(self.name, found, "bring its missing nodes back")
         self.state_changed(trouble)
         self.drain()
+
+
+def _slot_map(asked: Address, reply: Reply) -> list[Address | None]:
+    slots: list[Address | None] = [None] * SLOTS
+    for first, last, master, *_replicas in reply:
+        host = text_of(master[0] or b"")
+        address = Address(host if host not in ("", "?") else asked.host, int(master[1]))
+        if not 0 <= first <= last < SLOTS:
+            raise ValueError(f"{first} to {last} are no slots")
+        slots[first : last + 1] = [address] * (last + 1 - first)
+    return slots
 
 
 def check_member(address: Address, greeting: Greeting) -> RedisError | None:

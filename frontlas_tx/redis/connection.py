@@ -7,7 +7,8 @@ that stops for ever after a refused login, hides why a connection failed, and le
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from os import strerror
@@ -23,6 +24,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.attempts import cancellable
 from frontlas_tx.redis.errors import (
+    RedisAnswerError,
     RedisError,
     RedisLoginError,
     RedisLostError,
@@ -167,6 +169,22 @@ def reply_error(failure: Failure) -> str | None:
     return str(error.args[0]) if isinstance(error, ResponseError) and error.args else None
 
 
+@contextmanager
+def understood(address: Address | str, command: str) -> Iterator[None]:
+    """Around what reads an answer: raises ``RedisAnswerError`` where it is of another shape."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise RedisAnswerError(address, command) from error
+
+
+def text_of(reply: Reply) -> str:
+    """The text of a reply that should be one; raises ``TypeError`` if it is none."""
+    if not isinstance(reply, bytes):
+        raise TypeError(f"{reply!r} is no text")
+    return reply.decode("utf-8", "replace")
+
+
 def cancelled(failure: Failure) -> None:
     """Errback of something that runs until it is cancelled."""
     failure.trap(CancelledError)  # type: ignore[no-untyped-call]
@@ -295,7 +313,8 @@ async def _server(connection: Connection, login: Login) -> tuple[str, str]:
         if error.code != "NOPERM" and "unknown command" not in str(error):
             raise
         return "", ""
-    fields = dict(line.partition(":")[::2] for line in text.decode("utf-8", "replace").splitlines() if ":" in line)
+    with understood(connection.address, "INFO"):
+        fields = dict(line.partition(":")[::2] for line in text_of(text).splitlines() if ":" in line)
     return fields.get("redis_mode", ""), fields.get("run_id", "")
 
 
@@ -303,10 +322,10 @@ async def _role(connection: Connection) -> tuple[str, str]:
     reply = await _optional(connection, "ROLE")
     if not isinstance(reply, list) or not reply:
         return "", ""
-    role = bytes(reply[0]).decode("ascii", "replace")
-    if role == "slave" and len(reply) >= 3:
-        return role, str(Address(bytes(reply[1]).decode("utf-8", "replace"), int(reply[2])))
-    return role, ""
+    with understood(connection.address, "ROLE"):
+        role = text_of(reply[0])
+        master = str(Address(text_of(reply[1]), int(reply[2]))) if role == "slave" else ""
+    return role, master
 
 
 async def _optional(connection: Connection, *args: Argument) -> Reply:

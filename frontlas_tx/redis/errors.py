@@ -41,6 +41,13 @@ class RedisStrangerError(RedisError):
         )
 
 
+class RedisAnswerError(RedisError):
+    """The server answers, but not as a Redis does."""
+
+    def __init__(self, address: Address | str, command: str) -> None:
+        super().__init__(f"redis {address} answers {command} as no Redis does: see what listens there")
+
+
 class RedisTLSError(RedisError):
     """No TLS connection comes about."""
 

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.clients.waiting import Waiters
 from frontlas_tx.redis.client import RedisClient, spread
-from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection
+from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection, text_of, understood
 from frontlas_tx.redis.errors import (
     RedisError,
     RedisMasterUnknownError,
@@ -179,4 +179,6 @@ class Sentinels:
         )
         if not reply:
             raise RedisMasterUnknownError(self._name)
-        return Address(bytes(reply[0]).decode("utf-8", "replace"), int(reply[1]))
+        with understood(address, "SENTINEL GET-MASTER-ADDR-BY-NAME"):
+            host, port = reply
+            return Address(text_of(host), int(port))

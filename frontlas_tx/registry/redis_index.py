@@ -171,10 +171,10 @@ class RedisIndex:
         if isinstance(reply, RedisError):
             self._trouble()
             raise RegistryUnavailableError(str(reply)) from reply
-        now, epoch, text, gap, told = reply
         try:
+            now, epoch, text, gap, told = reply
             entries = decode_entries(text)
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except (msgspec.DecodeError, ValueError, TypeError) as error:
             raise RegistryUnavailableError(
                 f"redis {self._redis.name}: the directory {INDEX} cannot be read ({error}): take out what is not ours"
             ) from None

@@ -229,3 +229,59 @@ async def test_a_command_that_is_sent_again_and_again_ends_at_its_deadline_all_t
             assert redis.metrics()["redis_waiting"] == 0
     finally:
         server.close()
+
+
+NONSENSE = [
+    b":5\r\n",
+    b"$3\r\nabc\r\n",
+    b"$-1\r\n",
+    b"*1\r\n:1\r\n",
+    b"+OK\r\n",
+    b"*3\r\n$5\r\nslave\r\n$1\r\nx\r\n$1\r\ny\r\n",
+]
+
+
+class Nonsense(protocol.Protocol):
+    """Answers each command with the same, but for those that it knows."""
+
+    def __init__(self, answer: bytes, known: dict[bytes, bytes]) -> None:
+        self.answer, self.known = answer, known
+
+    def dataReceived(self, data: bytes) -> None:
+        for words in data.split(b"*")[1:]:
+            found = [reply for word, reply in self.known.items() if word in words]
+            self.transport.write(found[0] if found else self.answer)
+
+
+def _info(mode: bytes) -> bytes:
+    text = b"redis_mode:" + mode + b"\r\nrun_id:x\r\n"
+    return b"$%d\r\n%s\r\n" % (len(text), text)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("mode", ["standalone", "sentinel", "cluster"])
+async def test_who_answers_as_no_redis_does_is_named_once_and_asked_again(mode: str) -> None:
+    greets = {b"INFO\r\n$6\r\nserver": _info(mode.encode()), b"ROLE": b"*1\r\n$6\r\nmaster\r\n", b"CLIENT": b"+OK\r\n"}
+    for answer in NONSENSE:
+        for known in ({}, greets):
+            if mode == "standalone" and (known or answer.startswith(b"$3")):
+                # What greets well, or says nothing of itself, is asked no more.
+                continue
+            factory = protocol.Factory()
+            factory.noisy = False
+            factory.buildProtocol = lambda addr, a=answer, k=known: Nonsense(a, k)  # type: ignore[method-assign, misc]
+            port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+            addr = f"127.0.0.1:{port.getHost().port}"
+            settings = {
+                "standalone": lambda addr: standalone(addr, dial_timeout=0.3),
+                "sentinel": lambda addr: sentinel((addr,), dial_timeout=0.3),
+                "cluster": lambda addr: cluster(addr, dial_timeout=0.3),
+            }[mode](addr)
+            with logged() as lines:
+                async with Client(settings) as redis:
+                    await until(lambda: redis.error is not None, "named")
+                    asked = redis.error
+                    await until(lambda: redis.error is not asked, "asked again")  # noqa: B023
+                    assert "redis" in str(redis.error)
+            assert all("Traceback" not in line and not line.startswith("critical") for line in lines)
+            await port.stopListening()
