@@ -19,6 +19,8 @@ from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 
 #: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).
 UNKNOWN_TEXT = "redis: nil"
+#: How a Frontlas begins to say that it is well, and only cannot tell yet where this edge is.
+INCOMPLETE_TEXT = "redis lost its data"
 #: Questions under way at a time; further ones wait for their turn.
 CONCURRENT = 50
 #: Seconds for which nothing is asked after all servers failed.
@@ -187,7 +189,7 @@ class Atlas:
             self._slots.release()
 
     async def _try_each(self, method: Any, request: Any) -> Any:
-        cause = ""
+        cause, trouble = "", False
         alone = len(self.addresses) == 1
         # Twice at least: a connection may be of no use any more without that Frontlas is away.
         for _ in range(max(2, len(self.addresses))):
@@ -201,6 +203,7 @@ class Atlas:
                 if error.status not in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED):
                     raise LookupRefused(str(error)) from None
                 cause = f"{name}: {error}"
+                trouble = trouble or not str(error).startswith(INCOMPLETE_TEXT)
                 silent = error.status is Status.DEADLINE_EXCEEDED
                 if alone and connection.usable and not silent:
                     break
@@ -210,6 +213,8 @@ class Atlas:
             else:
                 self._well(name)
                 return answer
+        if not trouble:
+            raise FrontlasUnavailable(cause)
         raise self._ill(cause)
 
     def _well(self, name: str) -> None:

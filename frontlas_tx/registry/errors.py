@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from frontier_tx.errors import FrontierError
 
+INCOMPLETE_TEXT = "redis lost its data"
+"""How the text of a ``RegistryUnavailableError`` begins that concerns edges without a record alone; clients know it."""
+
 
 class RegistryError(FrontierError):
     """Anything that the registry reports."""

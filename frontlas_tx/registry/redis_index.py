@@ -15,7 +15,7 @@ from frontier_tx.clients.waiting import Waiters
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis
 from frontlas_tx.registry.directory import Entry, Lease, differences
-from frontlas_tx.registry.errors import RegistryUnavailableError
+from frontlas_tx.registry.errors import INCOMPLETE_TEXT, RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.records import FrontierRecord
 from frontlas_tx.registry.redis_keys import INDEX, decode_entries
@@ -88,7 +88,7 @@ class RedisIndex:
         """Why an edge without a record may be online all the same, empty if it is not."""
         if not self._untold or not self._forgiving:
             return ""
-        return f"redis lost its data; {len(self._untold)} frontiers have yet to report their edges again"
+        return f"{INCOMPLETE_TEXT}; {len(self._untold)} frontiers have yet to report their edges again"
 
     @property
     def completeness(self) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred, fail
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.task import deferLater
 
@@ -17,6 +17,7 @@ from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
+from frontier_tx.clients import atlas as clients_atlas
 from frontier_tx.clients.atlas import Atlas, FrontlasUnavailable, UnknownEdge
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed
@@ -25,6 +26,7 @@ from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed, OperationT
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.frontier_plane import FrontierPlane
+from frontlas_tx.registry.errors import INCOMPLETE_TEXT, RegistryUnavailableError
 from frontlas_tx.registry.memory import MemoryRegistry
 from tests.clients.flavours import Loop
 
@@ -298,6 +300,34 @@ async def test_an_unknown_edge_has_the_text_of_frontlas(cluster: Cluster) -> Non
         await service.call(4711, "who")
     assert isinstance(caught.value, EdgeNotOnline)
     assert await service.call(edge.edge_id, "who") == b"e at f1"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("several", [False, True])
+async def test_an_edge_of_which_frontlas_is_not_sure_holds_up_no_other(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    assert INCOMPLETE_TEXT == clients_atlas.INCOMPLETE_TEXT
+    frontier = await cluster.frontier("f1")
+    edge, known = await frontier.edge("e"), await frontier.edge("k")
+    if several:
+        cluster.frontlas()
+    service = await cluster.service(cache_seconds=0.05)
+    assert await service.call(known.edge_id, "who") == b"k at f1"
+    find, text = cluster.registry.frontier_of_edge, f"{INCOMPLETE_TEXT}; 1 frontiers have yet to report"
+
+    def unsure(edge_id: int) -> Deferred[Any]:
+        return find(edge_id) if edge_id == edge.edge_id else fail(RegistryUnavailableError(text))
+
+    monkeypatch.setattr(cluster.registry, "frontier_of_edge", unsure)
+    await deferLater(reactor, 0.1)
+    for _ in range(3):
+        with pytest.raises(FrontlasUnavailable, match=text):
+            await service.call(4711, "who")
+        assert await service.call(edge.edge_id, "who") == b"e at f1"
+        assert await service.call(known.edge_id, "who") == b"k at f1"
+        await deferLater(reactor, 0.1)
+    assert not service.atlas.trouble
 
 
 @pytest_twisted.ensureDeferred
