@@ -11,7 +11,7 @@ from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import LOG, AioProtocol
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
-from frontier_tx.clients.atlas import Atlas, EndpointFor
+from frontier_tx.clients.atlas import Atlas, EndpointFor, addresses_of
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Bounds
@@ -58,6 +58,7 @@ class ClusterService(Incoming, Presence):
         # What is wrong is to be said here, not when it connects.
         service_meta(name, topics)
         id_bytes(service_id, "service_id")
+        addresses_of(frontlas)
         self.name = name
         self.topics = tuple(topics)
         self._tasks = Tasks()

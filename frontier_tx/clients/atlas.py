@@ -54,6 +54,25 @@ class Listed:
     port: int
 
 
+def addresses_of(given: str | Sequence[str]) -> list[tuple[str, int]]:
+    """Hosts and ports of the Frontlas that a user gave.
+
+    :raises ValueError: no address, or one that is not ``host:port``. :raises TypeError: something else than text.
+    """
+    addresses = [given] if isinstance(given, str) else given
+    if not isinstance(addresses, Sequence) or not all(isinstance(address, str) for address in addresses):
+        raise TypeError(f"frontlas: expected host:port or a list of them, not {given!r}")
+    if not addresses:
+        raise ValueError("no address of a Frontlas was given")
+    found = []
+    for address in addresses:
+        try:
+            found.append(split_host_port(address))
+        except ValueError as error:
+            raise ValueError(f"frontlas {address!r}: {error}") from None
+    return found
+
+
 class Atlas:
     """A client of one or several Frontlas that share their registry.
 
@@ -62,7 +81,7 @@ class Atlas:
     :param addresses: ``host:port`` each, or one of them; asked in this order until one answers, which is then kept.
     :param endpoint_for: makes the endpoint of each. :param secure: whether that speaks TLS.
     :param timeout: seconds for a connection, and for an answer.
-    :raises ValueError: no address, or one that is not ``host:port``.
+    :raises TypeError: or ValueError, see ``addresses_of``.
     """
 
     def __init__(
@@ -75,11 +94,8 @@ class Atlas:
         timeout: float = 5.0,
         log: Logger | None = None,
     ) -> None:
-        if not addresses:
-            raise ValueError("no address of a Frontlas was given")
         self.log = log or Logger(namespace="frontier.client")
-        given = [addresses] if isinstance(addresses, str) else addresses
-        self.addresses = [split_host_port(address) for address in given]
+        self.addresses = addresses_of(addresses)
         self._clock = clock
         self._secure = secure
         self._timeout = timeout

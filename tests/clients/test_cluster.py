@@ -506,3 +506,22 @@ async def test_an_endpoint_that_cannot_be_made_is_a_frontlas_that_is_away() -> N
     with pytest.raises(FrontlasUnavailable, match="no such network"):
         await atlas.frontiers()
     atlas.close()
+
+
+@pytest.mark.parametrize("kind", [ClusterService, aio.ClusterService])
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ("frontlas", ValueError, "frontlas 'frontlas': the port is missing"),
+        (["127.0.0.1:1", "h:x"], ValueError, "frontlas 'h:x': 'x' is not a port from 0 to 65535"),
+        ([], ValueError, "no address of a Frontlas was given"),
+        (5, TypeError, "frontlas: expected host:port or a list of them, not 5"),
+        ([5], TypeError, r"frontlas: expected host:port or a list of them, not \[5\]"),
+        (b"h:1", TypeError, "frontlas: expected host:port or a list of them, not b'h:1'"),
+    ],
+)
+def test_an_address_of_frontlas_that_is_none_is_named_at_once(
+    kind: Any, given: Any, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=f"^{text}$"):
+        kind(given)
