@@ -116,7 +116,9 @@ class RedisIndex:
         began, ended = self._gap
         if now < ended + FORGIVE * 1000 and entry.alive(began, self._lease):
             return True
-        return self._forgiving and entry.frontier_id in self._forgiven
+        # One that was renewed since lives by its lease again.
+        forgiven = self._forgiven.get(entry.frontier_id)
+        return self._forgiving and forgiven is not None and entry.renewed <= forgiven.renewed
 
     def live(self) -> list[Entry]:
         """Entries of live Frontiers by number."""

@@ -418,3 +418,26 @@ async def test_who_was_alive_is_remembered_through_losses_in_quick_succession(wo
         await second.upkeep()
     assert [(each.frontier_id, each.alive) for each in await second.frontiers()] == [("a", True), ("b", True)]
     assert claims
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_a_loss_a_frontier_that_was_written_again_lives_by_its_lease(world: RedisWorld) -> None:
+    first, second = world.registries
+    a = await take(first, "a")
+    first.sync_begin(a)
+    await first.report(a, [Report(ON, 1, "h:1")])
+    await first.sync_end(a)
+    await world.agree()
+    world._flush()
+    await world.agree()
+    while first._index.incomplete or second._index.incomplete:
+        await world.agree()
+    assert (await second.frontier_of_edge(1)).frontier_id == "a"
+    # Its link was lost a moment later, and it did not come back.
+    await world.advance(28)
+    for registry in (first, second):
+        assert (await registry.frontier_of_edge(1)).frontier_id == "a"
+    await world.advance(4)
+    for registry in (first, second):
+        assert await registry.frontier_of_edge(1) is None
+        assert await registry.counts() == Counts(0, 0, 0)
