@@ -7,8 +7,6 @@ import sys
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -26,6 +24,7 @@ from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.config import FrontlasConfig
 from frontlas_tx.config import Redis as RedisSection
 from frontlas_tx.frontier_plane import FrontierPlane
+from frontlas_tx.metrics import FrontlasCollector
 from frontlas_tx.redis import settings as r
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.memory import MemoryRegistry
@@ -86,23 +85,6 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     return RedisRegistry(reactor, redis, lives=lives, share_with_reference=shared)
 
 
-class _RegistryCollector(Collector):
-    """Figures of the registry and the links of Frontiers."""
-
-    def __init__(self, registry: Any, plane: FrontierPlane) -> None:
-        self._registry = registry
-        self._plane = plane
-
-    def collect(self) -> Any:
-        families: list[Metric] = [
-            GaugeMetricFamily("frontlas_ready", "Whether the registry answers.", value=float(self._registry.ready)),
-            GaugeMetricFamily("frontlas_links", "Frontiers connected here.", value=self._plane.links),
-        ]
-        for name, value in self._registry.metrics().items():
-            families.append(GaugeMetricFamily(f"frontlas_registry_{name}", "Of the registry.", value=value))
-        return families
-
-
 class Frontlas(Service):
     """The cluster's registry: two ports around it."""
 
@@ -131,7 +113,7 @@ class Frontlas(Service):
         )
         self.metrics = CollectorRegistry()
         ProcessCollector(registry=self.metrics)
-        self.metrics.register(_RegistryCollector(self.registry, self.plane))
+        self.metrics.register(FrontlasCollector(self.registry, self.plane))
         self.cluster = ClusterPlane(self.registry, reactor, metrics=self.metrics)
         self._ports = ports
         self._reactor = reactor

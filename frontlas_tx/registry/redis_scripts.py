@@ -152,13 +152,24 @@ return 0
 """)
 """token -> 1 if the life sign was ours and is gone now."""
 
-EDGE_WRITE = Script("""
+_READ = """
+local function read(text)
+  local ok, old = pcall(cjson.decode, text)
+  if not ok or type(old) ~= 'table' then return nil end
+  old.update_time = old.update_time == nil and 0 or old.update_time
+  return type(old.update_time) == 'number' and old or nil
+end
+"""
+
+EDGE_WRITE = Script(
+    _READ
+    + """
 local text = redis.call('GET', KEYS[1])
 local mode = ARGV[4]
 if text and mode ~= 'online' then
-  local ok, old = pcall(cjson.decode, text)
-  if ok and old.frontier_id ~= ARGV[3] then return {3, text} end
-  if ok and (mode == 'beat' or old.addr == ARGV[6]) and (old.update_time or 0) >= tonumber(ARGV[5]) then
+  local old = read(text)
+  if old and old.frontier_id ~= ARGV[3] then return {3, text} end
+  if old and (mode == 'beat' or old.addr == ARGV[6]) and old.update_time >= tonumber(ARGV[5]) then
     redis.call('EXPIRE', KEYS[1], ARGV[2])
     return {1}
   end
@@ -166,7 +177,8 @@ end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 if text then return {2, text} end
 return {0}
-""")
+"""
+)
 """record, life, frontier id, mode, born, address -> 0 written, was missing; 1 (beat, sync) was there, life
 renewed; 2 written over the given text; 3 (beat, sync) left alone, it names another Frontier."""
 
@@ -178,48 +190,57 @@ return 1
 """)
 """expected text, record, life -> 1 if written."""
 
-EDGE_DROP = Script("""
+EDGE_DROP = Script(
+    _READ
+    + """
 local text = redis.call('GET', KEYS[1])
 if not text then return false end
-local ok, old = pcall(cjson.decode, text)
-if ok then
+local old = read(text)
+if old then
   if old.frontier_id ~= ARGV[1] then return false end
   if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return false end
-  if ARGV[3] ~= '0' and (old.update_time or 0) >= tonumber(ARGV[3]) then return false end
+  if ARGV[3] ~= '0' and old.update_time >= tonumber(ARGV[3]) then return false end
 end
 redis.call('DEL', KEYS[1])
 return text
-""")
+"""
+)
 """frontier id, address or empty, only if older than this second (0: any) -> the removed text, nil if left
 alone."""
 
-SERVICE_WRITE = Script("""
+SERVICE_WRITE = Script(
+    _READ
+    + """
 local text = redis.call('HGET', KEYS[1], ARGV[1])
 local write = not text or ARGV[4] ~= 'beat'
 if not write then
-  local ok, old = pcall(cjson.decode, text)
-  write = not ok or (old.update_time or 0) < tonumber(ARGV[5])
+  local old = read(text)
+  write = not old or old.update_time < tonumber(ARGV[5])
 end
 if write then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 if not write then return {1} end
 if text then return {2, text} end
 return {0}
-""")
+"""
+)
 """frontier id, record, life, mode, born -> 0 written, was missing; 1 was there; 2 written over the given
 text."""
 
-SERVICE_DROP = Script("""
+SERVICE_DROP = Script(
+    _READ
+    + """
 local text = redis.call('HGET', KEYS[1], ARGV[1])
 if not text then return false end
-local ok, old = pcall(cjson.decode, text)
-if ok then
+local old = read(text)
+if old then
   if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return false end
-  if ARGV[3] ~= '0' and (old.update_time or 0) >= tonumber(ARGV[3]) then return false end
+  if ARGV[3] ~= '0' and old.update_time >= tonumber(ARGV[3]) then return false end
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 return text
-""")
+"""
+)
 """frontier id, address or empty, only if older than this second (0: any) -> the removed text, nil if left
 alone."""
 

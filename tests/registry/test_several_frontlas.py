@@ -441,3 +441,27 @@ async def test_after_a_loss_a_frontier_that_was_written_again_lives_by_its_lease
     for registry in (first, second):
         assert await registry.frontier_of_edge(1) is None
         assert await registry.counts() == Counts(0, 0, 0)
+
+
+FOREIGN = ["5", "null", "[]", '"text"', "{}", "no json", '{"frontier_id":7,"addr":[],"update_time":"x"}']
+
+
+@pytest.mark.parametrize("text", [*FOREIGN, '{"frontier_id":"a","addr":"h:1","update_time":"1"}'])
+@pytest_twisted.ensureDeferred
+async def test_a_record_that_nobody_of_us_wrote_is_no_edge_and_stands_in_nobodys_way(
+    world: RedisWorld, text: str
+) -> None:
+    first, second = world.registries
+    a = await take(first, "a")
+    for kind in (BEAT, ON):
+        await raw(world, "SET", "frontlas:edges:1", text)
+        await raw(world, "HSET", "frontlas:services:7", "a", text)
+        assert await second.frontier_of_edge(1) is None
+        assert await first.report(a, [Report(kind, 1, "h:2"), Report(S_ON, 7, "h:3", "svc")]) == [None, None]
+        await world.settle()
+        assert (await second.frontier_of_edge(1)).frontier_id == "a"
+        assert (await second.service(7)).service == "svc"
+        await raw(world, "SET", "frontlas:edges:1", text)
+        assert await first.report(a, [Report(OFF, 1, "h:2"), Report(ReportKind.SERVICE_OFFLINE, 7)]) == [None, None]
+        await world.settle()
+        assert await second.frontier_of_edge(1) is None
