@@ -28,10 +28,13 @@ def programs(page: str) -> list[str]:
 
 def start(folder: Path, text: str, name: str) -> subprocess.Popen[str]:
     (folder / name).write_text(text)
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-u", name],
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    # A service that outlived a test that failed would find its Frontlas again in a later one.
+    Running.started.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> list[str]:

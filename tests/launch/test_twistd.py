@@ -61,7 +61,7 @@ class Running:
     """A server in the foreground, its lines in files."""
 
     #: Those of this test; what is left of them goes with it.
-    started: ClassVar[list[subprocess.Popen[bytes]]] = []
+    started: ClassVar[list[subprocess.Popen[Any]]] = []
 
     def __init__(self, folder: Path, *args: str, code: str = TWISTD) -> None:
         self.out = folder / "out"
