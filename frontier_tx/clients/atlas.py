@@ -9,12 +9,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.waiting import Waiters
 from frontier_tx.config.address import join_host_port, split_host_port
 from frontier_tx.planes.contract import frontlas_contract
 from frontier_tx.planes.grpc_client import GrpcClientConnection, connect
 from frontier_tx.planes.status import RpcError, Status
 from frontier_tx.switch.errors import EdgeNotOnline
+from frontier_tx.waiting import Waiters
 from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 
 #: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).

@@ -27,9 +27,9 @@ from frontier_tx.clients.member import Member, MemberKeeper
 from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.roster import EVERY, Roster
 from frontier_tx.clients.routes import Routes
-from frontier_tx.clients.values import addressed, id_bytes, string
-from frontier_tx.clients.waiting import Waiters
+from frontier_tx.clients.values import addressed, edge_target, id_bytes, note
 from frontier_tx.timers import Alarms
+from frontier_tx.waiting import Waiters
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed, RemoteError
 from frontier_tx.wire.outlet import Outlet
@@ -237,16 +237,12 @@ class ClusterCore:
         Frontlas is asked each time, unless the edge was heard just now: a stream to an edge that has moved opens and
         ends like any other.
 
-        :raises ValueError: the target is no edge's id.
+        :raises TypeError: or ValueError, see ``edge_target``.
         """
-        try:
-            edge_id = int(target)
-        except ValueError:
-            raise ValueError(f"{target!r} is not the id of an edge") from None
-        id_bytes(edge_id, "target")
+        peer = edge_target(target)
         return self.finder.start(
-            edge_id,
-            lambda channel, left, done: channel.end.open(str(edge_id), meta, done),
+            int(peer),
+            lambda channel, left, done: channel.end.open(peer, meta, done),
             TimeLimit(self._clock, self._wall_clock),
             done,
             fresh=True,
@@ -259,10 +255,8 @@ class ClusterCore:
             is forgotten. That a connection ended meanwhile is no failure: the next one begins with all methods.
         :raises TypeError: the name is not text, or nothing can be called.
         """
-        if not callable(handler):
-            raise TypeError(f"handler of {method!r}: expected a function, not {type(handler).__name__}")
-        methods, name = self.intake.methods, string(method, "method")
-        before, methods[name] = methods.get(name), handler
+        methods = self.intake.methods
+        before = note(methods, method, handler)
 
         async def tell_all() -> None:
             online = [member for member in self.roster.members.values() if member.online]
@@ -270,15 +264,15 @@ class ClusterCore:
             for ok, outcome in outcomes:
                 if ok or isinstance(outcome.value, EndClosed | ForceClosed):
                     continue
-                if isinstance(outcome.value, RemoteError) and methods.get(name) is handler:
+                if isinstance(outcome.value, RemoteError) and methods.get(method) is handler:
                     # Others would not take it either.
-                    del methods[name]
+                    del methods[method]
                     if before is not None:
-                        methods[name] = before
+                        methods[method] = before
                 raise outcome.value
 
         def tell(member: Member) -> "Deferred[None]":
-            return deferred(lambda done: member.channel().register(name, done, timeout))
+            return deferred(lambda done: member.channel().register(method, done, timeout))
 
         return _operation(tell_all())
 

@@ -171,22 +171,21 @@ class Keeper:
         """
         if self.closed:
             raise self._no_connection()
-        methods, name = self.intake.methods, method
-        before = methods.get(name)
-        note(methods, name, handler)
+        methods = self.intake.methods
+        before = note(methods, method, handler)
         if not self.online:
             done(None, None)
             return
 
         def answered(result: Any, error: Exception | None) -> None:
-            if isinstance(error, RemoteError) and methods.get(name) is handler:
+            if isinstance(error, RemoteError) and methods.get(method) is handler:
                 # The gateway does not take it, and would not after a reconnect.
-                del methods[name]
+                del methods[method]
                 if before is not None:
-                    methods[name] = before
+                    methods[method] = before
             done(result, error)
 
-        self.channel().register(name, answered, timeout)
+        self.channel().register(method, answered, timeout)
 
     def give_up(self) -> None:
         """Whoever called ``start`` no longer wants it; it is not told any more."""

@@ -13,8 +13,8 @@ from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.clients.intake import Done, ignore
 from frontier_tx.clients.keeper import Backoff, ConnectFailed, Keeper
-from frontier_tx.clients.waiting import Waiters
 from frontier_tx.config.address import join_host_port
+from frontier_tx.waiting import Waiters
 from frontier_tx.wire.errors import EndClosed
 
 #: Seconds between two attempts that were asked for out of turn.

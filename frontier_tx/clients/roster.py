@@ -12,7 +12,7 @@ from frontier_tx.clients.atlas import Atlas, FrontlasUnavailable, Listed
 from frontier_tx.clients.keeper import Backoff, ConnectFailed, Keeper
 from frontier_tx.clients.limit import within
 from frontier_tx.clients.member import FrontierState, Member
-from frontier_tx.clients.waiting import Waiters
+from frontier_tx.waiting import Waiters
 from frontier_tx.wire.errors import EndClosed, LocalError
 
 #: Seconds between two lists.

@@ -43,12 +43,16 @@ def callback(value: Any, what: str) -> Any:
     raise TypeError(f"{what}: expected a function, not {type(value).__name__}")
 
 
-def note(methods: dict[str, Any], method: Any, handler: Any) -> None:
-    """Put a handler into a table of them.
+def note(methods: dict[str, Any], method: Any, handler: Any) -> Any:
+    """Put a handler into a table of them; return the one whose place it takes, or None.
 
     :raises TypeError: the name is not text, or nothing can be called.
     """
-    methods[string(method, "method")] = callback(handler, f"handler of {method!r}")
+    callback(handler, f"handler of {method!r}")
+    name = string(method, "method")
+    before = methods.get(name)
+    methods[name] = handler
+    return before
 
 
 def instance(value: Any, kind: type, what: str) -> Any:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.waiting import Waiters
+from frontier_tx.waiting import Waiters
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis
 from frontlas_tx.registry.directory import Entry, Lease, differences

@@ -16,7 +16,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from frontier_tx.clients.waiting import Waiters
+from frontier_tx.waiting import Waiters
 from frontlas_tx.redis.errors import RedisTimeoutError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
