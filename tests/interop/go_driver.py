@@ -101,6 +101,8 @@ class GoDriver:
     def freeze(self) -> None:
         """Nothing that arrives is looked at from now on, as at a host that the network does not reach."""
         self._process.send_signal(signal.SIGSTOP)
+        # Until all of its threads stand still it may go on answering.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def stop(self) -> None:
         self._process.kill()
