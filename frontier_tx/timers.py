@@ -7,6 +7,7 @@ dropping that time costs a dictionary operation, not a ``callLater``.
 import heapq
 from collections.abc import Callable
 from math import ceil
+from time import perf_counter
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,6 +17,9 @@ from twisted.logger import Logger
 RESOLUTION = 0.01
 #: How many items fire in one turn of the reactor; the rest fire in the next.
 BATCH = 1000
+#: The same in seconds, looked at after every ``LOOK`` items.
+TURN_SECONDS = 0.004
+LOOK = 16
 #: The slot of an item that was taken from the wheel and did not fire yet.
 TAKEN = -1
 
@@ -53,6 +57,10 @@ class Wheel:
         self._slots: dict[int, dict[Timed, None]] = {}
         self._order: list[int] = []
         self._size = 0
+        #: The items of the earliest slot, last one first, while they are being taken. The first entry of a dictionary
+        #: gets dearer with each that was deleted before it, so a slot cannot be emptied from its front.
+        self._taking: list[Timed] = []
+        self._taking_tick = 0
 
     def __len__(self) -> int:
         return self._size
@@ -87,32 +95,59 @@ class Wheel:
         return self._order[0] * self._resolution if self._order else None
 
     def take(self, now: float, at_most: int = BATCH) -> list[Timed]:
-        """Remove and return what is due, earliest first; an item whose ``tick`` is no longer TAKEN is to be skipped."""
+        """Remove and return what is due, earliest first; an item whose ``tick`` is no longer TAKEN is to be skipped.
+
+        Fewer than ``at_most``, or none, may be returned while more is due: ``next_due`` tells.
+        """
         taken: list[Timed] = []
-        while self._order and self._order[0] * self._resolution <= now and len(taken) < at_most:
-            slot = self._slots[self._order[0]]
-            while slot and len(taken) < at_most:
-                item = next(iter(slot))
-                del slot[item]
-                item.tick = TAKEN
-                taken.append(item)
+        looks = 4 * at_most
+        while self._order and self._order[0] * self._resolution <= now and len(taken) < at_most and looks > 0:
+            tick = self._order[0]
+            slot = self._slots[tick]
             if not slot:
                 del self._slots[heapq.heappop(self._order)]
+                continue
+            if self._taking_tick != tick or not self._taking:
+                self._taking = list(slot)
+                self._taking.reverse()
+                self._taking_tick = tick
+            taking = self._taking
+            while taking and len(taken) < at_most and looks > 0:
+                looks -= 1
+                item = taking.pop()
+                # It may have been cancelled since, or moved.
+                if item.tick == tick:
+                    del slot[item]
+                    item.tick = TAKEN
+                    taken.append(item)
+            if not slot:
+                taking.clear()
         self._size -= len(taken)
         return taken
 
 
 class Alarms:
-    """A wheel driven by a clock, with one ``callLater`` at a time."""
+    """A wheel driven by a clock, with one ``callLater`` at a time.
 
-    def __init__(self, clock: IReactorTime, resolution: float = RESOLUTION) -> None:
+    :param stopwatch: seconds of a clock that tells how long a turn has taken.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        resolution: float = RESOLUTION,
+        stopwatch: Callable[[], float] = perf_counter,
+    ) -> None:
         #: Seconds of the clock.
         self.now: Callable[[], float] = clock.seconds
         self._clock = clock
+        self._stopwatch = stopwatch
         self._wheel = Wheel(resolution)
         self._call: IDelayedCall | None = None
         self._call_at = 0.0
         self._firing = False
+        #: Taken from the wheel, last one first, and not fired yet.
+        self._taken: list[Timed] = []
 
     def __len__(self) -> int:
         return len(self._wheel)
@@ -134,7 +169,7 @@ class Alarms:
         self._call = None
 
     def _arm(self) -> None:
-        due = self._wheel.next_due()
+        due = self.now() if self._taken else self._wheel.next_due()
         if self._call is not None and self._call.active():
             if due is not None and due == self._call_at:
                 return
@@ -147,17 +182,24 @@ class Alarms:
     def _fire(self) -> None:
         self._call = None
         now = self.now()
+        until = self._stopwatch() + TURN_SECONDS
+        if not self._taken:
+            self._taken = self._wheel.take(now)
+            self._taken.reverse()
+        taken = self._taken
         self._firing = True
         try:
-            for item in self._wheel.take(now):
+            while taken:
+                item = taken.pop()
                 # One that fired before it may have cancelled or moved it.
-                if item.tick != TAKEN:
-                    continue
-                item.tick = 0
-                try:
-                    item.fire(now)
-                except Exception:
-                    log.failure("a timer of {item!r} failed", item=item)
+                if item.tick == TAKEN:
+                    item.tick = 0
+                    try:
+                        item.fire(now)
+                    except Exception:
+                        log.failure("a timer of {item!r} failed", item=item)
+                if not len(taken) % LOOK and self._stopwatch() >= until:
+                    break
         finally:
             self._firing = False
             self._arm()

@@ -1,10 +1,12 @@
 """The process's timer: a wheel of slots on one ``callLater``."""
 
+from time import perf_counter
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from frontier_tx.timers import BATCH, RESOLUTION, Alarms, Wheel
+from frontier_tx.timers import BATCH, LOOK, RESOLUTION, TURN_SECONDS, Alarms, Wheel
 
 
 class Item:
@@ -175,6 +177,68 @@ def test_a_crowd_fires_over_several_turns() -> None:
     assert sum(len(item.fired) for item in items) == BATCH
     clock.advance(0)
     assert all(len(item.fired) == 1 for item in items)
+
+
+def test_taking_a_crowd_of_one_slot_costs_the_same_for_each() -> None:
+    """A dictionary that is emptied from its front looks at every entry that was there, each time."""
+
+    def seconds(count: int) -> float:
+        wheel = Wheel()
+        for _ in range(count):
+            wheel.schedule(Item(), 1.0)
+        began = perf_counter()
+        while wheel.take(2.0, at_most=50):
+            pass
+        assert len(wheel) == 0
+        return perf_counter() - began
+
+    small = min(seconds(5_000) for _ in range(3))
+    # Eight times as many take some eight times as long; taking from the front took sixty-four times as long.
+    assert min(seconds(40_000) for _ in range(3)) < 25 * small
+
+
+def test_items_that_are_cancelled_scheduled_again_or_late_while_a_slot_is_taken() -> None:
+    wheel = Wheel()
+    items = [Item() for _ in range(6)]
+    for item in items:
+        wheel.schedule(item, 1.0)
+    assert wheel.take(2.0, at_most=2) == items[:2]
+    wheel.cancel(items[2])
+    wheel.cancel(items[3])
+    wheel.schedule(items[3], 1.0)
+    wheel.schedule(items[0], 1.0)
+    earlier = Item()
+    wheel.schedule(earlier, 0.5)
+    assert len(wheel) == 5
+    assert wheel.take(2.0) == [earlier, items[4], items[5], items[3], items[0]]
+    assert len(wheel) == 0 and wheel.next_due() is None
+
+
+def test_a_turn_is_over_after_some_milliseconds_and_those_left_can_still_be_cancelled() -> None:
+    clock = Clock()
+    spent = [0.0]
+    alarms = Alarms(clock, stopwatch=lambda: spent[0])
+
+    def work() -> None:
+        spent[0] += TURN_SECONDS / 10
+
+    items = [Doing(work) for _ in range(5 * LOOK)]
+    for item in items:
+        alarms.schedule(item, 1.0)
+    clock.rightNow = 1.0
+    (call,) = clock.getDelayedCalls()
+    clock.calls.remove(call)
+    call.called = 1
+    call.func(*call.args, **call.kw)
+    fired = sum(len(item.fired) for item in items)
+    assert 0 < fired <= LOOK + 10
+    alarms.cancel(items[-1])
+    alarms.schedule(items[-2], 5.0)
+    for _ in range(10):
+        clock.advance(0)
+    assert [len(item.fired) for item in items] == [1] * (len(items) - 2) + [0, 0]
+    clock.advance(4.0)
+    assert len(items[-2].fired) == 1 and len(items[-1].fired) == 0
 
 
 def test_time_zero_is_a_time_like_any_other() -> None:
