@@ -23,12 +23,13 @@ from frontier_tx.wire.events import (
     SessionRequested,
 )
 from frontier_tx.wire.farewell import Farewell
-from frontier_tx.wire.ids import id_counter
+from frontier_tx.wire.ids import DEFAULT_SESSION, id_counter
 from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
-from frontier_tx.wire.sessions import Session, SessionTable
+from frontier_tx.wire.sessions import LEAST_WINDOW, Session, SessionTable
 
 NEVER = float("inf")
 _OF_APPLICATION = f.OF_APPLICATION
+_STREAM = f.STREAM
 
 Told = f.Frame | Event
 
@@ -71,6 +72,8 @@ class Limits:
     close_seconds: float = 5.0
     hold_seconds: float = 0.015
     sessions: int = 100_000
+    #: Bytes of a stream that a peer which speaks credit may have under way to this end; 0: this end speaks none.
+    stream_window: int = 0
 
 
 class Connection:
@@ -187,7 +190,7 @@ class Connection:
         self.state = State.CONN_SENT
         self._conn_packet_id = next(self.ids)
         fixed = CONN_FIXED.pack(ACQUIRE_CLIENT_ID | 1 << 4, 0, wanted_id)
-        data = encode_data(ConnData(meta=meta, frame_limit=frame_limit))
+        data = encode_data(ConnData(meta=meta, frame_limit=frame_limit, stream_window=self.limits.stream_window))
         self.reader.limit = max(frame_limit, self.limits.frame_bytes)
         self.write(f.pack(f.CONN, self._conn_packet_id, fixed + data))
 
@@ -202,7 +205,7 @@ class Connection:
         self.state = State.CONNECTED
         self.last_heard = now
         declared = self.reader.limit if self.reader.limit > self.limits.frame_bytes else 0
-        data = encode_data(ConnData(frame_limit=declared))
+        data = encode_data(ConnData(frame_limit=declared, stream_window=self.sessions.own_window or 0))
         self.write(f.pack(f.CONN_ACK, self._conn_packet_id, CONN_ACK_FIXED.pack(0, client_id) + data))
         self.sessions.start()
         self._handshake_at = NEVER
@@ -239,20 +242,30 @@ class Connection:
             self.sessions.dismiss(session, now)
         return session
 
-    def refuse_session(self, request: SessionRequested, now: float) -> None:
-        """Open the session and dismiss it at once: the way of this protocol to say no."""
+    def refuse_session(self, request: SessionRequested, now: float, error: str = "") -> None:
+        """Open the session and dismiss it at once, with the reason: the way of this protocol to say no."""
         session = self.accept_session(request, now)
         if session.writable:
-            self.sessions.dismiss(session, now)
+            self.sessions.dismiss(session, now, error)
 
-    def dismiss(self, session: Session, now: float) -> None:
-        """Begin to close a session."""
-        self.sessions.dismiss(session, now)
+    def dismiss(self, session: Session, now: float, error: str = "") -> None:
+        """Begin to close a session.
+
+        :param error: why, if what was sent on it is not all that was to be sent.
+        """
+        self.sessions.dismiss(session, now, error)
+
+    def grant(self, session: Session, freed: int) -> None:
+        """This end is done with so many bytes that came on a session; where credit is not spoken, nothing happens."""
+        self.sessions.grant(session, freed)
 
     # -- goodbye ------------------------------------------------------------------------------------------
 
-    def close(self, now: float) -> list[Told]:
-        """Close in order: dismiss every session, then the connection; all of it within ``close_seconds``."""
+    def close(self, now: float, error: str = "") -> list[Told]:
+        """Close in order: dismiss every session, then the connection; all of it within ``close_seconds``.
+
+        :param error: what the peer reads of each stream that is still open.
+        """
         if self.state is State.CLOSED or self._dismissing or self.farewell.begun:
             return []
         if self.state is not State.CONNECTED:
@@ -260,7 +273,7 @@ class Connection:
         self._dismissing = True
         for session in list(self.sessions.live.values()):
             self.sessions.release(session)
-            self.sessions.dismiss(session, now)
+            self.sessions.dismiss(session, now, "" if session.id == DEFAULT_SESSION else error)
         self._set_give_up(now, self.limits.close_seconds / 2)
         return self._proceed_to_goodbye(now)
 
@@ -318,6 +331,11 @@ class Connection:
                         if session is not None:
                             if session.held is not None:
                                 self.sessions.release(session)
+                            if frame.type == _STREAM and session.allowance is not None:
+                                session.allowance -= len(frame.body)
+                                if session.allowance < 0:
+                                    told += self.sessions.overrun(session, now)
+                                    continue
                             told.append(frame)
                 else:
                     told += self._control(frame, now)
@@ -349,6 +367,7 @@ class Connection:
         self.meta = data.meta
         self.heartbeat_interval = float(heartbeat_seconds(flags >> 4 & 3))
         self._declare(data.frame_limit)
+        self._speak_credit(data.stream_window)
         return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta)]
 
     def _declare(self, frame_limit: int) -> None:
@@ -356,6 +375,12 @@ class Connection:
         if frame_limit > f.DEFAULT_BODY_LIMIT:
             self.peer_frame_bytes = frame_limit
             self.reader.limit = max(self.reader.limit, min(frame_limit, self.limits.peer_frame_bytes))
+
+    def _speak_credit(self, peer_window: int) -> None:
+        """Both ends must have declared a window."""
+        own_window = self.limits.stream_window
+        if min(own_window, peer_window) >= LEAST_WINDOW:
+            self.sessions.own_window, self.sessions.peer_window = own_window, peer_window
 
     def _got_conn_ack(self, frame: f.Frame, now: float) -> list[Told]:
         data = decode_conn(frame.body[CONN_ACK_FIXED.size :])
@@ -366,6 +391,7 @@ class Connection:
         if data.error:
             return [ConnRefused(self.client_id, data.error), *self._say_goodbye(now)]
         self.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
+        self._speak_credit(data.stream_window)
         self.state = State.CONNECTED
         self.sessions.start()
         self._heartbeat_at = now + self.heartbeat_interval
@@ -398,6 +424,11 @@ class Connection:
 
     def _got_dismiss_ack(self, frame: f.Frame, now: float) -> list[Told]:
         return [*self.sessions.got_dismiss_ack(frame), *self._proceed_to_goodbye(now)]
+
+    def _got_credit(self, frame: f.Frame, now: float) -> list[Told]:
+        if self.sessions.own_window is None:
+            self._illegal(frame, now)
+        return [*self.sessions.got_credit(frame)]
 
     def _got_goodbye(self, frame: f.Frame, now: float) -> list[Told]:
         told: list[Told] = [] if self.farewell.begun else [Closing()]
@@ -523,6 +554,7 @@ for _role in Role:
         (_role, State.CONNECTED, f.SESSION_ACK): Connection._got_session_ack,
         (_role, State.CONNECTED, f.DISMISS): Connection._got_dismiss,
         (_role, State.CONNECTED, f.DISMISS_ACK): Connection._got_dismiss_ack,
+        (_role, State.CONNECTED, f.STREAM_CREDIT): Connection._got_credit,
         (_role, State.CONNECTED, f.DIS_CONN): Connection._got_goodbye,
         (_role, State.CONNECTED, f.DIS_CONN_ACK): Connection._got_stray_ack,
         (_role, State.CLOSING, f.DIS_CONN): Connection._got_goodbye,

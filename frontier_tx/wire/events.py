@@ -68,7 +68,19 @@ class SessionFailed:
 
 @dataclass(slots=True)
 class SessionDismissed:
-    """The peer closes the session, first; nothing more can be sent on it."""
+    """The peer closes the session, first, or broke its rules; nothing more can be sent on it.
+
+    ``error`` is empty where the far side closed the session itself; else what came on it is not all that was to
+    come, and this is why.
+    """
+
+    session: "Session"
+    error: str = ""
+
+
+@dataclass(slots=True)
+class CreditGranted:
+    """The peer takes more bytes of a session: ``session.credit`` has grown."""
 
     session: "Session"
 
@@ -101,6 +113,7 @@ Event = (
     | SessionOpened
     | SessionFailed
     | SessionDismissed
+    | CreditGranted
     | SessionEnded
     | Closing
     | Closed

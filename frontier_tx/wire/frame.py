@@ -32,6 +32,7 @@ class FrameType(IntEnum):
     MESSAGE = 0x51
     MESSAGE_ACK = 0x52
     STREAM = 0x61
+    STREAM_CREDIT = 0x62
     REQUEST = 0x71
     RESPONSE = 0x72
     REQUEST_CANCEL = 0x73
@@ -46,7 +47,7 @@ HEARTBEAT, HEARTBEAT_ACK = int(FrameType.HEARTBEAT), int(FrameType.HEARTBEAT_ACK
 SESSION, SESSION_ACK = int(FrameType.SESSION), int(FrameType.SESSION_ACK)
 DISMISS, DISMISS_ACK = int(FrameType.DISMISS), int(FrameType.DISMISS_ACK)
 MESSAGE, MESSAGE_ACK = int(FrameType.MESSAGE), int(FrameType.MESSAGE_ACK)
-STREAM = int(FrameType.STREAM)
+STREAM, STREAM_CREDIT = int(FrameType.STREAM), int(FrameType.STREAM_CREDIT)
 REQUEST, RESPONSE, REQUEST_CANCEL = (
     int(FrameType.REQUEST),
     int(FrameType.RESPONSE),
@@ -69,6 +70,7 @@ MIN_BODY = {
     MESSAGE: 8,
     MESSAGE_ACK: 8,
     STREAM: 8,
+    STREAM_CREDIT: 16,
     REQUEST: 8,
     RESPONSE: 8,
     REQUEST_CANCEL: 10,
@@ -77,10 +79,13 @@ MIN_BODY = {
 }
 #: The types whose body starts with the id of the session that they belong to.
 OF_SESSION = frozenset(
-    (DISMISS, DISMISS_ACK, MESSAGE, MESSAGE_ACK, STREAM, REQUEST, RESPONSE, REQUEST_CANCEL, REGISTER, REGISTER_ACK)
-)
+    (
+        DISMISS, DISMISS_ACK, MESSAGE, MESSAGE_ACK, STREAM, STREAM_CREDIT, REQUEST, RESPONSE, REQUEST_CANCEL,
+        REGISTER, REGISTER_ACK,
+    )
+)  # fmt: skip
 #: The types that the application layer of a session speaks, as opposed to its opening and closing.
-OF_APPLICATION = OF_SESSION - {DISMISS, DISMISS_ACK}
+OF_APPLICATION = OF_SESSION - {DISMISS, DISMISS_ACK, STREAM_CREDIT}
 
 
 class Frame(msgspec.Struct, gc=False):

@@ -27,6 +27,7 @@ CONN_ACK_FIXED = Struct(">BQ")
 SESSION_FIXED = Struct(">BBQ")
 SESSION_ACK_FIXED = Struct(">HQQ")
 CANCEL_FIXED = Struct(">H")
+CREDIT_FIXED = Struct(">Q")
 
 #: Bits of the flag byte of a Conn; the heartbeat exponent stands in the two bits above them.
 RETAIN, CLEAR, ACQUIRE_PACKET_ID, ACQUIRE_CLIENT_ID = 1, 2, 4, 8
@@ -134,6 +135,15 @@ class Stream:
 
 
 @dataclass(slots=True, kw_only=True)
+class StreamCredit:
+    """Lets the peer send ``freed`` more bytes on the session; an extension."""
+
+    packet_id: int
+    session_id: int
+    freed: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class RequestCancel:
     """Gives up the Request with the same packet id; ``reason`` is 1 for canceled, 2 for deadline exceeded."""
 
@@ -170,6 +180,7 @@ Packet = (
     | Dismissal
     | Message
     | Stream
+    | StreamCredit
     | RequestCancel
     | Register
     | RegisterAck
@@ -217,6 +228,9 @@ def decode(frame: f.Frame) -> Packet:
             )
         case f.STREAM:
             return Stream(packet_id=packet_id, session_id=session_id, data=body)
+        case f.STREAM_CREDIT:
+            (freed,) = CREDIT_FIXED.unpack_from(body)
+            return StreamCredit(packet_id=packet_id, session_id=session_id, freed=freed)
         case f.REQUEST_CANCEL:
             (reason,) = CANCEL_FIXED.unpack_from(body)
             return RequestCancel(packet_id=packet_id, session_id=session_id, reason=reason)
@@ -252,6 +266,10 @@ def encode(packet: Packet) -> bytes:
             return f.pack_of_session(packet.type, packet.packet_id, packet.session_id, encode_message(packet.data))
         case Stream():
             return f.pack_of_session(f.STREAM, packet.packet_id, packet.session_id, packet.data)
+        case StreamCredit():
+            return f.pack_of_session(
+                f.STREAM_CREDIT, packet.packet_id, packet.session_id, CREDIT_FIXED.pack(packet.freed)
+            )
         case RequestCancel():
             return f.pack_of_session(
                 f.REQUEST_CANCEL, packet.packet_id, packet.session_id, CANCEL_FIXED.pack(packet.reason)

@@ -11,6 +11,7 @@ from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, SessionData, decode_session, encode_data
 from frontier_tx.wire.errors import TooManyPending
 from frontier_tx.wire.events import (
+    CreditGranted,
     Event,
     SessionDismissed,
     SessionEnded,
@@ -20,24 +21,44 @@ from frontier_tx.wire.events import (
 )
 from frontier_tx.wire.farewell import Farewell
 from frontier_tx.wire.ids import DEFAULT_SESSION, NO_ID
-from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, SESSION_ACK_FIXED, SESSION_FIXED
+from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, CREDIT_FIXED, SESSION_ACK_FIXED, SESSION_FIXED
 
 #: Places beyond the limit for sessions that are opened and dismissed at once: the way of this protocol to say no. The
 #: other implementation takes an error in the acknowledgement for success.
 REFUSALS = 64
 #: How many openings that timed out are remembered, so that a late acknowledgement can be dismissed.
 REMEMBERED_EXPIRED = 64
-
+#: Smaller stream windows are none: each frame would carry next to nothing.
+LEAST_WINDOW = 4096
+#: What a peer may write into a Dismiss, and reads of one, in characters.
+REASON_LENGTH = 256
+OVERRUN = "stream window exceeded"
 
 _T = TypeVar("_T")
 
 
 class Session:
-    """One session. ``meta`` and ``peer`` are the opener's; ``opened_here`` tells which side that was."""
+    """One session. ``meta`` and ``peer`` are the opener's; ``opened_here`` tells which side that was.
 
-    __slots__ = ("id", "meta", "peer", "opened_here", "farewell", "held", "held_bytes", "release_at", "give_up_at")
+    Bytes of streams are counted where both ends speak credit: ``credit`` are those that may be sent,
+    ``allowance`` those that may come; both are None where they do not, and on session 1. Who sends takes from
+    ``credit`` himself, or uses ``SessionTable.send_stream``.
+    """
 
-    def __init__(self, session_id: int, meta: bytes = b"", peer: str = "", opened_here: bool = False) -> None:
+    __slots__ = (
+        "id", "meta", "peer", "opened_here", "farewell", "held", "held_bytes", "release_at", "give_up_at",
+        "credit", "allowance", "freed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        session_id: int,
+        meta: bytes = b"",
+        peer: str = "",
+        opened_here: bool = False,
+        credit: int | None = None,
+        allowance: int | None = None,
+    ) -> None:
         self.id = session_id
         self.meta = meta
         self.peer = peer
@@ -48,6 +69,10 @@ class Session:
         self.held_bytes = 0
         self.release_at = 0.0
         self.give_up_at = 0.0
+        self.credit = credit
+        self.allowance = allowance
+        #: Bytes that this end is done with and the peer was not told of yet.
+        self.freed = 0
 
     @property
     def writable(self) -> bool:
@@ -98,6 +123,9 @@ class SessionTable:
         self._open_seconds = open_seconds
         self._dismiss_seconds = dismiss_seconds
         self._hold_seconds = hold_seconds
+        #: Bytes of a stream that may be under way to this end and to the peer; None where credit is not spoken.
+        self.own_window: int | None = None
+        self.peer_window: int | None = None
         self.live: dict[int, Session] = {}
         self.opening: dict[int, Opening] = {}
         self._expired: dict[int, int] = {}
@@ -143,7 +171,7 @@ class SessionTable:
             request = SessionRequested(frame.packet_id, negotiate_id, acquire, data.meta, data.peer)
             if count < self._limit:
                 return [request]
-            self.dismiss(self.accept(request, now), now)
+            self.dismiss(self.accept(request, now), now, str(TooManyPending()))
         return []
 
     def accept(self, request: SessionRequested, now: float) -> Session:
@@ -151,7 +179,7 @@ class SessionTable:
         self._waiting -= 1
         taken = request.negotiate_id in self.live
         session_id = self._fresh_id() if request.acquire or taken else request.negotiate_id
-        session = Session(session_id, request.meta, request.peer)
+        session = self._session(session_id, request.meta, request.peer)
         self.live[session_id] = session
         self._answer(request.packet_id, request.negotiate_id, session_id)
         if self._is_server:
@@ -180,9 +208,12 @@ class SessionTable:
             return [SessionFailed(negotiate_id, data.error)]
         if session_id in (NO_ID, DEFAULT_SESSION) or session_id in self.live:
             return [SessionFailed(negotiate_id, "session id in use")]
-        session = Session(session_id, opening.meta, opening.peer, opened_here=True)
+        session = self._session(session_id, opening.meta, opening.peer, opened_here=True)
         self.live[session_id] = session
         return [SessionOpened(negotiate_id, session)]
+
+    def _session(self, session_id: int, meta: bytes, peer: str, opened_here: bool = False) -> Session:
+        return Session(session_id, meta, peer, opened_here, self.peer_window, self.own_window)
 
     def _fresh_id(self) -> int:
         while True:
@@ -207,25 +238,29 @@ class SessionTable:
         for frame in held or ():
             self._write(frame)
 
-    def dismiss(self, session: Session, now: float) -> None:
-        """Begin to close a session; what was sent before goes out first."""
+    def dismiss(self, session: Session, now: float, error: str = "") -> None:
+        """Begin to close a session; what was sent before goes out first.
+
+        :param error: why, if what was sent is not all that was to be sent.
+        """
         if session.farewell.say():
             packet_id = next(self._ids)
-            self.write(session, f.pack_of_session(f.DISMISS, packet_id, session.id, EMPTY_OBJECT))
+            body = encode_data(SessionData(error=error[:REASON_LENGTH])) if error else EMPTY_OBJECT
+            self.write(session, f.pack_of_session(f.DISMISS, packet_id, session.id, body))
             session.give_up_at = now + self._dismiss_seconds
             self._parting[session.id] = session
             self._alarm(session.give_up_at)
 
     def got_dismiss(self, frame: f.Frame, now: float) -> list[Event]:
         """The peer closes a session: acknowledge, and say goodbye from here too."""
-        decode_session(frame.body)
+        error = decode_session(frame.body).error[:REASON_LENGTH]
         session = self.live.get(frame.session_id)
         if session is None:
             return []
         if session.held is not None:
             self.release(session)
         self._write(f.pack_of_session(f.DISMISS_ACK, frame.packet_id, session.id, EMPTY_OBJECT))
-        events: list[Event] = [] if session.farewell.begun else [SessionDismissed(session)]
+        events: list[Event] = [] if session.farewell.begun else [SessionDismissed(session, error)]
         session.farewell.hear()
         self.dismiss(session, now)
         return events + self._ended(session)
@@ -258,6 +293,53 @@ class SessionTable:
         self._waiting = 0
         self._write = self._alarm = _ignore
         return sessions
+
+    # -- credit -------------------------------------------------------------------------------------------
+
+    def send_stream(self, session: Session, data: bytes, most: int = f.DEFAULT_BODY_LIMIT - 8) -> int:
+        """Send raw bytes, as far as the credit goes; return how many were taken.
+
+        :param most: bytes in one frame.
+        """
+        size = len(data) if session.credit is None else min(len(data), session.credit)
+        for start in range(0, size, most):
+            piece = data[start : min(start + most, size)]
+            self.write(session, f.pack_of_session(f.STREAM, next(self._ids), session.id, piece))
+        if session.credit is not None:
+            session.credit -= size
+        return size
+
+    def grant(self, session: Session, freed: int) -> None:
+        """This end is done with ``freed`` bytes that came on the session; the peer is told by the quarter window."""
+        allowance = session.allowance
+        if allowance is None or session.farewell.begun:
+            return
+        assert self.own_window is not None
+        session.freed += freed
+        if session.freed * 4 >= self.own_window:
+            session.allowance = allowance + session.freed
+            body = CREDIT_FIXED.pack(session.freed)
+            session.freed = 0
+            self.write(session, f.pack_of_session(f.STREAM_CREDIT, next(self._ids), session.id, body))
+
+    def overrun(self, session: Session, now: float) -> list[Event]:
+        """More came on the session than its peer was allowed: the session is closed."""
+        if session.farewell.begun:
+            return []
+        self.dismiss(session, now, OVERRUN)
+        return [SessionDismissed(session, OVERRUN)]
+
+    def got_credit(self, frame: f.Frame) -> list[Event]:
+        """The peer takes more; what it never got is not taken back."""
+        (freed,) = CREDIT_FIXED.unpack_from(frame.body)
+        session = self.live.get(frame.session_id)
+        if session is None or session.credit is None:
+            return []
+        if session.held is not None:
+            self.release(session)
+        assert self.peer_window is not None
+        session.credit = min(session.credit + freed, self.peer_window)
+        return [] if session.farewell.begun else [CreditGranted(session)]
 
     # -- time ---------------------------------------------------------------------------------------------
 

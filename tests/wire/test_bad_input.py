@@ -204,4 +204,4 @@ def test_a_length_that_lies_costs_nothing() -> None:
 
 
 def test_every_recorded_type_name_is_known() -> None:
-    assert {type_of(v["type"]) for v in vectors("frames")["frames"]} == set(TYPES)
+    assert {type_of(v["type"]) for v in vectors("frames")["frames"]} == set(TYPES) - {f.STREAM_CREDIT}

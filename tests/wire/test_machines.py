@@ -29,6 +29,7 @@ from tests.wire.ends import End, counted, name_of
 
 # -- the table ----------------------------------------------------------------------------------------------
 
+NO_JSON = {f.STREAM, f.STREAM_CREDIT, f.REGISTER, f.REQUEST_CANCEL}
 #: A good body of every type, for session 1 where it has one.
 BODIES = {
     f.CONN: packets.encode(packets.Conn(packet_id=9)),
@@ -39,8 +40,9 @@ BODIES = {
     f.HEARTBEAT_ACK: f.pack(f.HEARTBEAT_ACK, 9),
     f.SESSION: packets.encode(packets.Session(packet_id=9, negotiate_id=77)),
     f.SESSION_ACK: packets.encode(packets.SessionAck(packet_id=9, negotiate_id=77, session_id=77)),
-    **{kind: f.pack_of_session(kind, 9, 1, b"{}") for kind in f.OF_SESSION - {f.STREAM, f.REGISTER, f.REQUEST_CANCEL}},
+    **{kind: f.pack_of_session(kind, 9, 1, b"{}") for kind in f.OF_SESSION - NO_JSON},
     f.STREAM: f.pack_of_session(f.STREAM, 9, 1, b"raw"),
+    f.STREAM_CREDIT: f.pack_of_session(f.STREAM_CREDIT, 9, 1, bytes(8)),
     f.REGISTER: f.pack_of_session(f.REGISTER, 9, 1, b"method"),
     f.REQUEST_CANCEL: f.pack_of_session(f.REQUEST_CANCEL, 9, 1, b"\0\1"),
 }
@@ -48,9 +50,9 @@ BODIES = {
 ILLEGAL = {
     (Role.SERVER, State.INIT): {f.DIS_CONN, f.DIS_CONN_ACK},
     (Role.SERVER, State.CONN_RECEIVED): {f.CONN, f.DIS_CONN, f.DIS_CONN_ACK},
-    (Role.SERVER, State.CONNECTED): {f.CONN},
+    (Role.SERVER, State.CONNECTED): {f.CONN, f.STREAM_CREDIT},
     (Role.CLIENT, State.CONN_SENT): {f.HEARTBEAT_ACK, f.DIS_CONN_ACK},
-    (Role.CLIENT, State.CONNECTED): {f.CONN_ACK},
+    (Role.CLIENT, State.CONNECTED): {f.CONN_ACK, f.STREAM_CREDIT},
 }
 GOODBYE = ["DisConnAck", "DisConn"]
 TOLD_AND_SENT: dict[tuple[Role, State, int], tuple[list[type], list[str]]] = {
