@@ -52,6 +52,11 @@ def _working_folder() -> Path:
 _STARTED_IN = _working_folder()
 
 
+def from_start(file: str) -> Path:
+    """The path of a file that a configuration names, whatever the working folder is by now."""
+    return _STARTED_IN.joinpath(file)
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A private key and its certificate chain, as loaded from two files."""
@@ -314,7 +319,7 @@ def _names(certificate: crypto.X509) -> frozenset[str]:
 
 def _bytes(file: str, where: str) -> bytes:
     try:
-        return _STARTED_IN.joinpath(file).read_bytes()
+        return from_start(file).read_bytes()
     except OSError as error:
         raise ConfigError(f"{where}: cannot read {file}: {error.strerror or error}") from None
     except ValueError as error:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -61,6 +61,14 @@ class FrontierMeta:
         if self.boot_id:
             meta["boot_id"] = self.boot_id
         return _compact(meta)
+
+    def reached_at(self, host: str) -> "FrontierMeta":
+        """The same with ``host`` (a name, or an IP address without brackets) in addresses that have none."""
+        prefix = f"[{host}]" if ":" in host else host
+        service, edge = (
+            prefix + addr if addr.startswith(":") else addr for addr in (self.service_addr, self.edge_addr)
+        )
+        return replace(self, service_addr=service, edge_addr=edge)
 
     @classmethod
     def decode(cls, text: bytes) -> "FrontierMeta":

@@ -86,6 +86,9 @@ class _Link(AtlasClientProtocol):
 
     def connection_ready(self) -> None:
         self.reporter.transports += 1
+        assert self.transport is not None
+        host = getattr(self.transport.getHost(), "host", "")
+        self._meta = self._meta.reached_at(host.removeprefix("::ffff:") if "." in host else host)
         super().connection_ready()
 
     def transport_gone(self) -> None:

@@ -35,34 +35,24 @@ def own_address() -> str:
         return str(probe.getsockname()[0])
 
 
-def advertised(path: str, listen: Listen, port: int) -> str:
-    """The ``host:port`` that others are told for a port.
+def advertised(listen: Listen, port: int) -> str:
+    """The ``host:port`` that others are told for a port; without a host where the port listens on every address and
+    there is no way to the world: then it is the address of the link to Frontlas (``FrontierMeta.reached_at``).
 
     :param port: the one that is open.
-    :raises SystemExit: the port listens on every address, and the host has none that could be told.
     """
     if listen.advertised_addr:
         return listen.advertised_addr
     host = listen.host
-    if is_unspecified(host):
-        host = own_address()
-        if not host:
-            raise SystemExit(
-                f"frontier: {path}.addr {listen.addr} is every address and this host has no route to tell one by; "
-                f"set {path}.advertised_addr"
-            )
-    return join_host_port(host, port)
+    return join_host_port(own_address() if is_unspecified(host) else host, port)
 
 
 def meta_of(config: FrontierConfig, service_port: int, edge_port: int) -> FrontierMeta:
-    """Who the gateway is in its cluster; without a configured id, its host name and service port.
-
-    :raises SystemExit: see ``advertised``.
-    """
+    """Who the gateway is in its cluster; without a configured id, its host name and service port."""
     return FrontierMeta(
         config.daemon.frontier_id or f"{socket.gethostname()}-{service_port}",
-        advertised("servicebound.listen", config.servicebound.listen, service_port),
-        advertised("edgebound.listen", config.edgebound.listen, edge_port),
+        advertised(config.servicebound.listen, service_port),
+        advertised(config.edgebound.listen, edge_port),
         secrets.token_hex(8),
     )
 
@@ -88,7 +78,7 @@ def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Repo
 
     The caller starts it when the ports are open, and corrects its ``meta`` first where the system chose them.
 
-    :raises SystemExit: see ``advertised``. :raises ConfigError: see ``endpoints``.
+    :raises ConfigError: see ``endpoints``.
     """
     meta = meta_of(config, config.servicebound.listen.port, config.edgebound.listen.port)
     metrics = config.frontlas.metrics

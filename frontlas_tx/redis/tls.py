@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
+from frontier_tx.tls import from_start
 from frontlas_tx.redis.settings import RedisTLS
 
 
@@ -50,6 +50,6 @@ def _own(certificate: Any) -> dict[str, Any]:
 
 def _read(name: str) -> bytes:
     try:
-        return Path(name).read_bytes()
+        return from_start(name).read_bytes()
     except OSError as error:
         raise ValueError(f"{name}: {error.strerror or error}") from error

@@ -149,6 +149,13 @@ def test_edges_of_before_and_after_the_connect_are_known(world: World) -> None:
     assert reporter.trouble == ""
 
 
+def test_a_frontier_that_knows_no_address_of_its_own_tells_that_of_its_link(world: World) -> None:
+    world.reporter(m.FrontierMeta("frontier01", ":30011", "edges.example:30012"))
+    [record] = result(world.registry.frontiers())
+    host = world.endpoint.pipes[-1].transports[0].getHost().host
+    assert (record.advertised_sb_addr, record.advertised_eb_addr) == (f"{host}:30011", "edges.example:30012")
+
+
 def test_a_gap_of_the_link_is_made_good(world: World) -> None:
     world.edge(1)
     _, second = world.edge(2)

@@ -32,6 +32,7 @@ from frontlas_tx.redis.errors import (
 )
 from frontlas_tx.redis.interfaces import IRedis, Script, command
 from frontlas_tx.redis.settings import Address, Cluster, Mode, RedisSettings, RedisTLS, Sentinel, Standalone
+from frontlas_tx.redis.tls import client_tls
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 
 reactor: Any = _reactor
@@ -347,6 +348,15 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
         capture_output=True,
     )
     return key, cert
+
+
+def test_files_are_found_from_where_the_program_started(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key, cert = pair
+    monkeypatch.setattr("frontier_tx.tls._STARTED_IN", tmp_path)
+    monkeypatch.chdir("/")
+    assert client_tls(RedisTLS(enable=True, ca_certs=(cert.name,), cert=cert.name, key=key.name), "redis.example")
 
 
 @pytest_twisted.ensureDeferred
