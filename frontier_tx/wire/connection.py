@@ -315,8 +315,12 @@ class Connection:
 
     # -- input --------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes, now: float) -> list[Told]:
-        """Take received bytes. After a Closed nothing more is told."""
+    def receive(self, data: bytes, now: float, most: int = 0) -> list[Told]:
+        """Take received bytes. After a Closed nothing more is told.
+
+        :param most: work on no more frames than this; 0: on all. While ``unread`` says that some are left, call again
+            with no bytes.
+        """
         if self.state is State.CLOSED:
             return []
         self.last_heard = now
@@ -324,7 +328,7 @@ class Connection:
         told: list[Told] = []
         live = self.sessions.live
         try:
-            for frame in reader.feed(data):
+            for frame in reader.feed(data, most):
                 if frame.type in _OF_APPLICATION:
                     if self.state is State.CONNECTED:
                         session = live.get(frame.session_id)
@@ -353,6 +357,11 @@ class Connection:
         else:
             self._stall_at = NEVER
         return told
+
+    @property
+    def unread(self) -> bool:
+        """Whether frames are left that ``receive`` was told not to work on yet."""
+        return self.reader.more and self.state is not State.CLOSED
 
     def _control(self, frame: f.Frame, now: float) -> list[Told]:
         handler = _CONTROL.get((self.role, self.state, frame.type))

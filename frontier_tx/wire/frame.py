@@ -1,6 +1,7 @@
 """Frames: the 14-byte header and what follows it (docs/protocol.md, "Frames")."""
 
 from enum import IntEnum
+from itertools import repeat
 from struct import Struct
 
 import msgspec
@@ -11,6 +12,7 @@ VERSION = 1
 HEADER = Struct(">BBQI")
 #: Header and the session id that starts every body of the session's packets.
 SESSION_HEADER = Struct(">BBQIQ")
+SESSION_ID = Struct(">Q")
 HEADER_SIZE = HEADER.size
 #: What every end on this wire accepts unless it said otherwise in the handshake.
 DEFAULT_BODY_LIMIT = 10_485_760
@@ -84,6 +86,8 @@ OF_SESSION = frozenset(
         REGISTER, REGISTER_ACK,
     )
 )  # fmt: skip
+#: The last type that belongs to no session: all of the session's have greater ones.
+LAST_WITHOUT_SESSION = SESSION_ACK
 #: The types that the application layer of a session speaks, as opposed to its opening and closing.
 OF_APPLICATION = OF_SESSION - {DISMISS, DISMISS_ACK, STREAM_CREDIT}
 
@@ -111,61 +115,67 @@ def pack_of_session(frame_type: int, packet_id: int, session_id: int, body: byte
     return SESSION_HEADER.pack(VERSION, frame_type, packet_id, len(body) + 8, session_id) + body
 
 
+#: Frames cut in one go where nobody asked for fewer: all there are.
+ALL = 0
+_FOREVER = repeat(None)
+#: An unknown type is short of any length.
+_NO_TYPE = 1 << 33
+
+
 class FrameReader:
     """Cuts a byte stream into frames.
 
     Raw bytes of a stream (type Stream) are passed on as they come, each piece as a frame of its own with the
     same ids: their boundaries carry no meaning, so a block of any size needs no buffer. Every other frame
-    is held until it is whole; what is held never exceeds ``limit`` and a header.
+    is held until it is whole, in one buffer that grows with what came; it never exceeds ``limit`` and a header.
     """
 
-    __slots__ = ("limit", "failure", "_chunks", "_held", "_needed", "_raw_left", "_raw_ids")
+    __slots__ = ("limit", "failure", "_partial", "_needed", "_raw_left", "_raw_ids", "_uncut", "_at", "_busy")
 
     def __init__(self, limit: int = DEFAULT_BODY_LIMIT) -> None:
         self.limit = limit
         #: Why no further byte is looked at; the frames before the fault were still given out.
         self.failure: ProtocolError | None = None
-        self._chunks: list[bytes] = []
-        self._held = 0
+        self._partial: bytearray | None = None
         self._needed = 0
         self._raw_left = 0
         self._raw_ids = (0, 0)
+        self._uncut = b""
+        self._at = 0
+        #: Whether the next bytes belong to what came before them, or to nothing at all.
+        self._busy = False
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the rest of their frame."""
-        return self._held
+        """Bytes that are kept here: of a frame that is not whole (which takes up to an eighth more), and uncut ones."""
+        return len(self._uncut) + len(self._partial or b"")
 
     @property
     def in_frame(self) -> bool:
         """Whether the peer is in the middle of a frame."""
-        return self._held > 0 or self._raw_left > 0
+        return self._partial is not None or self._raw_left > 0
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Take received bytes; return the frames they complete, and set ``failure`` at the first bad header."""
-        if self.failure is not None:
-            return []
+    @property
+    def more(self) -> bool:
+        """Whether there is something left to cut, since fewer frames were asked for: ``feed`` is to be called again."""
+        return self._at < len(self._uncut)
+
+    def feed(self, data: bytes, most: int = ALL) -> list[Frame]:
+        """Take received bytes; return the frames they complete, and set ``failure`` at the first bad header.
+
+        :param most: no more frames than this (one more where a part of one was held); 0: all. What is left stays here,
+            and ``more`` tells so; the next call, with no bytes, goes on. Bytes that come earlier are put behind it.
+        """
         frames: list[Frame] = []
-        if self._held:
-            self._chunks.append(data)
-            self._held += len(data)
-            if self._held < self._needed:
-                return frames
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-            self._held = 0
         pos = 0
+        if self._busy:
+            data, pos = self._resume(data, frames)
         size = len(data)
-        if self._raw_left:
-            piece = data[: self._raw_left]
-            pos = len(piece)
-            self._raw_left -= pos
-            if piece:
-                frames.append(Frame(STREAM, *self._raw_ids, piece))
+        if pos == size:
+            return frames
         unpack = SESSION_HEADER.unpack_from
-        append = frames.append
         limit = self.limit
-        while True:
+        for _ in _FOREVER if most == ALL else repeat(None, most):
             left = size - pos
             if left >= 22:
                 _, kind, packet_id, length, session_id = unpack(data, pos)
@@ -173,34 +183,98 @@ class FrameReader:
                 _, kind, packet_id, length = HEADER.unpack_from(data, pos)
                 session_id = 0
             else:
-                self._needed = HEADER_SIZE
-                break
-            if length > limit:
-                self.failure = OversizedPacket(length, limit)
+                self._hold(data, pos, HEADER_SIZE)
                 return frames
-            shortest = MIN_BODY.get(kind)
-            if shortest is None:
-                self.failure = UnsupportedPacket(kind)
-                return frames
-            if length < shortest:
-                self.failure = IllegalPacket(f"{FrameType(kind).name} with a body of {length} bytes")
+            if length > limit or length < MIN_BODY.get(kind, _NO_TYPE):
+                self._fail(kind, length)
                 return frames
             end = pos + HEADER_SIZE + length
             if end > size:
-                if kind == STREAM and left >= 22:
-                    self._raw_left = end - size
-                    self._raw_ids = (packet_id, session_id)
-                    if left > 22:
-                        append(Frame(STREAM, packet_id, session_id, data[pos + 22 :]))
+                if kind != STREAM or left < 22:
+                    self._hold(data, pos, HEADER_SIZE + (8 if kind == STREAM else length))
                     return frames
-                self._needed = HEADER_SIZE + (8 if kind == STREAM else length)
-                break
-            if kind in OF_SESSION:
-                append(Frame(kind, packet_id, session_id, data[pos + 22 : end]))
+                self._raw_left = end - size
+                self._raw_ids = (packet_id, session_id)
+                self._busy = True
+                if left > 22:
+                    frames.append(Frame(STREAM, packet_id, session_id, data[pos + 22 :]))
+                return frames
+            if kind > LAST_WITHOUT_SESSION:
+                frames.append(Frame(kind, packet_id, session_id, data[pos + 22 : end]))
             else:
-                append(Frame(kind, packet_id, 0, data[pos + HEADER_SIZE : end]))
+                frames.append(Frame(kind, packet_id, 0, data[pos + HEADER_SIZE : end]))
+            if end == size:
+                return frames
             pos = end
-        if pos < size:
-            self._chunks.append(data[pos:] if pos else data)
-            self._held = size - pos
+        self._uncut, self._at, self._busy = data, pos, True
         return frames
+
+    def _hold(self, data: bytes, pos: int, needed: int) -> None:
+        self._partial = bytearray(data[pos:] if pos else data)
+        self._needed = needed
+        self._busy = True
+
+    def _resume(self, data: bytes, frames: list[Frame]) -> tuple[bytes, int]:
+        """Go on where the last call stopped; return the bytes to cut, and where in them whole frames begin."""
+        pos = 0
+        if self.failure is not None:
+            return b"", 0
+        if self._uncut:
+            pos = self._at
+            if data:
+                data, pos = self._uncut[pos:] + data, 0
+            else:
+                data = self._uncut
+            self._uncut, self._at = b"", 0
+        elif self._partial is not None:
+            pos = self._complete(self._partial, data, frames)
+        if self._raw_left:
+            piece = data[pos : pos + self._raw_left]
+            pos += len(piece)
+            self._raw_left -= len(piece)
+            if piece:
+                frames.append(Frame(STREAM, *self._raw_ids, piece))
+        self._busy = self.in_frame or self.failure is not None
+        return data, pos
+
+    def _complete(self, partial: bytearray, data: bytes, frames: list[Frame]) -> int:
+        """Add to the frame that is not whole what belongs to it; return where in ``data`` that ends."""
+        pos = 0
+        while True:
+            missing = self._needed - len(partial)
+            partial += data[pos : pos + missing] if pos or missing < len(data) else data
+            pos += missing
+            if pos > len(data):
+                return len(data)
+            _, kind, packet_id, length = HEADER.unpack_from(partial)
+            if length > self.limit or length < MIN_BODY.get(kind, _NO_TYPE):
+                self._fail(kind, length)
+                return len(data)
+            whole = HEADER_SIZE + (8 if kind == STREAM else length)
+            if self._needed == whole:
+                break
+            self._needed = whole
+        self._partial = None
+        if kind == STREAM:
+            (session_id,) = SESSION_ID.unpack_from(partial, HEADER_SIZE)
+            self._raw_left = length - 8
+            self._raw_ids = (packet_id, session_id)
+            if not self._raw_left:
+                frames.append(Frame(STREAM, packet_id, session_id, b""))
+        elif kind > LAST_WITHOUT_SESSION:
+            (session_id,) = SESSION_ID.unpack_from(partial, HEADER_SIZE)
+            frames.append(Frame(kind, packet_id, session_id, bytes(memoryview(partial)[22:])))
+        else:
+            frames.append(Frame(kind, packet_id, 0, bytes(memoryview(partial)[HEADER_SIZE:])))
+        return pos
+
+    def _fail(self, kind: int, length: int) -> None:
+        """Look at nothing more, and let go of what is held."""
+        self._partial = None
+        self._busy = True
+        if length > self.limit:
+            self.failure = OversizedPacket(length, self.limit)
+        elif kind not in MIN_BODY:
+            self.failure = UnsupportedPacket(kind)
+        else:
+            self.failure = IllegalPacket(f"{FrameType(kind).name} with a body of {length} bytes")

@@ -1,6 +1,8 @@
 """Recorded frames: every good one is read and written again byte for byte; cutting does not depend on the chunks."""
 
+import gc
 import itertools
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -167,6 +169,70 @@ def test_raw_bytes_of_several_mebibytes_need_no_room() -> None:
         left -= len(frame.body)
         assert reader.held == 0
     assert got == total and not reader.in_frame
+
+
+def test_a_frame_in_tiny_pieces_costs_what_it_holds() -> None:
+    """Each piece that came used to be kept as an object of its own, at 28 times its size."""
+    whole = f.pack_of_session(f.REQUEST, 1, 1, bytes(50_000))
+    reader = FrameReader()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for at in range(0, len(whole) - 2, 2):
+            assert reader.feed(whole[at : at + 2]) == []
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < 1.3 * len(whole)
+    assert reader.held == len(whole) - 2
+    (frame,) = reader.feed(whole[-2:])
+    assert frame.body == bytes(50_000) and reader.held == 0 and not reader.in_frame
+
+
+def test_a_body_that_was_only_declared_holds_nothing() -> None:
+    for kind in f.MIN_BODY:
+        reader = FrameReader()
+        reader.feed(f.HEADER.pack(1, kind, 1, f.DEFAULT_BODY_LIMIT))
+        assert reader.held == f.HEADER_SIZE and reader.in_frame
+
+
+@pytest.mark.parametrize("at", [5, 14, 21, 30])
+def test_a_bad_header_in_pieces_ends_the_reading_and_holds_nothing(at: int) -> None:
+    bad = f.SESSION_HEADER.pack(1, f.REQUEST, 1, 101, 1) + bytes(93)
+    reader = FrameReader(limit=100)
+    assert reader.feed(bad[:at]) == []
+    assert reader.feed(bad[at:]) == []
+    assert isinstance(reader.failure, OversizedPacket) and reader.held == 0
+    assert reader.feed(bytes_of(BY_NAME["heartbeat"])) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, len(ALL_SMALL)), max_size=8), st.integers(1, 5))
+def test_few_frames_at_a_time_are_the_same_frames(cuts: list[int], most: int) -> None:
+    reader = FrameReader()
+    frames: list[Frame] = []
+    edges = [0, *sorted(cuts), len(ALL_SMALL)]
+    for number, (start, end) in enumerate(itertools.pairwise(edges)):
+        cut = reader.feed(ALL_SMALL[start:end], most)
+        assert len(cut) <= most + 1
+        frames += cut
+        # Bytes that come although something is left are put behind it.
+        while reader.more and number % 2:
+            frames += reader.feed(b"", most)
+    while reader.more:
+        assert reader.held > 0
+        frames += reader.feed(b"", most)
+    assert joined(frames) == WANTED and reader.held == 0 and not reader.in_frame
+
+
+def test_frames_left_to_cut_are_counted_as_held_and_are_no_stop_in_a_frame() -> None:
+    beat = bytes_of(BY_NAME["heartbeat"])
+    reader = FrameReader()
+    assert len(reader.feed(beat * 10, 4)) == 4
+    assert reader.more and reader.held == 10 * len(beat) and not reader.in_frame
+    assert len(reader.feed(b"", 4)) == 4 and len(reader.feed(b"", 4)) == 2
+    assert not reader.more and reader.held == 0
 
 
 def test_an_empty_raw_block_is_one_empty_frame() -> None:
