@@ -8,6 +8,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
+from frontier_tx.switch.errors import FarSideClosed
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import NO_LINK, Kind, Leg
 from frontier_tx.switch.presence import Presence
@@ -94,13 +95,16 @@ class LegProtocol(WireProtocol):
                 if leg.online:
                     presence.streams.requested(leg, event, now)
                 else:
-                    leg.connection.refuse_session(event, now)
+                    leg.connection.refuse_session(event, now, FarSideClosed.text)
             case e.SessionOpened():
                 presence.streams.opened(leg, event, now)
             case e.SessionFailed():
                 presence.streams.failed(leg, event, now)
-            case e.SessionDismissed(session) | e.SessionEnded(session):
-                presence.streams.dismissed(leg, session, now)
+            case e.SessionDismissed(session, error):
+                presence.streams.dismissed(leg, session, now, error)
+            case e.SessionEnded(session):
+                # Where the peer was not the first to end it, it did not mean to.
+                presence.streams.dismissed(leg, session, now, FarSideClosed.text)
             case e.Closing():
                 self._exchange.deafen(leg)
 

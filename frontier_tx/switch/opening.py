@@ -2,7 +2,7 @@
 
 import random
 
-from frontier_tx.switch.errors import FarSideClosed
+from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed, ServiceNotOnline
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.streams import StreamEnd
@@ -24,14 +24,17 @@ class StreamOpener:
         """A peer opens a stream: open the second leg, and answer when that one has answered."""
         target = self._target(leg, request.peer)
         if target is None:
-            leg.connection.refuse_session(request, now)
+            nobody = ServiceNotOnline.text if leg.is_edge else EdgeNotOnline.text
+            leg.connection.refuse_session(request, now, nobody)
             return
         peer = str(leg.id) if leg.is_edge and self._exchange.settings.tell_stream_peer else ""
         try:
-            negotiate_id = target.connection.open_session(request.meta, peer, now)
-        except LocalError:
-            leg.connection.refuse_session(request, now)
+            negotiate_id = target.connection.open_session(request.meta, peer, now, keep=False)
+        except LocalError as error:
+            leg.connection.refuse_session(request, now, str(error))
             return
+        # They are on their way, and nobody here asks for them again.
+        request.meta, request.peer = b"", ""
         target.opening[negotiate_id] = StreamEnd(leg, request=request)
 
     def _target(self, leg: Leg, peer: str) -> Leg | None:
@@ -46,9 +49,9 @@ class StreamOpener:
         """The second leg answered: answer the first."""
         opener = leg.opening.pop(event.negotiate_id, None)
         if opener is None or not opener.leg.online or not opener.leg.connection.connected:
-            leg.connection.dismiss(event.session, now)
+            leg.connection.dismiss(event.session, now, FarSideClosed.text)
             if opener is not None:
-                self._refuse(opener, now)
+                self._refuse(opener, now, FarSideClosed.text)
             return
         assert opener.request is not None
         end = StreamEnd(leg, session=event.session)
@@ -63,22 +66,25 @@ class StreamOpener:
         """The second leg refused or stayed silent."""
         opener = leg.opening.pop(event.negotiate_id, None)
         if opener is not None:
-            self._refuse(opener, now)
+            self._refuse(opener, now, event.error)
 
-    def _refuse(self, opener: StreamEnd, now: float) -> None:
+    def _refuse(self, opener: StreamEnd, now: float, error: str) -> None:
         if opener.request is not None and opener.leg.connection.connected:
-            opener.leg.connection.refuse_session(opener.request, now)
+            opener.leg.connection.refuse_session(opener.request, now, error)
 
-    def dismissed(self, leg: Leg, session: Session, now: float) -> None:
-        """A session is closed from one side, or over: close the other leg's behind what came before."""
+    def dismissed(self, leg: Leg, session: Session, now: float, error: str = "") -> None:
+        """A session is closed from one side, or over: close the other leg's behind what came before.
+
+        :param error: why, if its peer did not mean it to end here.
+        """
         if session.id == DEFAULT_SESSION:
             self._exchange.deafen(leg)
             return
         end = leg.streams.pop(session.id, None)
         if end is not None:
-            self._take_apart(end, now)
+            self._take_apart(end, error)
 
-    def _take_apart(self, end: StreamEnd, now: float) -> None:
+    def _take_apart(self, end: StreamEnd, error: str) -> None:
         """``end`` is over: nothing more goes to it, and the other one follows when it has what came from there."""
         exchange, other = self._exchange, end.other
         if end.lane is not None:
@@ -97,11 +103,11 @@ class StreamOpener:
             else:
                 exchange.fail(pending, FarSideClosed.text)
         if left:
-            left.on_drained = lambda: self._follow(other)
+            left.on_drained = lambda: self._follow(other, error)
         else:
-            self._follow(other)
+            self._follow(other, error)
 
-    def _follow(self, end: StreamEnd) -> None:
+    def _follow(self, end: StreamEnd, error: str) -> None:
         """Close what is left of a stream that the other side has closed."""
         assert end.session is not None
         end.leg.streams.pop(end.session.id, None)
@@ -110,11 +116,11 @@ class StreamOpener:
         for pending in list(end.pending):
             self._exchange.settle(pending)
         if end.leg.connection.connected:
-            end.leg.connection.dismiss(end.session, self._exchange.timers.now())
+            end.leg.connection.dismiss(end.session, self._exchange.timers.now(), error)
 
     def forget(self, leg: Leg, now: float) -> None:
         """The leg is gone: end its streams on the other legs, and the openings that wait for it."""
         while leg.streams:
-            self._take_apart(leg.streams.popitem()[1], now)
+            self._take_apart(leg.streams.popitem()[1], FarSideClosed.text)
         while leg.opening:
-            self._refuse(leg.opening.popitem()[1], now)
+            self._refuse(leg.opening.popitem()[1], now, FarSideClosed.text)

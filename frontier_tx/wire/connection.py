@@ -221,15 +221,17 @@ class Connection:
 
     # -- sessions -----------------------------------------------------------------------------------------
 
-    def open_session(self, meta: bytes, peer: str, now: float) -> int:
+    def open_session(self, meta: bytes, peer: str, now: float, keep: bool = True) -> int:
         """Ask for a session; SessionOpened or SessionFailed will carry the returned negotiate id.
 
+        :param keep: whether the session shall know ``meta`` and ``peer``.
         :raises MultiplexerClosed: the connection is not up.
         :raises TooManyPending: it has as many sessions as it may have.
+        :raises PayloadTooLarge: the peer would not take a frame with this meta.
         """
         if self.state is not State.CONNECTED or self._dismissing:
             raise MultiplexerClosed
-        return self.sessions.open(meta, peer, now)
+        return self.sessions.open(meta, peer, now, keep)
 
     def accept_session(self, request: SessionRequested, now: float) -> Session:
         """Open the session that the peer asked for; one that is over already when the connection is closing."""
@@ -382,7 +384,7 @@ class Connection:
     def _declare(self, frame_limit: int) -> None:
         self.reader.limit = self.limits.frame_bytes
         if frame_limit > f.DEFAULT_BODY_LIMIT:
-            self.peer_frame_bytes = frame_limit
+            self.peer_frame_bytes = self.sessions.peer_frame_bytes = frame_limit
             self.reader.limit = max(self.reader.limit, min(frame_limit, self.limits.peer_frame_bytes))
 
     def _speak_credit(self, peer_window: int) -> None:
@@ -399,7 +401,7 @@ class Connection:
         self._handshake_at = NEVER
         if data.error:
             return [ConnRefused(self.client_id, data.error), *self._say_goodbye(now)]
-        self.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
+        self.peer_frame_bytes = self.sessions.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
         self._speak_credit(data.stream_window)
         self.state = State.CONNECTED
         self.sessions.start()

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, SessionData, decode_session, encode_data
-from frontier_tx.wire.errors import TooManyPending
+from frontier_tx.wire.errors import PayloadTooLarge, TooManyPending
 from frontier_tx.wire.events import (
     CreditGranted,
     Event,
@@ -126,6 +126,8 @@ class SessionTable:
         #: Bytes of a stream that may be under way to this end and to the peer; None where credit is not spoken.
         self.own_window: int | None = None
         self.peer_window: int | None = None
+        #: Largest body that the peer takes.
+        self.peer_frame_bytes = f.DEFAULT_BODY_LIMIT
         self.live: dict[int, Session] = {}
         self.opening: dict[int, Opening] = {}
         self._expired: dict[int, int] = {}
@@ -140,19 +142,25 @@ class SessionTable:
 
     # -- opening ------------------------------------------------------------------------------------------
 
-    def open(self, meta: bytes, peer: str, now: float) -> int:
+    def open(self, meta: bytes, peer: str, now: float, keep: bool = True) -> int:
         """Ask the peer for a session; return the negotiate id that the outcome will carry.
 
+        :param keep: whether the session shall know ``meta`` and ``peer``.
         :raises TooManyPending: the connection has as many sessions as it may have.
+        :raises PayloadTooLarge: the peer would not take a frame with this meta.
         """
         if len(self.live) + len(self.opening) >= self._limit:
             raise TooManyPending
         negotiate_id = self._fresh_id()
-        packet_id = next(self._ids)
-        self.opening[negotiate_id] = Opening(packet_id, meta, peer, now + self._open_seconds)
         flags = 0 if self._is_server else ACQUIRE_SESSION_ID
-        fixed = SESSION_FIXED.pack(0, flags, negotiate_id)
-        self._write(f.pack(f.SESSION, packet_id, fixed + encode_data(SessionData(meta=meta, peer=peer))))
+        body = SESSION_FIXED.pack(0, flags, negotiate_id) + encode_data(SessionData(meta=meta, peer=peer))
+        if len(body) > self.peer_frame_bytes:
+            raise PayloadTooLarge
+        packet_id = next(self._ids)
+        if not keep:
+            meta, peer = b"", ""
+        self.opening[negotiate_id] = Opening(packet_id, meta, peer, now + self._open_seconds)
+        self._write(f.pack(f.SESSION, packet_id, body))
         self._alarm(now + self._open_seconds)
         return negotiate_id
 
@@ -241,11 +249,12 @@ class SessionTable:
     def dismiss(self, session: Session, now: float, error: str = "") -> None:
         """Begin to close a session; what was sent before goes out first.
 
-        :param error: why, if what was sent is not all that was to be sent.
+        :param error: why, if what was sent is not all that was to be sent. Only peers that speak credit are told.
         """
         if session.farewell.say():
             packet_id = next(self._ids)
-            body = encode_data(SessionData(error=error[:REASON_LENGTH])) if error else EMPTY_OBJECT
+            told = bool(error) and self.own_window is not None
+            body = encode_data(SessionData(error=error[:REASON_LENGTH])) if told else EMPTY_OBJECT
             self.write(session, f.pack_of_session(f.DISMISS, packet_id, session.id, body))
             session.give_up_at = now + self._dismiss_seconds
             self._parting[session.id] = session

@@ -169,9 +169,9 @@ class Peer:
     def next_id(self) -> int:
         return next(self.numbers)
 
-    def conn(self, meta: bytes = b"", wanted: int = 0, acquire: bool = True, frame_limit: int = 0) -> int:
+    def conn(self, meta: bytes = b"", wanted: int = 0, acquire: bool = True, **declared: int) -> int:
         flags = (p.ACQUIRE_CLIENT_ID if acquire else 0) | 1 << 4
-        data = ConnData(meta=meta, frame_limit=frame_limit)
+        data = ConnData(meta=meta, **declared)
         return self.send(p.Conn(packet_id=self.next_id(), flags=flags, client_id=wanted, data=data))
 
     def send_bare(self, kind: f.FrameType) -> int:
@@ -342,10 +342,10 @@ class World:
         self.peers.append(peer)
         return peer
 
-    def edge(self, edge_id: int = 0, meta: bytes = b"", host: str = "127.0.0.1", frame_limit: int = 0) -> Peer:
+    def edge(self, edge_id: int = 0, meta: bytes = b"", host: str = "127.0.0.1", **declared: int) -> Peer:
         """An accepted edge; with an id it brings that one itself."""
         peer = self.connect(self.core.edges, host)
-        peer.conn(meta, edge_id, acquire=not edge_id, frame_limit=frame_limit)
+        peer.conn(meta, edge_id, acquire=not edge_id, **declared)
         return self._accepted(peer)
 
     def service(
@@ -354,12 +354,12 @@ class World:
         topics: tuple[str, ...] = (),
         methods: tuple[bytes, ...] = (),
         service_id: int = 0,
-        frame_limit: int = 0,
+        **declared: int,
     ) -> Peer:
         """An accepted service with its methods registered."""
         peer = self.connect(self.core.services)
         listed = ",".join(f'"{topic}"' for topic in topics)
-        peer.conn(f'{{"service":"{name}","topics":[{listed}]}}'.encode(), service_id, frame_limit=frame_limit)
+        peer.conn(f'{{"service":"{name}","topics":[{listed}]}}'.encode(), service_id, **declared)
         self._accepted(peer)
         for method in methods:
             peer.register(method)

@@ -150,6 +150,16 @@ def test_a_dismiss_tells_why_and_a_plain_one_says_nothing() -> None:
         assert [item.error for item in pair.take(pair.client, SessionDismissed)] == [error[:REASON_LENGTH]]
 
 
+def test_a_peer_that_speaks_no_credit_is_told_no_reason() -> None:
+    pair = Pair(0, WINDOW)
+    here, there = pair.open()
+    pair.server.dismiss(there, pair.now, "force closed")
+    (frame,) = frames_of(b"".join(pair.server.outbox))
+    assert (frame.type, frame.body) == (f.DISMISS, b"{}")
+    pair.talk()
+    assert [item.session for item in pair.take(pair.client, SessionDismissed)] == [here]
+
+
 def test_what_a_peer_writes_there_is_cut() -> None:
     pair = Pair()
     here, _there = pair.open()

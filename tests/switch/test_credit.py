@@ -1,0 +1,117 @@
+"""Streams whose far side did not end them say so, to those who understand it."""
+
+import pytest
+
+from frontier_tx.wire import frame as f
+from frontier_tx.wire import packets as p
+from frontier_tx.wire.body import SessionData
+from frontier_tx.wire.connection import Limits
+
+from .world import Peer, World
+
+WINDOW = 65_536
+
+
+@pytest.fixture
+def world() -> World:
+    world = World(limits=Limits(stream_window=WINDOW))
+    world.edge(5, stream_window=WINDOW)
+    world.service("files", stream_window=WINDOW)
+    return world
+
+
+def dismissed_with(peer: Peer) -> str:
+    return str(peer.take(f.FrameType.DISMISS)[0].data.error)
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [("dismiss", ""), ("abort", "no paper"), ("cut", "force closed"), ("goodbye", "force closed"), ("leave", "")],
+)
+@pytest.mark.parametrize("of_edge", [True, False])
+def test_the_far_end_reads_whether_a_stream_was_complete(
+    world: World, edge: Peer, service: Peer, end: str, error: str, of_edge: bool
+) -> None:
+    near, far = world.stream(edge, service, "files")
+    leaving, session, staying = (edge, near, service) if of_edge else (service, far, edge)
+    match end:
+        case "dismiss" | "leave":
+            leaving.dismiss(session)
+        case "abort":
+            leaving.send(
+                p.Dismissal(
+                    type=f.FrameType.DISMISS, packet_id=3, session_id=session, data=SessionData(error="no paper")
+                )
+            )
+        case "cut":
+            leaving.cut()
+        case "goodbye":
+            leaving.disconnect()
+    world.advance(0.1)
+    assert dismissed_with(staying) == error
+
+
+@pytest.mark.parametrize("how", ["kick", "replaced"])
+def test_streams_of_an_edge_that_is_sent_away_are_cut_at_both_ends(
+    world: World, edge: Peer, service: Peer, how: str
+) -> None:
+    world.stream(edge, service, "files")
+    if how == "kick":
+        world.core.kick_edge(5)
+    else:
+        world.edge(5, stream_window=WINDOW)
+    world.advance(0.1)
+    assert dismissed_with(service) == "force closed"
+    assert {x.session_id: x.data.error for x in edge.take(f.FrameType.DISMISS)}.pop(1) == ""
+
+
+def test_an_end_that_declared_nothing_reads_a_plain_end(world: World, edge: Peer) -> None:
+    service = world.service("old")
+    world.stream(edge, service, "old")
+    edge.cut()
+    assert service.frames[-1].type == f.DISMISS and service.frames[-1].body == b"{}"
+
+
+def test_an_opener_reads_why_nobody_took_its_stream(world: World, edge: Peer, service: Peer) -> None:
+    for opener, name, error in (
+        (edge, "nobody", "service not online"),
+        (service, "77", "edge not online"),
+    ):
+        opener.open(name)
+        world.advance(0.1)
+        assert dismissed_with(opener) == error
+    edge.open("files")
+    service.ack_session(service.one(p.Session), "no room")
+    world.advance(0.1)
+    assert dismissed_with(edge) == "no room"
+    edge.open("files")
+    service.cut()
+    world.advance(0.1)
+    assert dismissed_with(edge) == "force closed"
+
+
+def test_a_meta_that_the_far_leg_does_not_take_is_refused_and_nobody_is_cut(world: World, edge: Peer) -> None:
+    service = world.service("small")
+    large = world.edge(6, stream_window=WINDOW, frame_limit=16 << 20)
+    large.open("small", bytes(9_000_000))
+    world.advance(0.1)
+    assert dismissed_with(large) == "packet payload too large"
+    service.nothing()
+    assert not service.closed and not large.closed
+    large.take()
+    near, _ = world.stream(large, service, "small", bytes(7_000_000))
+    large.stream(near, b"x")
+    assert service.take(p.Stream)[0].data == b"x"
+
+
+@pytest.mark.parametrize("from_edge", [True, False])
+def test_metas_and_names_of_streams_are_not_kept(world: World, edge: Peer, service: Peer, from_edge: bool) -> None:
+    opener, acceptor, peer = (edge, service, "files") if from_edge else (service, edge, "5")
+    opener.open(peer, bytes(1000))
+    (waiting,) = acceptor.leg.opening.values()
+    assert waiting.request is not None and (waiting.request.meta, waiting.request.peer) == (b"", "")
+    (asked,) = acceptor.leg.connection.sessions.opening.values()
+    assert (asked.meta, asked.peer) == (b"", "")
+    acceptor.ack_session(acceptor.one(p.Session))
+    for leg in (opener.leg, acceptor.leg):
+        assert [(session.meta, session.peer) for session in leg.connection.sessions.live.values()] == [(b"", "")] * 2
