@@ -20,6 +20,12 @@ class Edgebound:
     edgeid_alloc_when_no_idservice_on: bool = setting(
         True, Flag(), "give an edge an ID when no service registered `get_edge_id`; off: refuse the edge"
     )
+    edgeid_renew_when_idservice_comes: bool = setting(
+        True,
+        Flag(),
+        "ask edges whose ID the gateway had to choose to connect again once a service registers `get_edge_id`; edges "
+        "that do not reconnect by themselves are lost by that",
+    )
     bypass_enable: bool = setting(False, Flag(), "relay connections that speak another protocol to `bypass`")
     bypass: Dial = section(Dial(), "servers behind the same port for other protocols: any of `addrs` that answers")
 
@@ -112,7 +118,15 @@ class Limits(WireLimits):
     )
     service_window: int = setting(128, _COUNT, "the same of a service")
     methods_per_connection: int = setting(10_000, _COUNT, "methods registered")
-    method_bytes: int = setting(4096, Whole(1, 1_048_576, "bytes"), "length of a method name")
+    method_bytes: int = setting(
+        4096, Whole(1, 1_048_576, "bytes"), "length of the name of a method, a topic or a service"
+    )
+    topics_per_connection: int = setting(10_000, _COUNT, "topics of a service")
+    record_bytes: int = setting(
+        134_217_728,
+        Whole(1_048_576, 1 << 40, "bytes"),
+        "metas, names, topics and methods of all peers together; beyond it those that bring most are refused first",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

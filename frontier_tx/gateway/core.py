@@ -44,6 +44,7 @@ class GatewayCore:
         policy: IHashPolicy | None = None,
         allocator: IIDAllocator | None = None,
         allocate_edge_ids: bool = True,
+        renew_edge_ids: bool = True,
         control_seconds: float = 9.0,
         connections: int = 1_000_000,
         wall_clock: Callable[[], float] = time.time,
@@ -53,17 +54,22 @@ class GatewayCore:
                 verifyObject(interface, part)
         self.alarms = Alarms(clock)
         self.outlet = Outlet(clock)
-        self.repository = Repository()
-        self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock)
+        settings = settings or Settings()
+        self.repository = Repository(settings.record_bytes)
+        self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
+        self._whispers = Whispers(self.alarms.now)
         self.presence = Presence(
             self.exchange,
             allocator=allocator,
             allocate_edge_ids=allocate_edge_ids,
+            renew_edge_ids=renew_edge_ids,
             control_seconds=control_seconds,
             now=self.alarms.now,
             wall_clock=wall_clock,
             on_control_error=self._control_failed,
             on_fault=self._part_failed,
+            on_replaced=self._replaced,
+            on_renewed=self._renewed,
         )
         self.presence.listeners.append(_Diary())
         shared: dict[str, Any] = {
@@ -78,7 +84,26 @@ class GatewayCore:
         self.log.warn("{method} for {leg} failed: {error}", method=method, leg=leg, error=error)
 
     def _part_failed(self, what: str) -> None:
-        self.log.failure("{what}", what=what)
+        """Log what a part that was plugged in raised: it may do so for each frame."""
+        if (more := self._whispers.due("fault")) is not None:
+            self.log.failure("{what}{more}", what=what, more=more)
+
+    def _replaced(self, old: Leg, new: Leg) -> None:
+        if (more := self._whispers.due("replaced")) is not None:
+            self.log.warn(
+                "{old} is replaced: a connection from {address} has the same id. Where this goes on, two peers have "
+                "one identity{more}",
+                old=old,
+                address=new.address,
+                more=more,
+            )
+
+    def _renewed(self, count: int) -> None:
+        self.log.info(
+            "{count} edges had ids of the gateway's choice and were asked to connect again, now that a service hands "
+            "out ids",
+            count=count,
+        )
 
     def connections(self) -> list[LegProtocol]:
         """All connections, those that are still shaking hands included."""
@@ -105,6 +130,32 @@ class GatewayCore:
             raise ServiceNotOnline
         leg.link.close()
         return leg
+
+
+class Whispers:
+    """Says when something that may happen often is to be logged: ``LINES`` times in a ``PERIOD`` of seconds."""
+
+    LINES = 20
+    PERIOD = 60.0
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._said: dict[str, tuple[float, int, int]] = {}
+
+    def due(self, kind: str) -> str | None:
+        """Return what to say of those that went by in silence, empty for none; None: be silent.
+
+        :param kind: one of a few.
+        """
+        now = self._now()
+        since, lines, silent = self._said.get(kind, (now, 0, 0))
+        if now >= since + self.PERIOD:
+            since, lines = now, 0
+        if lines >= self.LINES:
+            self._said[kind] = (since, lines, silent + 1)
+            return None
+        self._said[kind] = (since, lines + 1, 0)
+        return f" ({silent} more before it)" if silent else ""
 
 
 class _Diary:

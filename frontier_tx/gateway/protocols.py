@@ -108,11 +108,11 @@ class LegProtocol(WireProtocol):
             case e.Closing():
                 self._exchange.deafen(leg)
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         """Say goodbye in order: what this peer still owes will not come, and nothing new is sent to it."""
         if hasattr(self, "leg"):
             self._exchange.deafen(self.leg)
-        super().close()
+        super().close(reason)
 
     def flush(self) -> None:
         """Write; whoever was stopped because this peer was behind goes on."""

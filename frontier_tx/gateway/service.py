@@ -37,6 +37,8 @@ def settings_of(config: FrontierConfig) -> Settings:
         write_buffer_bytes=limits.write_buffer_bytes,
         methods_per_connection=limits.methods_per_connection,
         method_bytes=limits.method_bytes,
+        topics_per_connection=limits.topics_per_connection,
+        record_bytes=limits.record_bytes,
         edges_call_control_methods=exchange.edges_call_control_methods,
         tell_stream_peer=exchange.tell_stream_peer,
     )
@@ -78,6 +80,7 @@ class Gateway(Service):
             limits=limits_of(config),
             policy=POLICIES[config.exchange.hashby](),
             allocate_edge_ids=config.edgebound.edgeid_alloc_when_no_idservice_on,
+            renew_edge_ids=config.edgebound.edgeid_renew_when_idservice_comes,
             control_seconds=limits.control_seconds,
             connections=limits.connections,
         )

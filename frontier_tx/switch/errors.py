@@ -42,6 +42,30 @@ class NoID(ForwardError):
     text = "no id could be allocated"
 
 
+class NoChoice(ForwardError):
+    """The policy that was plugged in chose none of the services that could be asked."""
+
+    text = "no service could be chosen"
+
+
+class MetaTooLarge(ForwardError):
+    """A newcomer brings more than the gateway can remember for it."""
+
+    text = "meta too large"
+
+
+class Replaced(ForwardError):
+    """Another connection with the same id came."""
+
+    text = "replaced by another connection with the same id"
+
+
+class ServiceOnline(ForwardError):
+    """A service that hands out ids came after an edge that has one of the gateway's choice."""
+
+    text = "a service that hands out edge ids has come; connect again"
+
+
 class IllegalEdgeID(ForwardError):
     """``get_edge_id`` answered other than 8 bytes, or a service named no edge in ``custom``."""
 

@@ -17,6 +17,7 @@ from frontier_tx.switch.errors import (
     FarSideClosed,
     FrameTooLarge,
     IllegalEdgeID,
+    NoChoice,
     PendingLimit,
     ReceiverCongested,
     RecordNotFound,
@@ -64,6 +65,7 @@ class Exchange:
         settings: Settings | None = None,
         policy: IHashPolicy | None = None,
         wall_clock: Callable[[], float] = time.time,
+        on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.repository = repository
         self.settings = settings or Settings()
@@ -73,6 +75,7 @@ class Exchange:
         self.timers = timers
         self._policy: IHashPolicy = policy or ByEdgeID()
         self._wall_clock = wall_clock
+        self._on_fault = on_fault or (lambda what: None)
         self.pressure = Pressure(
             timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
         )
@@ -213,12 +216,18 @@ class Exchange:
         if not candidates:
             return nobody
         data.custom += leg.tail
-        return candidates[0] if len(candidates) == 1 else self.choose(candidates, leg)
+        return candidates[0] if len(candidates) == 1 else self.choose(candidates, leg) or NoChoice.text
 
-    def choose(self, candidates: Sequence[Leg], edge: Leg) -> Leg:
-        """Choose one of several services for an edge."""
-        chosen: Leg = self._policy.choose(candidates, edge)
-        return chosen
+    def choose(self, candidates: Sequence[Leg], edge: Leg) -> Leg | None:
+        """Choose one of several services for an edge; None where the policy that was plugged in fails."""
+        try:
+            chosen: Leg = self._policy.choose(candidates, edge)
+            if chosen in candidates:
+                return chosen
+            raise ValueError(f"{chosen!r} is none of the candidates")
+        except Exception:
+            self._on_fault(f"{self._policy!r} chose no service")
+            return None
 
     def _admit(self, leg: Leg, target: Leg, kind: int) -> str:
         """Return why nothing more may be sent, or nothing."""
@@ -392,10 +401,10 @@ class Exchange:
             method = bytes(frame.body)
             if len(method) > self.settings.method_bytes:
                 error = "method name too long"
-            elif method not in leg.methods and len(leg.methods) >= self.settings.methods_per_connection:
+            elif (method not in leg.methods and len(leg.methods) >= self.settings.methods_per_connection) or (
+                not self.repository.register(leg, method, self._wall_clock())
+            ):
                 error = "too many methods"
-            else:
-                self.repository.register(leg, method, self._wall_clock())
         body = encode_data(RegisterData(error)) if error else EMPTY_OBJECT
         leg.connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, body))
 

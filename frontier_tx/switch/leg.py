@@ -20,6 +20,16 @@ class Kind(Enum):
     SERVICE = "service"
 
 
+class Told(Enum):
+    """What services that follow edges were told of one."""
+
+    NOTHING = "nothing"
+    #: ``edge_online`` is under way to one of them.
+    ASKED = "asked"
+    ONLINE = "online"
+    OFFLINE = "offline"
+
+
 class Link(Protocol):
     """What the switch wants of the transport of a leg."""
 
@@ -33,8 +43,8 @@ class Link(Protocol):
     def resume_reading(self) -> None:
         """Undo one ``pause_reading``."""
 
-    def close(self) -> None:
-        """Say goodbye in order, in bounded time."""
+    def close(self, reason: str = "") -> None:
+        """Say goodbye in order, in bounded time; ``reason`` is for the peer, who may be unable to read it."""
 
     def abort(self, reason: str) -> None:
         """End the connection at once."""
@@ -51,7 +61,7 @@ class NoLink:
     def resume_reading(self) -> None:
         """There is nothing to read."""
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         """It is closed."""
 
     def abort(self, reason: str) -> None:
@@ -72,6 +82,7 @@ class Leg:
         "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
         "methods", "pending", "asked", "streams", "opening", "window", "lane", "waiting_bytes", "deaf",
         "online", "congesting", "stopped_by", "stall", "host_number",
+        "told", "allocated", "record_bytes",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
@@ -112,6 +123,11 @@ class Leg:
         #: Runs while this leg stops others.
         self.stall: "Stall | None" = None
         self.host_number = host_number(address)
+        self.told = Told.NOTHING
+        #: Whether the gateway chose the id because nobody else was there to do it.
+        self.allocated = False
+        #: What the gateway remembers of it: meta, name, topics, methods (``repository.Holdings``).
+        self.record_bytes = 0
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""

@@ -9,20 +9,18 @@ from typing import Any
 
 from zope.interface import Interface, implementer
 
-from frontier_tx.switch.errors import IllegalEdgeID, NoID, ServiceNotOnline, Timeout
+from frontier_tx.switch.arrival import EDGE_OFFLINE, EDGE_ONLINE, GET_EDGE_ID, EdgeArrival
+from frontier_tx.switch.errors import MetaTooLarge, NoChoice, NoID, Replaced
 from frontier_tx.switch.exchange import Exchange
-from frontier_tx.switch.leg import Kind, Leg
+from frontier_tx.switch.introduction import EDGE_DOOR, SERVICE_DOOR, looks_like_service, read_service_meta
+from frontier_tx.switch.latecomers import Latecomers
+from frontier_tx.switch.leg import Kind, Leg, Told
 from frontier_tx.switch.opening import StreamOpener
 from frontier_tx.switch.pending import Pending
-from frontier_tx.wire import gojson
+from frontier_tx.switch.repository import TOPIC_BYTES
 from frontier_tx.wire.connection import State
 from frontier_tx.wire.events import ConnReceived
 from frontier_tx.wire.ids import MAX_ID, NO_ID, ClientIds
-from frontier_tx.wire.packets import DEADLINE_EXCEEDED
-
-GET_EDGE_ID = b"get_edge_id"
-EDGE_ONLINE = b"edge_online"
-EDGE_OFFLINE = b"edge_offline"
 
 
 class IIDAllocator(Interface):
@@ -60,10 +58,13 @@ class Presence:
     """Decides who comes in, and keeps the repository and the listeners true.
 
     :param allocate_edge_ids: whether an edge gets an id while no service hands them out.
+    :param renew_edge_ids: whether such an edge is asked to come again when a service that hands them out is there.
     :param control_seconds: time for ``get_edge_id`` and ``edge_online`` together: the ConnAck that waits for them must
         reach the edge within the ten seconds that it waits.
     :param on_control_error: told of a control function that a service answered with an error.
     :param on_fault: told, while the exception is being handled, of a listener or an allocator that failed.
+    :param on_replaced: told of a leg and of the newcomer with the same id that took its place.
+    :param on_renewed: told how many edges were asked to come again.
     """
 
     def __init__(
@@ -72,61 +73,97 @@ class Presence:
         *,
         allocator: IIDAllocator | None = None,
         allocate_edge_ids: bool = True,
+        renew_edge_ids: bool = True,
         control_seconds: float = 9.0,
         now: Callable[[], float],
         wall_clock: Callable[[], float] = time.time,
         on_control_error: Callable[[str, Leg, str], None] | None = None,
         on_fault: Callable[[str], None] | None = None,
+        on_replaced: Callable[[Leg, Leg], None] | None = None,
+        on_renewed: Callable[[int], None] | None = None,
     ) -> None:
         self.exchange = exchange
         self.repository = exchange.repository
         self.streams = StreamOpener(exchange)
         self.listeners: list[Any] = []
+        #: Seconds of the process's clock.
+        self.now = now
+        self.allocates_edge_ids = allocate_edge_ids
+        self.renews_edge_ids = renew_edge_ids
+        self.control_seconds = control_seconds
+        #: Edges that are on their way in, and of those the one for each id whose turn it is.
+        self.coming: dict[Leg, EdgeArrival] = {}
+        self.turns: dict[int, EdgeArrival] = {}
+        self.latecomers = Latecomers(self, on_renewed or (lambda count: None))
+        for method in (GET_EDGE_ID, EDGE_ONLINE):
+            self.repository.watched[method] = self.latecomers.noticed
         self._allocator: Any = allocator or ClientIDAllocator(wall_clock)
-        self._allocate_edge_ids = allocate_edge_ids
-        self._control_seconds = control_seconds
-        self._now = now
         self._on_control_error = on_control_error or (lambda method, leg, error: None)
         self._on_fault = on_fault or (lambda what: None)
+        self._on_replaced = on_replaced or (lambda old, new: None)
 
     def arrived(self, leg: Leg, event: ConnReceived) -> None:
         """Somebody introduced itself; sooner or later its connection is accepted or refused."""
+        if not self.repository.holdings.take(leg, len(event.meta)):
+            self.refuse(leg, MetaTooLarge.text)
+            return
         leg.meta = event.meta
-        if leg.kind is Kind.EDGE:
-            _EdgeArrival(self, leg).start(event)
-        else:
+        if leg.kind is Kind.SERVICE:
             self._service_arrived(leg, event)
+        elif looks_like_service(event.meta):
+            self.refuse(leg, EDGE_DOOR)
+        else:
+            arrival = self.coming[leg] = EdgeArrival(self, leg)
+            arrival.start(event)
+
+    def waits(self, leg: Leg) -> bool:
+        """Whether a leg is neither accepted nor refused, and still connected."""
+        return leg.connection.state is State.CONN_RECEIVED
+
+    def refuse(self, leg: Leg, error: str) -> None:
+        """Turn a newcomer away, if it still waits."""
+        if self.waits(leg):
+            leg.connection.refuse(error, self.now(), leg.id)
 
     # -- services -----------------------------------------------------------------------------------------
 
     def _service_arrived(self, leg: Leg, event: ConnReceived) -> None:
+        settings = self.exchange.settings
         try:
-            leg.name, leg.topics = read_service_meta(event.meta)
+            name, topics = read_service_meta(event.meta, settings.topics_per_connection, settings.method_bytes)
         except ValueError as error:
-            leg.connection.refuse(f"illegal service meta: {error}", self._now())
+            self.refuse(leg, f"illegal service meta: {error}; {SERVICE_DOOR}")
             return
+        if not self.repository.holdings.take(leg, sum(len(topic) + TOPIC_BYTES for topic in topics)):
+            self.refuse(leg, MetaTooLarge.text)
+            return
+        leg.name, leg.topics = name, topics
         leg.id = event.wanted_id or self._allocate(self.repository.services)
         if leg.id == NO_ID:
-            leg.connection.refuse(NoID.text, self._now())
+            self.refuse(leg, NoID.text)
         else:
-            self._come_in(leg)
+            self.let_in(leg)
 
     # -- both ---------------------------------------------------------------------------------------------
 
-    def _come_in(self, leg: Leg) -> None:
+    def let_in(self, leg: Leg) -> None:
         """Put the leg into the repository, then tell the peer; the one whose place it takes is closed."""
         leg.tail = leg.id.to_bytes(8)
         old = self.repository.add(leg)
-        leg.connection.accept(leg.id, self._now())
+        leg.connection.accept(leg.id, self.now())
         if old is not None:
             self._retire(old)
-            old.link.close()
+            old.link.close(Replaced.text)
+            self._on_replaced(old, leg)
+            if self._is_missed(old):
+                self.tell_offline(old)
+        if leg.allocated and self.candidates(GET_EDGE_ID):
+            self.latecomers.noticed()
         self._tell("online", leg)
 
     def _retire(self, leg: Leg) -> None:
         """End everything that hangs on a leg; its connection may still have its goodbye to say."""
-        now = self._now()
-        self.streams.forget(leg, now)
+        self.streams.forget(leg, self.now())
         self.exchange.forget(leg)
 
     def gone(self, leg: Leg) -> None:
@@ -134,10 +171,25 @@ class Presence:
         accepted = leg.connection.client_id != NO_ID or leg.online
         was_online = leg.online
         self._retire(leg)
+        if leg not in self.coming:
+            self.repository.holdings.let_go(leg)
         if was_online:
             self._tell("offline", leg)
-        if leg.kind is Kind.EDGE and accepted:
+        if accepted and self._is_missed(leg):
             self.tell_offline(leg)
+
+    def _is_missed(self, leg: Leg) -> bool:
+        """Whether a service takes an edge for online; where none wants ``edge_online``, they take all of them for it."""
+        return leg.is_edge and (
+            leg.told is Told.ONLINE or (leg.told is Told.NOTHING and not self.candidates(EDGE_ONLINE))
+        )
+
+    def came(self, arrival: EdgeArrival) -> None:
+        """An edge is in, or will not be."""
+        leg = arrival.leg
+        del self.coming[leg]
+        if leg.connection.closed:
+            self.repository.holdings.let_go(leg)
 
     def heartbeat(self, leg: Leg) -> None:
         """A peer sent a heartbeat."""
@@ -153,11 +205,6 @@ class Presence:
                 self._on_fault(f"{listener!r} failed at {what} of {leg}")
 
     # -- ids ----------------------------------------------------------------------------------------------
-
-    @property
-    def allocates_edge_ids(self) -> bool:
-        """Whether an edge gets an id while no service hands them out."""
-        return self._allocate_edge_ids
 
     def allocate_edge_id(self) -> int:
         """Return an unused edge id, or 0 where the allocator fails."""
@@ -185,7 +232,7 @@ class Presence:
         """Call a control function at one of the services that have it, of which there is one at least."""
         candidates = self.candidates(method)
         if method == GET_EDGE_ID or len(candidates) == 1:
-            service = random.choice(candidates)
+            service: Leg | None = random.choice(candidates)
         else:
             service = self.exchange.choose(candidates, leg)
 
@@ -194,123 +241,34 @@ class Presence:
                 self._on_control_error(method.decode(), leg, error)
             done(value, error)
 
+        if service is None:
+            answered(b"", NoChoice.text)
+            return None
         return self.exchange.call_service(service, method, value, seconds, answered)
 
-    def tell_offline(self, leg: Leg) -> None:
+    def ask_online(self, leg: Leg, seconds: float, done: Callable[[bytes, str], None]) -> Pending | None:
+        """Ask a service whether an edge may be online; ``leg.told`` is ASKED until ``done`` changes it."""
+        leg.told = Told.ASKED
+        return self.call(EDGE_ONLINE, leg, event_json(leg), seconds, done)
+
+    def tell_offline(self, leg: Leg, done: Callable[[], None] = lambda: None) -> None:
         """Tell a service that an edge which was announced is gone."""
+        leg.told = Told.OFFLINE
         if self.candidates(EDGE_OFFLINE):
             seconds = self.exchange.settings.call_seconds
-            self.call(EDGE_OFFLINE, leg, _event_json(leg), seconds, lambda value, error: None)
-
-    @property
-    def control_seconds(self) -> float:
-        """See the constructor."""
-        return self._control_seconds
-
-    def now(self) -> float:
-        """Seconds of the process's clock."""
-        return self._now()
-
-    def let_in(self, leg: Leg) -> None:
-        """Accept an edge whose id is settled."""
-        self._come_in(leg)
-
-
-class _EdgeArrival:
-    """The way of one edge from its Conn to its ConnAck.
-
-    It is refused when ``control_seconds`` are over. What a service was asked by then may still be answered: an edge
-    that it lets in too late, or that has left meanwhile, is one that it hears of leaving.
-    """
-
-    __slots__ = ("tick", "_presence", "_leg", "_until", "_asked")
-
-    def __init__(self, presence: Presence, leg: Leg) -> None:
-        #: The slot of the process's timer (``timers.Timed``).
-        self.tick = 0
-        self._presence = presence
-        self._leg = leg
-        self._until = presence.now() + presence.control_seconds
-        self._asked: Pending | None = None
-
-    def start(self, event: ConnReceived) -> None:
-        """First the id: the wanted one, one from a service, or an allocated one."""
-        presence, leg = self._presence, self._leg
-        if not event.acquire and event.wanted_id:
-            self._identified(event.wanted_id)
-        elif event.acquire and presence.candidates(GET_EDGE_ID):
-            self._ask(GET_EDGE_ID, leg.meta, self._got_id)
-        elif presence.allocates_edge_ids:
-            self._identified(presence.allocate_edge_id())
+            self.call(EDGE_OFFLINE, leg, event_json(leg), seconds, lambda value, error: done())
         else:
-            self._refuse(ServiceNotOnline.text)
+            done()
 
-    def _ask(self, method: bytes, value: bytes, done: Callable[[bytes, str], None]) -> None:
-        presence = self._presence
-
-        def answered(value: bytes, error: str) -> None:
-            self._asked = None
-            presence.exchange.timers.cancel(self)
-            done(value, error)
-
-        presence.exchange.timers.schedule(self, self._until)
-        self._asked = presence.call(method, self._leg, value, self._until - presence.now(), answered)
-
-    def fire(self, now: float) -> None:
-        """The services have taken too long."""
-        self._refuse(Timeout.text)
-        if self._asked is not None:
-            self._presence.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
-
-    def _got_id(self, value: bytes, error: str) -> None:
-        if error:
-            self._refuse(error)
-        elif len(value) != 8:
-            self._refuse(IllegalEdgeID.text)
-        elif self._waiting():
-            # A service that leaves the choice to the gateway is one that hands out ids, whatever holds without one.
-            self._identified(int.from_bytes(value) or self._presence.allocate_edge_id())
-
-    def _identified(self, edge_id: int) -> None:
-        if edge_id == NO_ID:
-            self._refuse(NoID.text)
-            return
-        presence, leg = self._presence, self._leg
-        leg.id = edge_id
-        if self._until <= presence.now():
-            self._refuse(Timeout.text)
-        elif presence.candidates(EDGE_ONLINE):
-            self._ask(EDGE_ONLINE, _event_json(leg), self._announced)
-        else:
-            presence.let_in(leg)
-
-    def _announced(self, value: bytes, error: str) -> None:
-        if error:
-            self._refuse(error)
-        elif self._waiting():
-            self._presence.let_in(self._leg)
-        else:
-            self._presence.tell_offline(self._leg)
-
-    def _waiting(self) -> bool:
-        return self._leg.connection.state is State.CONN_RECEIVED
-
-    def _refuse(self, error: str) -> None:
-        if self._waiting():
-            self._leg.connection.refuse(error, self._presence.now(), self._leg.id)
+    def left_behind(self, edge_id: int) -> None:
+        """A newcomer that was to take an edge's place is not in: the one of which a service heard that it left goes."""
+        leg = self.repository.edges.get(edge_id)
+        if leg is not None and leg.told is Told.OFFLINE:
+            leg.link.close(Replaced.text)
 
 
-def _event_json(leg: Leg) -> bytes:
-    meta = base64.b64encode(leg.meta).decode() if leg.meta else None
-    event = {"EdgeID": leg.id, "Meta": meta, "Net": leg.network, "Str": leg.address}
-    return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def read_service_meta(meta: bytes) -> tuple[str, tuple[str, ...]]:
-    """Return name and topics from the meta of a service's Conn.
-
-    :raises ValueError: it is no JSON object, or a value in it is of the wrong type.
-    """
-    taken = gojson.read_object(meta, {"service": gojson.read_string, "topics": gojson.read_strings})
-    topics: tuple[str, ...] = taken.get("topics", ())
-    return taken.get("service", ""), tuple(dict.fromkeys(topics))
+def event_json(leg: Leg) -> bytes:
+    """What ``edge_online`` and ``edge_offline`` are called with."""
+    meta = b'"%b"' % base64.b64encode(leg.meta) if leg.meta else b"null"
+    network, address = (json.dumps(text, ensure_ascii=False).encode() for text in (leg.network, leg.address))
+    return b'{"EdgeID":%d,"Meta":%b,"Net":%b,"Str":%b}' % (leg.id, meta, network, address)

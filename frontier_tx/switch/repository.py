@@ -4,20 +4,56 @@ Routing looks things up here, and the control plane lists them (``queries``). A 
 told that it is, and gone the moment its connection ends.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from frontier_tx.switch.leg import Kind, Leg
 
 EVERYTHING_ELSE = "*"
+#: What an entry costs beside its text: the tables of a method of an edge, of a service, and of a topic.
+EDGE_METHOD_BYTES, SERVICE_METHOD_BYTES, TOPIC_BYTES = 160, 480, 320
 
 _K = TypeVar("_K", str, bytes)
 
 
-class Repository:
-    """Tables of live legs. Lists of candidates are in the order of registration."""
+class Holdings:
+    """Bytes that the gateway remembers for peers as long as they are connected: metas, names, topics and methods.
 
-    def __init__(self) -> None:
+    Whoever has most of it is refused first: a peer may have as much again as is left for all, and ``free`` in any case.
+
+    :param limit: bytes of all together.
+    :param free: bytes that each may have whatever the others have.
+    """
+
+    def __init__(self, limit: int, free: int) -> None:
+        self.limit = limit
+        self.free = free
+        self.total = 0
+        self.refused = 0
+
+    def take(self, leg: Leg, size: int) -> bool:
+        """Count bytes for a leg; return False, and count nothing, where it would have too much."""
+        held = leg.record_bytes + size
+        if held > self.free and held > self.limit - self.total:
+            self.refused += 1
+            return False
+        leg.record_bytes = held
+        self.total += size
+        return True
+
+    def let_go(self, leg: Leg) -> None:
+        """Nothing of a leg is remembered any more."""
+        self.total -= leg.record_bytes
+        leg.record_bytes = 0
+
+
+class Repository:
+    """Tables of live legs. Lists of candidates are in the order of registration.
+
+    :param record_bytes: what all peers may have remembered, ``free_record_bytes`` what each may in any case.
+    """
+
+    def __init__(self, record_bytes: int = 134_217_728, free_record_bytes: int = 16_384) -> None:
         self.edges: dict[int, Leg] = {}
         self.services: dict[int, Leg] = {}
         #: Services by name, by registered method and by declared topic.
@@ -26,6 +62,9 @@ class Repository:
         self.by_topic: dict[str, dict[Leg, None]] = {}
         #: Registered (peer, method) pairs of edges, for the metric; services' stand in ``by_method``.
         self.edge_methods = 0
+        self.holdings = Holdings(record_bytes, free_record_bytes)
+        #: Told when a service registers one of these methods.
+        self.watched: dict[bytes, Callable[[], None]] = {}
 
     # -- coming and going ---------------------------------------------------------------------------------
 
@@ -60,15 +99,23 @@ class Repository:
             _discard(self.by_method, method, leg)
         return True
 
-    def register(self, leg: Leg, method: bytes, when: float) -> None:
-        """Record a method of a leg; doing so again changes nothing."""
+    def register(self, leg: Leg, method: bytes, when: float) -> bool:
+        """Record a method of a leg; doing so again changes nothing.
+
+        :return: False where the leg would have too much remembered.
+        """
         if method in leg.methods or not leg.online:
-            return
+            return True
+        if not self.holdings.take(leg, len(method) + (EDGE_METHOD_BYTES if leg.is_edge else SERVICE_METHOD_BYTES)):
+            return False
         leg.methods[method] = when
         if leg.is_edge:
             self.edge_methods += 1
-        else:
-            self.by_method.setdefault(method, {})[leg] = None
+            return True
+        self.by_method.setdefault(method, {})[leg] = None
+        if method in self.watched:
+            self.watched[method]()
+        return True
 
     # -- looking up ---------------------------------------------------------------------------------------
 

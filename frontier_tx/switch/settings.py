@@ -21,7 +21,11 @@ class Settings:
     #: What waits for one receiver at most; beyond it calls and messages to it are refused.
     write_buffer_bytes: int = 33_554_432
     methods_per_connection: int = 10_000
+    #: Of a method's, a topic's and a service's name.
     method_bytes: int = 4096
+    topics_per_connection: int = 10_000
+    #: What all peers together may have remembered: metas, names, topics, methods (``repository.Holdings``).
+    record_bytes: int = 134_217_728
     #: Whether edges may call what services registered for the gateway itself.
     edges_call_control_methods: bool = False
     #: Whether a service is told the edge's id as ``peer`` of a stream that the edge opened.

@@ -166,7 +166,7 @@ class WireProtocol(Protocol):
 
     # -- closing ------------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    def close(self, reason: str = "") -> None:
         """Say goodbye in order, sessions first; it takes at most ``limits.close_seconds``."""
         self.outlet.enter()
         try:

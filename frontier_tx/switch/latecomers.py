@@ -1,0 +1,131 @@
+"""Services that come after their edges: after a start of the gateway the edges are often back first.
+
+An edge that came while nobody handed out ids has one of the gateway's choice, and one that came while nobody wanted
+``edge_online`` was announced to nobody. When a service registers either function these edges are gone through: the
+former are told goodbye, so that they come again and get their id, the latter are announced.
+"""
+
+from collections.abc import Callable, Iterator
+from math import ceil
+from typing import TYPE_CHECKING
+
+from frontier_tx.switch.arrival import EDGE_ONLINE, GET_EDGE_ID
+from frontier_tx.switch.errors import FarSideClosed, NoChoice, ReceiverCongested, ServiceOnline, Timeout
+from frontier_tx.switch.leg import Leg, Told
+
+if TYPE_CHECKING:
+    from frontier_tx.switch.presence import Presence
+
+#: A service registers its functions one after the other; so many seconds after the first all are expected to be there.
+SETTLE_SECONDS = 1.0
+#: Goodbyes are spread over so many seconds, and over more where there would be too many in one.
+SPREAD_SECONDS = 5.0
+MOST_PER_SECOND = 1000
+STEP = 0.05
+#: How many edges are looked at in one step, and bytes of metas announced.
+SLICE = 1000
+SLICE_BYTES = 131_072
+#: How many may be under way: announced and not answered, or back and not in yet.
+UNDER_WAY = 128
+
+#: Answers of the gateway itself: nobody has said anything of this edge.
+_UNASKED = frozenset((FarSideClosed.text, ReceiverCongested.text, NoChoice.text))
+
+
+class Latecomers:
+    """Goes through the edges when services that want to know them have come.
+
+    :param on_renewed: told how many were asked to come again.
+    """
+
+    def __init__(self, presence: "Presence", on_renewed: Callable[[int], None]) -> None:
+        #: The slot of the process's timer (``timers.Timed``).
+        self.tick = 0
+        #: Edges that were announced late, and asked to come again, so far.
+        self.announced = 0
+        self.renewed = 0
+        self._presence = presence
+        self._on_renewed = on_renewed
+        self._left: Iterator[Leg] | None = None
+        self._again = False
+        self._asked = 0
+        self._goodbyes = 0
+        self._renewed_before = 0
+
+    def noticed(self) -> None:
+        """A service registered a control function, or there is an edge that nobody knows of."""
+        if self._left is not None:
+            self._again = True
+        elif not self.tick:
+            self._schedule(SETTLE_SECONDS)
+
+    def _schedule(self, seconds: float) -> None:
+        self._presence.exchange.timers.schedule(self, self._presence.now() + seconds)
+
+    def fire(self, now: float) -> None:
+        """Take the next ones."""
+        presence = self._presence
+        renew = presence.renews_edge_ids and bool(presence.candidates(GET_EDGE_ID))
+        announce = bool(presence.candidates(EDGE_ONLINE))
+        if self._left is None and (renew or announce):
+            self._begin()
+        if self._left is None or not (renew or announce) or self._take(self._left, renew, announce):
+            self._end()
+        else:
+            self._schedule(STEP)
+
+    def _begin(self) -> None:
+        edges = list(self._presence.repository.edges.values())
+        self._left = iter(edges)
+        self._goodbyes = ceil(min(MOST_PER_SECOND * STEP, len(edges) * STEP / SPREAD_SECONDS))
+        self._renewed_before = self.renewed
+
+    def _end(self) -> None:
+        self._left = None
+        if self.renewed > self._renewed_before:
+            self._on_renewed(self.renewed - self._renewed_before)
+            self._renewed_before = self.renewed
+        if self._again:
+            self._again = False
+            self._schedule(SETTLE_SECONDS)
+
+    def _take(self, left: Iterator[Leg], renew: bool, announce: bool) -> bool:
+        """Return whether all are done."""
+        goodbyes, size = self._goodbyes, 0
+        for _ in range(SLICE):
+            if not goodbyes or size > SLICE_BYTES or self._asked + len(self._presence.coming) >= UNDER_WAY:
+                return False
+            leg = next(left, None)
+            if leg is None:
+                return True
+            if not leg.online or leg.deaf:
+                continue
+            if renew and leg.allocated:
+                goodbyes -= 1
+                self.renewed += 1
+                leg.link.close(ServiceOnline.text)
+            elif announce and leg.told is Told.NOTHING:
+                size += len(leg.meta)
+                self._announce(leg)
+        return False
+
+    def _announce(self, leg: Leg) -> None:
+        def answered(value: bytes, error: str) -> None:
+            self._asked -= 1
+            if leg.told is not Told.ASKED:
+                return
+            if error in _UNASKED:
+                leg.told = Told.NOTHING
+                self.noticed()
+            elif error and error != Timeout.text:
+                leg.told = Told.NOTHING
+                leg.link.close(error)
+            elif leg.online:
+                self.announced += 1
+                leg.told = Told.ONLINE
+            else:
+                presence.tell_offline(leg)
+
+        presence = self._presence
+        self._asked += 1
+        presence.ask_online(leg, presence.control_seconds, answered)
