@@ -89,6 +89,10 @@ class GatewayCollector(Collector):
         tally = self._tally.read()
         service_methods = tally[core.services.side].methods
         yield _gauge("frontier_service_methods", "Methods registered by services.", service_methods)
+        holdings = repository.holdings
+        yield _gauge("frontier_record_bytes", "Metas, names, topics and methods of all peers.", holdings.total)
+        yield _gauge("frontier_record_limit_bytes", "Bytes of these at most.", holdings.limit)
+        yield _gauge("frontier_edges_coming", "Edges that services are being asked about.", len(core.presence.coming))
         yield _gauge("frontier_pending", "Calls and messages that wait for an answer.", core.exchange.pending_count)
         yield _gauge("frontier_timers", "Things that are due at some time.", len(core.alarms))
         connections = GaugeMetricFamily(
@@ -123,6 +127,9 @@ class GatewayCollector(Collector):
             ("dropped", "Frames that belong to nothing: late answers, closed streams.", counters.dropped),
             ("stream_bytes", "Raw bytes of streams passed on.", counters.stream_bytes),
             ("streams_opened", "Streams opened.", counters.streams_opened),
+            ("records_refused", "Metas and methods refused for their size.", core.repository.holdings.refused),
+            ("edges_renewed", "Edges asked to come again for an id.", core.presence.latecomers.renewed),
+            ("edges_announced_late", "Edges announced after they came.", core.presence.latecomers.announced),
             ("throttled", "Times that a sender was stopped for a slow receiver.", counters.throttled),
         ):
             yield CounterMetricFamily(f"frontier_{name}", text, value=value)

@@ -54,7 +54,7 @@ def _read(meta: bytes) -> tuple[str, list[str] | tuple[str, ...]]:
 
 def looks_like_service(meta: bytes) -> bool:
     """Whether a meta is what the libraries of services write: these two keys in this order, and nothing else."""
-    if not (meta.startswith(b'{"service":"') and b'","topics":' in meta):
+    if not (meta.startswith(b'{"service":"') and b'","topics":' in meta and meta.endswith(b"}")):
         return False
     try:
         _decode(meta)

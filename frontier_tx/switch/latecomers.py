@@ -77,7 +77,7 @@ class Latecomers:
     def _begin(self) -> None:
         edges = list(self._presence.repository.edges.values())
         self._left = iter(edges)
-        self._goodbyes = ceil(min(MOST_PER_SECOND * STEP, len(edges) * STEP / SPREAD_SECONDS))
+        self._goodbyes = max(1, ceil(min(MOST_PER_SECOND * STEP, len(edges) * STEP / SPREAD_SECONDS)))
         self._renewed_before = self.renewed
 
     def _end(self) -> None:

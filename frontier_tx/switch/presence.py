@@ -179,7 +179,7 @@ class Presence:
             self.tell_offline(leg)
 
     def _is_missed(self, leg: Leg) -> bool:
-        """Whether a service takes an edge for online; where none wants ``edge_online``, they take all of them for it."""
+        """Whether a service takes an edge for online; where none wants ``edge_online``, all are taken for it."""
         return leg.is_edge and (
             leg.told is Told.ONLINE or (leg.told is Told.NOTHING and not self.candidates(EDGE_ONLINE))
         )

@@ -167,10 +167,13 @@ class WireProtocol(Protocol):
     # -- closing ------------------------------------------------------------------------------------------
 
     def close(self, reason: str = "") -> None:
-        """Say goodbye in order, sessions first; it takes at most ``limits.close_seconds``."""
+        """Say goodbye in order, sessions first; it takes at most ``limits.close_seconds``.
+
+        :param reason: why, for a peer that can read it.
+        """
         self.outlet.enter()
         try:
-            self._tell(self.connection.close(self.alarms.now()))
+            self._tell(self.connection.close(self.alarms.now(), reason=reason))
         finally:
             self.outlet.leave()
 

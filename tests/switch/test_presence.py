@@ -4,10 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.presence import IIDAllocator
+from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 
@@ -16,9 +19,9 @@ from .world import Peer, World
 CONTROL = (b"get_edge_id", b"edge_online", b"edge_offline")
 
 
-def arriving(world: World, meta: bytes = b"meta", wanted: int = 0, acquire: bool = True) -> Peer:
+def arriving(world: World, meta: bytes = b"meta", wanted: int = 0, acquire: bool = True, frame_limit: int = 0) -> Peer:
     edge = world.connect(world.core.edges)
-    edge.conn(meta, wanted, acquire)
+    edge.conn(meta, wanted, acquire, frame_limit)
     return edge
 
 
@@ -397,8 +400,6 @@ def test_g8_neighbouring_ids_do_not_share_methods() -> None:
 
 
 def test_limits_of_registered_methods() -> None:
-    from frontier_tx.switch.settings import Settings
-
     world = World(settings=Settings(methods_per_connection=2, method_bytes=4))
     edge = world.edge(1)
     for method in (b"a", b"b", b"c", b"a", b"toolong"):
@@ -547,3 +548,310 @@ def test_an_allocator_that_fails_behind_an_id_service_leaves_the_service_alone(c
     assert edge.one(p.ConnAck).data.error == "no id could be allocated"
     assert not service.closed
     assert len(complaints) == 1
+
+
+# -- a place that is taken --------------------------------------------------------------------------------
+
+
+def vouched(world: World, service: Peer, edge_id: int, meta: bytes = b"meta") -> Peer:
+    """An edge whose id a service gives; what comes behind that is up to the test."""
+    edge = arriving(world, meta)
+    service.respond(service.request(), edge_id.to_bytes(8))
+    return edge
+
+
+def test_of_an_edge_whose_place_is_taken_a_service_hears_before_it_hears_of_the_newcomer() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    old = vouched(world, service, 5)
+    service.respond(service.request())
+    old.take()
+    new = vouched(world, service, 5)
+    offline = service.request()
+    assert offline.data.key == b"edge_offline"
+    assert event(offline)["Str"] == old.leg.address
+    assert world.core.repository.edge(5) is old.leg
+    service.respond(offline)
+    online = service.request()
+    assert online.data.key == b"edge_online"
+    assert event(online)["Str"] == new.leg.address
+    service.respond(online)
+    assert new.one(p.ConnAck).client_id == 5
+    world.advance(6)
+    assert old.closed
+    service.nothing()
+
+
+def test_a_service_that_is_slow_to_note_a_parting_does_not_keep_the_newcomer_out() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    vouched(world, service, 5)
+    service.respond(service.request())
+    new = vouched(world, service, 5)
+    offline = service.request()
+    world.advance(3.1)
+    service.respond(service.request())
+    assert new.one(p.ConnAck).client_id == 5
+    service.respond(offline)
+    world.advance(6)
+    service.nothing()
+
+
+def test_a_newcomer_that_claims_an_id_and_is_refused_changes_nothing_for_the_one_that_has_it() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    old = vouched(world, service, 5)
+    service.respond(service.request())
+    new = arriving(world, wanted=5, acquire=False)
+    online = service.request()
+    assert online.data.key == b"edge_online"
+    service.respond(online, error="who are you")
+    assert new.one(p.ConnAck).data.error == "who are you"
+    world.advance(6)
+    assert not old.closed
+    service.nothing()
+    old.cut()
+    assert service.request().data.key == b"edge_offline"
+
+
+def test_a_newcomer_that_claims_an_id_and_is_let_in_is_followed_by_the_parting_of_the_other() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    old = arriving(world, wanted=5, acquire=False)
+    service.respond(service.request())
+    arriving(world, wanted=5, acquire=False)
+    service.respond(service.request())
+    offline = service.request()
+    assert (offline.data.key, event(offline)["Str"]) == (b"edge_offline", old.leg.address)
+    world.advance(6)
+    service.nothing()
+
+
+def test_a_vouched_newcomer_that_is_not_let_in_leaves_nobody_whom_the_service_takes_for_gone() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    old = vouched(world, service, 5)
+    service.respond(service.request())
+    new = vouched(world, service, 5)
+    service.respond(service.request())
+    service.respond(service.request(), error="not today")
+    assert new.one(p.ConnAck).data.error == "not today"
+    world.advance(6)
+    assert old.closed
+    service.nothing()
+
+
+def test_newcomers_with_one_id_come_in_one_after_the_other_and_the_newest_counts() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    first, second, third = (arriving(world, wanted=5, acquire=False) for _ in range(3))
+    assert second.one(p.ConnAck).data.error == "replaced by another connection with the same id"
+    service.respond(service.request())
+    assert first.one(p.ConnAck).data.error == ""
+    service.respond(service.request())
+    assert third.one(p.ConnAck).data.error == ""
+    offline = service.request()
+    assert event(offline)["Str"] == first.leg.address
+    assert world.core.repository.edges == {5: third.leg}
+
+
+def test_an_edge_that_was_asked_about_when_it_left_is_gone_before_it_comes_again() -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    left = arriving(world, wanted=5, acquire=False)
+    asked = service.request()
+    left.cut()
+    back = arriving(world, wanted=5, acquire=False)
+    offline, online = service.take(f.FrameType.REQUEST)
+    assert (offline.data.key, event(offline)["Str"]) == (b"edge_offline", left.leg.address)
+    assert (online.data.key, event(online)["Str"]) == (b"edge_online", back.leg.address)
+    service.respond(asked)
+    service.respond(online)
+    assert back.one(p.ConnAck).data.error == ""
+    service.nothing()
+    assert world.core.presence.coming == {} == world.core.presence.turns
+
+
+def test_the_one_that_is_replaced_reads_why_where_it_can() -> None:
+    world = World()
+    ours, other = world.edge(5, frame_limit=16_777_216), world.edge(6)
+    world.edge(5)
+    world.edge(6)
+    assert ours.one(f.FrameType.DISMISS).data.error == "replaced by another connection with the same id"
+    assert other.one(f.FrameType.DISMISS).data.error == ""
+
+
+def test_replacements_are_logged_with_both_addresses_and_not_without_end() -> None:
+    said: list[dict[str, Any]] = []
+    observer = said.append
+    globalLogPublisher.addObserver(observer)
+    try:
+        world = World()
+        edges = [world.edge(5) for _ in range(101)]
+        lines = [formatEvent(x) for x in said if "replaced" in (x.get("log_format") or "")]
+        assert len(lines) == 20
+        assert edges[0].leg.address in lines[0] and edges[1].leg.address in lines[0]
+        said.clear()
+        world.advance(61)
+        world.edge(5)
+        world.edge(5)
+        line = next(x for x in said if "replaced" in (x.get("log_format") or ""))
+        assert "(80 more before it)" in formatEvent(line)
+    finally:
+        globalLogPublisher.removeObserver(observer)
+
+
+# -- the wrong door ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("meta", [
+    b'{"service":"","topics":null}',
+    b'{"service":"billing","topics":["bills","more"]}',
+    b'{"service":"a\\u003cb \xc3\xa4","topics":["*"]}',
+])  # fmt: skip
+def test_a_service_at_the_port_of_the_edges_is_told_so(meta: bytes) -> None:
+    world = World()
+    watching = world.service(methods=CONTROL)
+    error = arriving(world, meta).one(p.ConnAck).data.error
+    assert "this is the port of the edges" in error and "servicebound.listen" in error
+    watching.nothing()
+
+
+@pytest.mark.parametrize("meta", [
+    b'{"service":"x"}', b'{"topics":null,"service":"x"}', b'{"service":"x","topics":null,"more":1}',
+    b'{ "service":"x","topics":null}', b'{"service":1,"topics":null}', b'{"service":"x","topics":null} ', b"{}",
+    b'{"service":"x","topics":nil}', b'{"service":"","topics":[1]}',
+])  # fmt: skip
+def test_an_edge_may_have_a_meta_that_is_nearly_a_services(meta: bytes) -> None:
+    assert arriving(World(), meta).one(p.ConnAck).data.error == ""
+
+
+@pytest.mark.parametrize("meta", [b"", b"device-17", b'{"model":"x","serial":5}', b"[1]"])
+def test_an_edge_at_the_port_of_the_services_is_told_so(meta: bytes) -> None:
+    world = World()
+    edge = world.connect(world.core.services)
+    edge.conn(meta)
+    error = edge.one(p.ConnAck).data.error
+    assert error.startswith("illegal service meta: ")
+    assert "this is the port of the services" in error and "edgebound.listen" in error
+
+
+# -- what is remembered -----------------------------------------------------------------------------------
+
+
+def test_topics_of_a_service_are_bounded_in_number_and_length() -> None:
+    world = World(settings=Settings(topics_per_connection=3, method_bytes=8))
+    for topics, text in ((["a"] * 4, "4 topics, at most 3"), (["ä" * 5], "a topic of 10 bytes, at most 8")):
+        service = world.connect(world.core.services)
+        service.conn(json.dumps({"service": "x", "topics": topics}).encode())
+        assert text in service.one(p.ConnAck).data.error
+    service = world.connect(world.core.services)
+    service.conn(json.dumps({"service": "x" * 9}).encode())
+    assert "a name of 9 bytes" in service.one(p.ConnAck).data.error
+    world.everybody_leaves()
+    assert world.core.repository.holdings.total == 0
+
+
+def test_who_has_much_remembered_is_refused_before_who_has_little() -> None:
+    world = World(settings=Settings(record_bytes=1_000_000))
+    holdings = world.core.repository.holdings
+    large = [arriving(world, bytes(300_000), frame_limit=16_777_216) for _ in range(6)]
+    errors = [edge.one(p.ConnAck).data.error for edge in large]
+    assert errors == ["", "", "", *["meta too large"] * 3]
+    small = [arriving(world, bytes(10_000)).one(p.ConnAck).data.error for _ in range(60)]
+    assert small == [""] * 60
+    assert holdings.total == 1_500_000
+    greedy = world.edge(9)
+    for number in range(1000):
+        greedy.register(b"%d" % number + bytes(1000))
+    answers = [ack.data.error for ack in greedy.take(p.RegisterAck)]
+    assert answers[:14] == [""] * 14
+    assert answers[20:] == ["too many methods"] * 980
+    world.everybody_leaves()
+    assert holdings.total == 0
+    world.check_empty()
+
+
+def test_what_is_refused_is_not_remembered() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    edges = [arriving(world, bytes(500_000)) for _ in range(20)]
+    for request in service.take(f.FrameType.REQUEST):
+        service.respond(request, error="no")
+    world.advance(1)
+    assert all(edge.closed for edge in edges)
+    service.cut()
+    world.advance(1)
+    assert world.core.repository.holdings.total == 0
+
+
+def test_an_edge_that_left_is_remembered_until_its_service_has_answered() -> None:
+    world = World()
+    service = world.service(methods=CONTROL)
+    edge = arriving(world, bytes(50_000))
+    asked = service.request()
+    edge.cut()
+    held = world.core.repository.holdings
+    before = held.total
+    assert before > 50_000
+    service.respond(asked, (5).to_bytes(8))
+    assert held.total < before - 49_999
+    assert world.core.presence.coming == {}
+
+
+# -- parts that were plugged in ---------------------------------------------------------------------------
+
+
+@implementer(IHashPolicy)
+class Policy:
+    """Chooses what it is told to choose."""
+
+    def __init__(self, choice: Any) -> None:
+        self.choice = choice
+
+    def choose(self, candidates: Any, edge: Any) -> Any:
+        if isinstance(self.choice, Exception):
+            raise self.choice
+        return self.choice(candidates, edge) if callable(self.choice) else self.choice
+
+
+@pytest.mark.parametrize("choice", [
+    None, 5, "svc", RuntimeError("no"), lambda candidates, edge: edge, lambda candidates, edge: candidates,
+    lambda candidates, edge: candidates[2],
+])  # fmt: skip
+def test_a_policy_that_chooses_nobody_costs_the_call_and_not_the_edge(choice: Any, complaints: list[str]) -> None:
+    world = World(policy=Policy(choice))
+    edge = world.edge(5)
+    services = [world.service(topics=("t",), methods=(b"m", b"edge_offline")) for _ in range(2)]
+    edge.call(b"m")
+    edge.publish(topic="t")
+    assert edge.response().data.error == edge.message_ack().data.error == "no service could be chosen"
+    assert not edge.closed
+    assert len(complaints) == 2 and all("Policy" in said for said in complaints)
+    services[1].cut()
+    edge.call(b"m")
+    assert services[0].request()
+    edge.cut()
+    assert services[0].request().data.key == b"edge_offline"
+
+
+def test_an_edge_for_which_a_policy_chooses_nobody_is_refused() -> None:
+    world = World(policy=Policy(None))
+    for _ in range(2):
+        world.service(methods=(b"edge_online",))
+    assert arriving(world).one(p.ConnAck).data.error == "no service could be chosen"
+
+
+def test_a_part_that_fails_for_each_call_is_logged_twenty_times_a_minute() -> None:
+    said: list[Any] = []
+    globalLogPublisher.addObserver(said.append)
+    try:
+        world = World(policy=Policy(None))
+        for _ in range(2):
+            world.service(methods=(b"m",))
+        edge = world.edge(5)
+        for _ in range(200):
+            edge.call(b"m")
+    finally:
+        globalLogPublisher.removeObserver(said.append)
+    assert len([x for x in said if "log_failure" in x]) == 20
