@@ -21,7 +21,7 @@ CONTROL = (b"get_edge_id", b"edge_online", b"edge_offline")
 
 def arriving(world: World, meta: bytes = b"meta", wanted: int = 0, acquire: bool = True, frame_limit: int = 0) -> Peer:
     edge = world.connect(world.core.edges)
-    edge.conn(meta, wanted, acquire, frame_limit)
+    edge.conn(meta, wanted, acquire, frame_limit=frame_limit)
     return edge
 
 
