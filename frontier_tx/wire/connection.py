@@ -85,7 +85,7 @@ class Connection:
 
     __slots__ = (
         "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
-        "extended", "heartbeat_interval", "last_heard", "farewell", "sessions", "reader", "due", "ids", "context",
+        "heartbeat_interval", "last_heard", "farewell", "sessions", "reader", "due", "ids", "context",
         "_wake", "_on_alarm", "_handshake_at", "_heartbeat_at", "_unanswered", "_give_up_at", "_stall_at",
         "_stall_left", "_conn_packet_id", "_dismissing", "_reading",
     )  # fmt: skip
@@ -110,8 +110,6 @@ class Connection:
         self.outbox_bytes = 0
         #: Largest body that the peer takes.
         self.peer_frame_bytes = f.DEFAULT_BODY_LIMIT
-        #: Whether the peer declared any of the extensions of docs/protocol.md: ends of other libraries never do.
-        self.extended = False
         self.heartbeat_interval = 20.0
         self.last_heard = now
         self.farewell = Farewell()
@@ -268,7 +266,7 @@ class Connection:
     def close(self, now: float, error: str = "", reason: str = "") -> list[Told]:
         """Close in order: dismiss every session, then the connection; all of it within ``close_seconds``.
 
-        :param error: what a peer that knows our extensions reads of each stream that is still open.
+        :param error: what the peer reads of each stream that is still open.
         :param reason: what it reads of session 1: why it is not wanted any more.
         """
         if self.state is State.CLOSED or self._dismissing or self.farewell.begun:
@@ -279,7 +277,7 @@ class Connection:
         for session in list(self.sessions.live.values()):
             self.sessions.release(session)
             why = reason if session.id == DEFAULT_SESSION else error or reason
-            self.sessions.dismiss(session, now, why if self.extended else "")
+            self.sessions.dismiss(session, now, why)
         self._set_give_up(now, self.limits.close_seconds / 2)
         return self._proceed_to_goodbye(now)
 
@@ -381,7 +379,6 @@ class Connection:
         self._conn_packet_id = frame.packet_id
         self.meta = data.meta
         self.heartbeat_interval = float(heartbeat_seconds(flags >> 4 & 3))
-        self.extended = bool(data.frame_limit or data.stream_window)
         self._declare(data.frame_limit)
         self._speak_credit(data.stream_window)
         return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta)]
@@ -407,7 +404,6 @@ class Connection:
         if data.error:
             return [ConnRefused(self.client_id, data.error), *self._say_goodbye(now)]
         self.peer_frame_bytes = self.sessions.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
-        self.extended = bool(data.frame_limit or data.stream_window)
         self._speak_credit(data.stream_window)
         self.state = State.CONNECTED
         self.sessions.start()

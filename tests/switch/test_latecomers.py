@@ -11,6 +11,7 @@ from frontier_tx.switch.errors import ServiceOnline
 from frontier_tx.switch.leg import Told
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
+from frontier_tx.wire.connection import Limits
 
 from .world import Peer, World
 
@@ -24,7 +25,7 @@ class Site:
     """
 
     def __init__(self, again: float = 3.2, **options: Any) -> None:
-        self.world = World(**options)
+        self.world = World(limits=Limits(stream_window=1 << 20), **options)
         self.again = again
         self.events: list[tuple[str, int, str]] = []
         self.edges: dict[int, Peer] = {}
@@ -40,7 +41,7 @@ class Site:
     def edge_comes(self, number: int) -> Peer:
         """``number`` is its meta, and the id that the service gives it."""
         made = self.edges[number] = self.world.connect(self.world.core.edges)
-        made.conn(str(number).encode(), frame_limit=16_777_216)
+        made.conn(str(number).encode(), stream_window=1 << 20)
         return made
 
     def id_of(self, number: int) -> int:
@@ -210,7 +211,7 @@ def test_two_services_hear_of_each_edge_once_together() -> None:
 def test_an_edge_that_is_refused_late_is_sent_away_with_the_reason() -> None:
     site = Site(again=1000)
     edge = site.world.connect(site.world.core.edges)
-    edge.conn(b"meta", 5, acquire=False, frame_limit=16_777_216)
+    edge.conn(b"meta", 5, acquire=False, stream_window=1 << 20)
     site.refused[5] = "not today"
     site.service(b"edge_online", b"edge_offline")
     site.run(3.0)

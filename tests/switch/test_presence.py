@@ -13,15 +13,16 @@ from frontier_tx.switch.presence import IIDAllocator
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
+from frontier_tx.wire.connection import Limits
 
 from .world import Peer, World
 
 CONTROL = (b"get_edge_id", b"edge_online", b"edge_offline")
 
 
-def arriving(world: World, meta: bytes = b"meta", wanted: int = 0, acquire: bool = True, frame_limit: int = 0) -> Peer:
+def arriving(world: World, meta: bytes = b"meta", wanted: int = 0, acquire: bool = True) -> Peer:
     edge = world.connect(world.core.edges)
-    edge.conn(meta, wanted, acquire, frame_limit=frame_limit)
+    edge.conn(meta, wanted, acquire)
     return edge
 
 
@@ -673,8 +674,8 @@ def test_an_edge_that_was_asked_about_when_it_left_is_gone_before_it_comes_again
 
 
 def test_the_one_that_is_replaced_reads_why_where_it_can() -> None:
-    world = World()
-    ours, other = world.edge(5, frame_limit=16_777_216), world.edge(6)
+    world = World(limits=Limits(stream_window=1 << 20))
+    ours, other = world.edge(5, stream_window=1 << 20), world.edge(6)
     world.edge(5)
     world.edge(6)
     assert ours.one(f.FrameType.DISMISS).data.error == "replaced by another connection with the same id"
@@ -755,7 +756,7 @@ def test_topics_of_a_service_are_bounded_in_number_and_length() -> None:
 def test_who_has_much_remembered_is_refused_before_who_has_little() -> None:
     world = World(settings=Settings(record_bytes=1_000_000))
     holdings = world.core.repository.holdings
-    large = [arriving(world, bytes(300_000), frame_limit=16_777_216) for _ in range(6)]
+    large = [arriving(world, bytes(300_000)) for _ in range(6)]
     errors = [edge.one(p.ConnAck).data.error for edge in large]
     assert errors == ["", "", "", *["meta too large"] * 3]
     small = [arriving(world, bytes(10_000)).one(p.ConnAck).data.error for _ in range(60)]
