@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from frontier_tx.errors import ConfigError
+from frontier_tx.logstream import say_on_terminal
 
 #: Between two attempts to write after one that failed.
 RETRY_SECONDS = 5.0
@@ -192,10 +192,7 @@ class RotatingFile:
     def _complain(self, error: OSError) -> str:
         """Say it on the terminal, if there is one: the log itself is what does not work. Return what was said."""
         said = f"log file {self._path}: {error.strerror or error}"
-        stream = sys.__stderr__
-        if stream is not None:
-            with suppress(OSError, ValueError):
-                stream.write(f"{said}\n")
+        say_on_terminal(said)
         return said
 
 

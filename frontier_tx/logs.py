@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
-import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -19,7 +17,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.config.common import Log
+from frontier_tx.errors import ConfigError
 from frontier_tx.logfile import RotatingFile
+from frontier_tx.lograte import PERIOD, LogRates
+from frontier_tx.logstream import Stream, special_file
 
 #: Longest message; what peers send may be megabytes.
 MAX_MESSAGE = 8192
@@ -27,6 +28,8 @@ MAX_MESSAGE = 8192
 _PORT = "twisted.internet.tcp.Port"
 #: Seconds between two lines that say that no file can be opened.
 FILES_LOG_SECONDS = 10.0
+#: Lines of one kind that are logged, as a mean over ``lograte.PERIOD``; others are counted.
+LINES_PER_SECOND = 20
 #: Innermost places of a traceback that are shown.
 MAX_PLACES = 10
 
@@ -51,6 +54,8 @@ _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\u2
 # Marks that turn the direction of text could make a line read as another one.
 _TURNS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ESCAPES |= {code: f"\\u{code:04x}" for code in _TURNS}
+#: The same where JSON leaves them as they are; in its texts an escape is the character again.
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _ESCAPES if code >= 0x7F}
 
 
 class Logger(TwistedLogger):
@@ -93,53 +98,18 @@ class Sink(Protocol):
         """Take one line with its line end; must not raise."""
 
 
-class Stream:
-    """A standard stream. A reader that went away, or that reads no more, is no reason to stop serving.
-
-    One that is slow is waited for up to ``patience`` seconds; from then on lines are dropped until it reads again.
-    """
-
-    def __init__(self, stream: BinaryIO, patience: float = 1.0) -> None:
-        self._stream = stream
-        self._patience = patience * 1000
-        self._stalled = False
-        self._poll: select.poll | None = None
-        # Where there is no descriptor behind it, as in a test, nobody can be slow.
-        with suppress(OSError, ValueError):
-            descriptor = stream.fileno()
-            self._poll = select.poll()
-            self._poll.register(descriptor, select.POLLOUT)
-        #: Lines that could not be written since the last that could.
-        self.lost = 0
-
-    def write(self, line: bytes) -> None:
-        if not self._ready():
-            self.lost += 1
-            return
-        if self.lost:
-            line = b"%d log lines were lost because nobody read them\n%b" % (self.lost, line)
-        try:
-            self._stream.write(line)
-            self._stream.flush()
-        except (OSError, ValueError):
-            self.lost += 1
-        else:
-            self.lost = 0
-
-    def _ready(self) -> bool:
-        """Whether a line can be written without waiting for a reader."""
-        if self._poll is not None:
-            self._stalled = not self._poll.poll(0 if self._stalled else self._patience)
-        return not self._stalled
-
-
 @implementer(ILogObserver)
 class Observer:
-    """Writes events at or above the process's level to its sinks."""
+    """Writes events at or above the process's level to its sinks.
 
-    def __init__(self, sinks: Sequence[Sink], line: Callable[[LogEvent], str]) -> None:
+    :param per_second: lines of one kind, which is one text before its values are put in; 0 for any number. Much of what
+        is logged can be caused by strangers.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], line: Callable[[LogEvent], str], per_second: int = 0) -> None:
         self.sinks = tuple(sinks)
         self._line = line
+        self._rates = LogRates(per_second)
         self._files_told = float("-inf")
 
     def __call__(self, event: LogEvent) -> None:
@@ -154,6 +124,13 @@ class Observer:
             rank = 10
         if rank < Logger.threshold:
             return
+        allowed = self._rates.allows((event.get("log_namespace"), event.get("log_format")))
+        for kind, count in self._rates.left_out():
+            self._write(_left_out(event, kind, count))
+        if allowed:
+            self._write(event)
+
+    def _write(self, event: LogEvent) -> None:
         line = f"{self._line(event)}\n".encode("utf-8", "backslashreplace")
         for sink in self.sinks:
             sink.write(line)
@@ -195,13 +172,34 @@ def observer(log: Log) -> Observer:
         sinks.append(Stream(_binary(terminal)))
     if log.output in ("file", "both"):
         file = log.file
-        sinks.append(
-            RotatingFile(
-                file.path, max_bytes=file.max_size << 20, max_backups=file.max_backups,
-                max_age_seconds=file.max_age * 86_400, compress=file.compress,
-            )
-        )  # fmt: skip
-    return Observer(sinks, json_line if log.format == "json" else text_line)
+        try:
+            special = special_file(file.path)
+        except OSError as error:
+            raise ConfigError(f"log.file.path: cannot write {file.path}: {error.strerror or error}") from None
+        if special is not None:
+            sinks.append(Stream(special))
+        else:
+            sinks.append(
+                RotatingFile(
+                    file.path, max_bytes=file.max_size << 20, max_backups=file.max_backups,
+                    max_age_seconds=file.max_age * 86_400, compress=file.compress,
+                )
+            )  # fmt: skip
+    return Observer(sinks, json_line if log.format == "json" else text_line, LINES_PER_SECOND)
+
+
+def _left_out(event: LogEvent, kind: object, count: int) -> LogEvent:
+    """The line that says how many were left out."""
+    namespace, text = kind if isinstance(kind, tuple) else ("", kind)
+    return {
+        "log_time": event.get("log_time"),
+        "log_level": LogLevel.warn,
+        "log_namespace": namespace,
+        "log_format": "{count} lines like this one were left out within {seconds:g} s: {text}",
+        "count": count,
+        "seconds": PERIOD,
+        "text": str(text)[:200],
+    }
 
 
 def text_line(event: LogEvent) -> str:
@@ -231,9 +229,10 @@ def json_line(event: LogEvent) -> str:
         record["error"] = _cause(failure)
         record["places"] = _places(failure)
     try:
-        return msgspec.json.encode(record).decode()
+        line = msgspec.json.encode(record).decode()
     except UnicodeEncodeError:  # lone surrogates, from undecodable names
-        return msgspec.json.encode(_encodable(record)).decode()
+        line = msgspec.json.encode(_encodable(record)).decode()
+    return line if line.isprintable() else line.translate(_JSON_ESCAPES)
 
 
 def _component(event: LogEvent) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import getopt
 import os
 import signal
 import sys
@@ -9,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from twisted.application.service import IService, MultiService
@@ -27,6 +28,8 @@ from frontier_tx.config.render import effective
 from frontier_tx.errors import ConfigError
 from frontier_tx.launch import StartFailed, reload_certificates
 from frontier_tx.logs import Logger, Observer, observer, set_level
+from frontier_tx.logstream import part
+from frontier_tx.pidfile import discard_stale, is_held
 from frontier_tx.steady import steady
 
 C = TypeVar("C")
@@ -101,24 +104,15 @@ class ServerOptions(usage.Options, Generic[C]):
             print(effective(self.loaded.config), end="")
             raise SystemExit(0)
         around = getattr(self, "parent", None) or {}
-        if around.get("pidfile") == _PID_FILE and _is_held(_PID_FILE):
+        if around.get("pidfile") == _PID_FILE and is_held(_PID_FILE):
             # A frontier and a frontlas are often started in one folder; twistd would refuse the second one.
             around["pidfile"] = f"{self.program}.pid"
         # Twisted would end with a traceback, when everything else is done.
         pidfile = around.get("pidfile")
         if pidfile and not os.access(os.path.dirname(pidfile) or ".", os.W_OK):
             raise SystemExit(f"{self.program}: twistd cannot write its pid file {pidfile}; --pidfile= means none")
-
-
-def _is_held(pidfile: str) -> bool:
-    """Whether the process that a file names is there."""
-    try:
-        os.kill(int(Path(pidfile).read_text()), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+        if pidfile:
+            self.loaded = self.loaded.noting(discard_stale(pidfile, self.program))
 
 
 def _usage(said: str, program: str, around: Any) -> str:
@@ -176,6 +170,8 @@ class Program(MultiService):
                 self._log.critical("{problem}", problem=problem)
             raise StartFailed(str(error)) from None
         self._on_signals()
+        if self._observer is not None:
+            _part_at_the_end()
 
     def _attach(self, application: Componentized, parent: Mapping[str, Any]) -> None:
         set_level(self._settings.level)
@@ -187,6 +183,7 @@ class Program(MultiService):
         except ConfigError as error:
             raise SystemExit("\n".join(f"{self.name}: {problem}" for problem in error.problems)) from None
         application.setComponent(ILogObserver, self._observer)  # type: ignore[no-untyped-call]
+        atexit.register(part)
 
     def _on_signals(self) -> None:
         """SIGUSR1 opens log files anew, which is what tools that rotate logs expect of a twistd process.
@@ -218,6 +215,14 @@ class Program(MultiService):
         self._log.info("SIGHUP: reading certificates again; other changes of the configuration need a restart")
         self._reopen()
         reload_certificates()
+
+
+def _part_at_the_end() -> None:
+    """Lines that wait are written before the process is gone, which a signal may end without anything more."""
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    running.addSystemEventTrigger("after", "shutdown", part)
 
 
 def _in_turn(reactor: Any, action: Callable[[], object]) -> Callable[[int, object], None]:
@@ -261,6 +266,46 @@ def log_under_twistd(log: Log, parent: Mapping[str, Any], name: str) -> Log | No
     if target:
         return replace(log, output="file", file=replace(log.file, path=target))
     return log
+
+
+def log_of_application(application: object, log: Log, name: str) -> None:
+    """Let an application of a file for ``twistd -y`` log as the ``log`` section says, where nobody said otherwise.
+
+    :param application: what a server became a part of; anything else is left alone, and so is a program that is not
+        under ``twistd -y``.
+    """
+    if not isinstance(application, Componentized):
+        return
+    parent = _options_of_y(sys.argv[1:])
+    if parent is None or application.getComponent(ILogObserver, None) is not None:  # type: ignore[no-untyped-call]
+        return
+    set_level(log.level)
+    settings = log_under_twistd(log, parent, name)
+    if settings is None:
+        return
+    try:
+        made = observer(settings)
+    except ConfigError as error:
+        raise SystemExit("\n".join(f"{name}: {problem}" for problem in error.problems)) from None
+    application.setComponent(ILogObserver, made)  # type: ignore[no-untyped-call]
+    atexit.register(part)
+    _part_at_the_end()
+
+
+def _options_of_y(args: Sequence[str]) -> Mapping[str, Any] | None:
+    """What a command line says of logging; None where it is not one of ``twistd -y``."""
+    from twisted.scripts import twistd
+
+    known: Any = twistd.ServerOptions()  # type: ignore[attr-defined, no-untyped-call]
+    try:
+        found, rest = getopt.getopt(list(args), known.shortOpt, known.longOpt)
+    except getopt.GetoptError:
+        return None
+    given = {known.synonyms.get(name.lstrip("-"), name.lstrip("-")): value for name, value in found}
+    if rest or "python" not in given:
+        return None
+    flags = {name: True for name in ("nodaemon", "debug", "syslog") if name in given}
+    return {"pidfile": _PID_FILE, **given, **flags}
 
 
 def twistd_options(options: usage.Options) -> Mapping[str, Any] | None:

@@ -15,8 +15,10 @@ from twisted.python.failure import Failure
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
 from frontier_tx.launch import Ports, raise_open_files
+from frontier_tx.logstream import part
 from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
+from frontier_tx.program import log_of_application
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
@@ -119,6 +121,11 @@ class Frontlas(Service):
         self._reactor = reactor
         self._was_ready = False
 
+    def setServiceParent(self, parent: Any) -> None:
+        """A part of an application in a file for ``twistd -y``: it logs as the configuration says."""
+        log_of_application(parent, self.config.log, "frontlas")
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+
     def startService(self) -> None:
         """Begin to reach the store, and open the ports."""
         super().startService()  # type: ignore[no-untyped-call]
@@ -144,6 +151,7 @@ class Frontlas(Service):
             self._was_ready = True
             self.log.info("the registry is ready")
         elif why and self.config.redis.exit_when_unreachable and not self._was_ready:
+            part()
             sys.stderr.flush()
             os._exit(1)
 

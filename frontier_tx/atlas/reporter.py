@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -401,9 +402,13 @@ class Reporter:
             elif leg.online:
                 taken.append(self._repetition(leg))
                 room -= len(taken[-1].service)
-        while self._truth is None and self._waiting and len(taken) < most and room > 0:
-            taken.append(self._waiting.pop(next(iter(self._waiting))))
-            room -= len(taken[-1].service)
+        if self._truth is None and self._waiting:
+            # Looked up together: the first entry gets dearer with each that was deleted before it.
+            for key in list(islice(self._waiting, most - len(taken))):
+                if room <= 0:
+                    break
+                taken.append(self._waiting.pop(key))
+                room -= len(taken[-1].service)
         return taken
 
     def _end_sync(self) -> None:

@@ -19,6 +19,7 @@ from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, port_number, raise_open_files
 from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
+from frontier_tx.program import log_of_application
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits
@@ -93,6 +94,11 @@ class Gateway(Service):
         self._clock = clock
         self._drain: Drain | None = None
         self._bypass: BypassFactory | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """A part of an application in a file for ``twistd -y``: it logs as the configuration says."""
+        log_of_application(parent, self.config.log, "frontier")
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         """Open the ports; a port that cannot be opened ends the process with one line."""

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -25,7 +25,9 @@ from zope.interface.verify import verifyObject
 from frontier_tx.config import Log, LogFile
 from frontier_tx.errors import ConfigError
 from frontier_tx.logfile import LOOK_SECONDS, RETRY_SECONDS, RotatingFile
+from frontier_tx.lograte import PERIOD, LogRates
 from frontier_tx.logs import MAX_MESSAGE, Logger, Observer, Stream, clean, json_line, observer, set_level, text_line
+from frontier_tx.logstream import lost_lines
 from frontier_tx.program import log_under_twistd
 
 
@@ -135,35 +137,50 @@ def _never(_: object) -> None:
     raise AssertionError("an event was made")
 
 
+def until(happened: Callable[[], object]) -> None:
+    end = monotonic() + 20
+    while not happened():
+        assert monotonic() < end
+        sleep(0.002)
+
+
 def test_a_reader_that_went_away_costs_lines_only() -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb", buffering=0) as broken:
         stream = Stream(broken)
         stream.write(b"x\n")
-    stream.write(b"x\n")
-    assert stream.lost == 2
+        until(lambda: stream.lost == 1)
+        stream.write(b"x\n")
+        until(lambda: stream.lost == 2 or stream.lost_in_all == 2)
+        until(lambda: stream.waiting_bytes == 0)
 
 
-def test_a_reader_that_reads_no_more_is_waited_for_once() -> None:
+def test_a_reader_that_stands_still_is_never_waited_for_and_hears_what_was_lost() -> None:
+    """A pipe with one free page is writable, and a line that is longer than a page blocks."""
     read, write = os.pipe()
-    with os.fdopen(write, "wb") as pipe, os.fdopen(read, "rb") as reader:
-        stream = Stream(pipe, patience=0.2)
-        line = b"x" * 1023 + b"\n"
+    with os.fdopen(write, "wb", buffering=0) as pipe, os.fdopen(read, "rb") as reader:
+        pipe.write(b"-" * (65_536 - 4096 - 1) + b"\n")
+        stream = Stream(pipe, most=100_000)
+        line = b"x" * 8190 + b"\n"
         began = monotonic()
         for _ in range(1000):
             stream.write(line)
         assert monotonic() - began < 5
+        assert stream.waiting_bytes <= 100_000 + len(line)
         lost = stream.lost
-        assert lost > 900
-        reader.read(1024 * (1000 - lost))
-        stream.write(b"again\n")
+        assert lost > 900 and lost_lines() >= lost
+        assert reader.readline()[:1] == b"-"
+        got = [reader.readline() for _ in range(1000 - lost)]
+        assert set(got) == {line}
+        # Said without another line that would carry it.
         assert reader.readline() == b"%d log lines were lost because nobody read them\n" % lost
+        until(lambda: stream.lost == 0)
+        stream.write(b"again\n")
         assert reader.readline() == b"again\n"
-        assert stream.lost == 0
 
 
-def test_a_reader_that_is_slow_gets_every_line() -> None:
+def test_a_reader_that_is_slow_gets_every_line_and_its_descriptor_stays_as_it_is() -> None:
     read, write = os.pipe()
     got: list[bytes] = []
 
@@ -176,11 +193,64 @@ def test_a_reader_that_is_slow_gets_every_line() -> None:
         thread = threading.Thread(target=slowly, args=(reader,))
         thread.start()
         with os.fdopen(write, "wb") as pipe:
-            stream = Stream(pipe, patience=30)
-            for _ in range(1000):
-                stream.write(b"x" * 1023 + b"\n")
+            stream = Stream(pipe)
+            for number in range(900):
+                stream.write(b"%4d" % number + b"x" * 1019 + b"\n")
+            until(lambda: not stream.waiting_bytes)
+            assert os.get_blocking(pipe.fileno())
         thread.join()
-    assert stream.lost == 0 and sum(map(len, got)) == 1_024_000
+    lines = b"".join(got).splitlines()
+    assert stream.lost == 0 and [int(line[:4]) for line in lines] == list(range(900))
+
+
+def test_a_descriptor_that_another_process_made_non_blocking() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with os.fdopen(write, "wb", buffering=0) as pipe, os.fdopen(read, "rb") as reader:
+        stream = Stream(pipe)
+        for _ in range(100):
+            stream.write(b"x" * 4095 + b"\n")
+        assert {len(reader.readline()) for _ in range(100)} == {4096}
+
+
+def test_lines_to_a_named_pipe_that_nobody_reads(tmp_path: Path) -> None:
+    """It is a log file to the configuration, and a reader that stands still to the process."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    made = observer(Log(output="file", file=LogFile(path=str(path))))
+    began = monotonic()
+    for number in range(2000):
+        made(event(f"{number % 20} {{who}}", who="x" * 5000))
+    assert monotonic() - began < 10
+    (sink,) = made.sinks
+    assert isinstance(sink, Stream) and sink.lost > 100
+    with path.open("rb") as reader:
+        assert reader.readline().startswith(b"2026-01-01")
+
+
+def test_one_kind_of_line_is_logged_so_often_and_the_rest_is_counted() -> None:
+    now = [0.0]
+    stream = io.BytesIO()
+    out = Observer([Stream(stream)], text_line, per_second=2)
+    out._rates = LogRates(2, lambda: now[0])
+    for number in range(100):
+        out(event("{who} knocked", who=number))
+        out(event("{who} is rare", who=number)) if number < 3 else None
+    assert stream.getvalue().count(b"knocked") == 20 and stream.getvalue().count(b"rare") == 3
+    now[0] = PERIOD
+    out(event("another"))
+    said = stream.getvalue().splitlines()[-2:]
+    assert b"80 lines like this one were left out within 10 s: {who} knocked" in said[0] and b"another" in said[1]
+    out(event("{who} knocked", who="she"))
+    assert stream.getvalue().splitlines()[-1].endswith(b"she knocked")
+    assert stream.getvalue().count(b"left out") == 1
+
+
+def test_json_lines_escape_what_turns_text_or_ends_lines() -> None:
+    who = "a\u202eb\x9b31m\u2028\x7f\u200fé\n\u2066"
+    line = json_line(event(who=who, log_namespace=who))
+    assert line.isprintable() and "é" in line
+    assert json.loads(line)["message"] == f"hello {who}"
 
 
 @pytest.mark.parametrize("output", ["stdout", "stderr", "both"])

@@ -411,3 +411,74 @@ def test_l_says_where_and_the_configuration_how(tmp_path: Path) -> None:
     server.stop()
     assert all(json.loads(line)["component"] for line in seen.splitlines())
     assert server.out.read_text() == ""
+
+
+TAC = """
+from twisted.application.service import Application
+{imports}
+server = make_service({load}({file!r}).config)
+application = Application("mine")
+server.setServiceParent(application)
+"""
+
+
+@pytest.mark.parametrize("name", ["frontier", "frontlas"])
+def test_a_tac_file_keeps_the_log_section(tmp_path: Path, name: str) -> None:
+    log = {"output": "file", "format": "json", "level": "debug", "file": {"path": "own.log"}}
+    if name == "frontier":
+        file = configured(tmp_path, log=log)
+        imports = "from frontier_tx.config import load_frontier\nfrom frontier_tx.gateway import make_service"
+    else:
+        file = registry(tmp_path, log=log, registry="memory")
+        imports = "from frontlas_tx.config import load_frontlas\nfrom frontlas_tx.service import make_service"
+    (tmp_path / "my.tac").write_text(TAC.format(imports=imports, load=f"load_{name}", file=file))
+    running = Running(tmp_path, "-y", "my.tac")
+    seen = running.wait_for("listens on", tmp_path / "own.log")
+    assert all(json.loads(line)["time"] for line in seen.splitlines())
+    running.stop()
+    assert running.out.read_text() == ""
+    told = Running(tmp_path, "-l", "told.log", "-y", "my.tac")
+    assert json.loads(told.wait_for("listens on", tmp_path / "told.log").splitlines()[0])["level"]
+    told.stop()
+
+
+def test_a_reader_of_stdout_that_stands_still_stops_neither_serving_nor_stopping(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    # One page is free: the pipe is writable, and a line that is longer would block.
+    os.write(write, b"-" * (65_536 - 4096))
+    file = configured(tmp_path, log={"level": "debug"})
+    process = subprocess.Popen(
+        command("-n", "--pidfile=frontier.pid", "frontier", "-c", file),
+        cwd=tmp_path, env=environment(), stdout=write, stderr=write, preexec_fn=default_signals,
+    )  # fmt: skip
+    Running.started.append(process)
+    os.close(write)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (found := _listening(process.pid)):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        for port in found:
+            for _ in range(60):
+                with socket.create_connection(("127.0.0.1", port)) as peer:
+                    peer.sendall(b"GET / HTTP/1.1\r\n" * 10)
+                    peer.settimeout(PATIENCE)
+                    while peer.recv(1000):
+                        pass
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == -signal.SIGTERM
+    finally:
+        os.close(read)
+
+
+def _listening(pid: int) -> list[int]:
+    """The TCP ports that a process listens on, once there are two."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            inodes.add(os.readlink(link).removeprefix("socket:[").removesuffix("]"))
+        except FileNotFoundError:
+            continue
+    lines = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    found = [int(line[1].partition(":")[2], 16) for line in lines if line[3] == "0A" and line[9] in inodes]
+    return found if len(found) == 2 else []
