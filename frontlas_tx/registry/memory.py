@@ -254,8 +254,8 @@ class MemoryRegistry:
         return succeed([self._edge(edge_id) for edge_id in edge_ids])
 
     def edges_page(self, cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
-        ids, _, rest = self._walk(cursor, lambda held: held.edges, page_size(count))
-        return succeed(Page(rest, [self._edges[edge_id] for edge_id in ids]))
+        found, rest = self._walk(cursor, lambda held: held.edges, page_size(count))
+        return succeed(Page(rest, [self._edges[edge_id] for edge_id, _name in found]))
 
     def frontiers(self) -> Deferred[list[FrontierRecord]]:
         return succeed(self._listed())
@@ -275,8 +275,8 @@ class MemoryRegistry:
         return succeed([self._service(service_id) for service_id in service_ids])
 
     def services_page(self, cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
-        ids, name, rest = self._walk(cursor, lambda held: held.services, page_size(count))
-        return succeed(Page(rest, [self._services[service_id][name] for service_id in ids]))
+        found, rest = self._walk(cursor, lambda held: held.services, page_size(count))
+        return succeed(Page(rest, [self._services[service_id][name] for service_id, name in found]))
 
     def counts(self) -> Deferred[Counts]:
         totals = [self._counts_of(entry) for entry in self._entries.values()]
@@ -491,17 +491,21 @@ class MemoryRegistry:
         held = self._held.get((entry.frontier_id, entry.generation), _Held())
         return Counts(1, len(held.edges), len(held.services))
 
-    def _walk(self, cursor: int, part: Callable[[_Held], WalkableIds], count: int) -> tuple[list[int], str, int]:
+    def _walk(self, cursor: int, part: Callable[[_Held], WalkableIds], count: int) -> tuple[list[tuple[int, str]], int]:
+        """About ``count`` identities with their Frontiers from ``cursor`` on, and where the next step begins."""
         number, inner = decode_cursor(cursor)
         now = self._now()
         entries = sorted(
             (e for e in self._entries.values() if e.number >= number and e.alive(now, self._lease)),
             key=lambda entry: entry.number,
         )
-        if not entries:
-            return [], "", 0
-        entry = entries[0]
-        ids, inner = part(self._held_by(entry.frontier_id)).step(inner if entry.number == number else 0, count)
-        if inner:
-            return ids, entry.frontier_id, encode_cursor(entry.number, inner)
-        return ids, entry.frontier_id, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
+        found: list[tuple[int, str]] = []
+        for entry in entries:
+            if len(found) >= count:
+                return found, encode_cursor(entry.number, 0)
+            start = inner if entry.number == number else 0
+            ids, rest = part(self._held_by(entry.frontier_id)).step(start, count - len(found))
+            found += [(peer_id, entry.frontier_id) for peer_id in ids]
+            if rest:
+                return found, encode_cursor(entry.number, rest)
+        return found, 0

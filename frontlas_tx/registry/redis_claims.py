@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryError, RegistryFullError
@@ -25,7 +26,7 @@ from frontlas_tx.registry.redis_keys import (
     hash_key,
     services_of,
 )
-from frontlas_tx.registry.redis_queries import STALE, ask
+from frontlas_tx.registry.redis_queries import AT_ONCE, STALE, ask
 from frontlas_tx.registry.redis_scripts import CLAIM, DROP_ALIVE, RELEASE, RENEW
 from frontlas_tx.registry.redis_session import Session
 from frontlas_tx.registry.reference import ReferenceFrontiers
@@ -194,14 +195,28 @@ class RedisClaims:
                 entry.record(True).listed_sb_addr,
                 "advertised_eb_addr",
                 claim.advertised_eb_addr,
-                "edge_count",
-                len(session.held.table.edges),
-                "service_count",
-                len(session.held.table.services),
+                *session.counted(),
             ),
             command("EXPIRE", edges_of(entry), keep),
             command("EXPIRE", services_of(entry), keep),
         ]
+
+    async def write_counts(self) -> None:
+        """Write the numbers of those Frontiers whose edges or services have changed since that was done last, one
+        command each, however many have changed."""
+        changed = [session for session in self.sessions.values() if session.recounted]
+        for start in range(0, len(changed), AT_ONCE):
+            part = changed[start : start + AT_ONCE]
+            requests = [
+                command("HSET", hash_key(session.claim.frontier_id), *session.counted())
+                for session in part
+                if not session.closed
+            ]
+            for reply in await self._redis.batch(requests):
+                if isinstance(reply, RedisError):
+                    for session in changed:
+                        session.recount()
+                    return
 
     async def release(self, claim: Claim, by_peer: bool) -> None:
         """See ``IRegistry.release``."""
@@ -242,10 +257,14 @@ class RedisClaims:
             return False
         return await self._reference.alive(frontier_id) is not None
 
-    def moved_away(self, edge_id: int, frontier_id: str) -> None:
+    def moved_away(self, edge_id: int, frontier_id: str, since: int) -> bool:
         session = self.sessions.get(frontier_id)
-        if session is not None and edge_id in session.held.table.edges:
+        if session is None:
+            return False
+        peer = session.held.table.edges.get(edge_id)
+        if peer is not None and peer.since <= since:
             session.held.elsewhere.add(edge_id)
+        return True
 
     def denies(self, edge: EdgeRecord) -> bool:
         """Whether one of our own Frontiers, which the record names, says that it has no such edge."""

@@ -17,12 +17,14 @@ from frontlas_tx.registry.peers import Peer, PeerTable
 from frontlas_tx.registry.records import Change, ChangeKind, Claim, Report, ReportKind
 from frontlas_tx.registry.redis_keys import (
     CHANNEL,
+    Move,
     decode_edge,
     decode_service,
     edge_key,
     edges_of,
     encode_changes,
     encode_edge,
+    encode_moves,
     encode_service,
     service_key,
     services_of,
@@ -64,17 +66,19 @@ class IHeldHost(Protocol):
     async def held_elsewhere(self, frontier_id: str) -> bool:
         """Whether a Frontier that is not in the index is alive (with a Frontlas of the reference)."""
 
-    def moved_away(self, edge_id: int, frontier_id: str) -> None:
-        """An edge was taken from that Frontier."""
+    def moved_away(self, edge_id: int, frontier_id: str, since: int) -> bool:
+        """An edge was taken from that Frontier at ``since``; False if another Frontlas has to be told."""
 
 
 @dataclass(slots=True, eq=False)
 class _Second:
-    """What the answers to a batch make necessary: members to add and to remove by set, changes to tell."""
+    """What the answers to a batch make necessary: members to add and to remove by set, changes to
+    tell, and edges that another Frontlas has to be told of because they left its Frontiers."""
 
     add: dict[str, list[int]] = field(default_factory=dict)
     remove: dict[str, list[int]] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
 
     def requests(self) -> list[Request]:
         """The commands of the second round trip."""
@@ -82,6 +86,8 @@ class _Second:
         made += [command("SADD", key, *members) for key, members in self.add.items()]
         if self.changes:
             made.append(command("PUBLISH", CHANNEL, encode_changes(self.changes)))
+        if self.moves:
+            made.append(command("PUBLISH", CHANNEL, encode_moves(self.moves)))
         return made
 
 
@@ -191,6 +197,8 @@ class Held:
     ) -> None:
         edge_id, mine = report.peer_id, edges_of(self.entry)
         if report.kind is ReportKind.EDGE_OFFLINE:
+            if reply == 0:
+                return
             second.remove.setdefault(mine, []).append(edge_id)
             self.elsewhere.discard(edge_id)
             gone = decode_edge(edge_id, reply)
@@ -223,7 +231,14 @@ class Held:
         other = self._host.entry(old.frontier_id)
         if other is not None:
             second.remove.setdefault(edges_of(other), []).append(edge_id)
-            self._host.moved_away(edge_id, old.frontier_id)
+            peer = self.table.edges.get(edge_id)
+            since = max(peer.since if peer else 0, self.claim.born)
+            if not self._host.moved_away(edge_id, old.frontier_id, since):
+                second.moves.append((old.frontier_id, edge_id, since))
+
+    def _is_elsewhere(self, edge_id: int) -> None:
+        if edge_id in self.table.edges:
+            self.elsewhere.add(edge_id)
 
     async def _resolve(self, report: Report, text: bytes, second: _Second) -> None:
         """A repetition met the record of another Frontier: whoever saw the edge last keeps it, if it is
@@ -235,13 +250,13 @@ class Held:
             live = old.update_time >= other.born if other else await self._host.held_elsewhere(old.frontier_id)
             newer = old.update_time >= report.online_at if _mode(report) == "sync" else True
             if live and newer:
-                self.elsewhere.add(edge_id)
+                self._is_elsewhere(edge_id)
                 return
         peer = self._peer(report)
         record = encode_edge(self.claim.frontier_id, peer.addr, max(peer.since, self.claim.born))
         [reply] = await self._redis.batch([EDGE_SWAP(edge_key(edge_id), text, record, self._lives.edge)])
         if reply != 1:
-            self.elsewhere.add(edge_id)
+            self._is_elsewhere(edge_id)
             return
         self.elsewhere.discard(edge_id)
         second.add.setdefault(edges_of(self.entry), []).append(edge_id)
@@ -251,6 +266,8 @@ class Held:
     def _service_written(self, report: Report, reply: Reply, second: _Second) -> None:
         service_id, mine = report.peer_id, services_of(self.entry)
         if report.kind is ReportKind.SERVICE_OFFLINE:
+            if reply == 0:
+                return
             second.remove.setdefault(mine, []).append(service_id)
             gone = decode_service(service_id, reply)
             if gone is not None:

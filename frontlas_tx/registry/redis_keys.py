@@ -20,7 +20,11 @@ once, ``i:<instance>`` when that Frontlas was last seen (ms), ``gap`` from when
 to when (ms) there was no Frontlas at all lately, ``epoch`` a random text whose absence shows that Redis lost its
 data."""
 CHANNEL = "frontlas:x:changes"
-"""Messages: ``F`` alone says that a Frontier came or went, ``E`` and a JSON list carries changes of peers."""
+"""Messages: ``F`` alone says that a Frontier came or went, ``E`` and a JSON list carries changes of peers, ``M`` and a
+JSON list edges that left a Frontier for another one."""
+
+Move = tuple[str, int, int]
+"""The Frontier that an edge has left, the edge, and since when (seconds) another one has it."""
 
 
 def hash_key(frontier_id: str) -> str:
@@ -92,6 +96,7 @@ _service = msgspec.json.Decoder(_Service)
 _entry = msgspec.json.Decoder(_Entry, strict=False)
 _entries = msgspec.json.Decoder(list[_Entry], strict=False)
 _changes = msgspec.json.Decoder(list[tuple[str, str, int, str, str, int]])
+_moves = msgspec.json.Decoder(list[Move])
 _REFERENCE_SERVICE = re.compile(r"service: (.*), frontier_id: (.*), addr: (.*), update_time: (\d+)", re.DOTALL)
 
 
@@ -179,4 +184,17 @@ def decode_changes(message: bytes) -> list[Change]:
     try:
         return [Change(ChangeKind(row[0]), *row[1:]) for row in _changes.decode(message[1:])]
     except (msgspec.DecodeError, UnicodeError, ValueError):
+        return []
+
+
+def encode_moves(moves: list[Move]) -> bytes:
+    """A message for :data:`CHANNEL`."""
+    return b"M" + _encode(moves)
+
+
+def decode_moves(message: bytes) -> list[Move]:
+    """The moves in a message; none if it cannot be read."""
+    try:
+        return _moves.decode(message[1:])
+    except (msgspec.DecodeError, UnicodeError):
         return []

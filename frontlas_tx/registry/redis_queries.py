@@ -36,6 +36,8 @@ DOUBT = 0.1
 """Seconds after which it is read again before an edge that has a record is called offline."""
 AT_ONCE = 1_000
 """Commands of one question that are under way together, so that a long list holds up nobody."""
+PAGE_TOGETHER = 256
+"""Frontiers that are looked at together while a page is filled."""
 
 
 async def ask(redis: IRedis, *requests: Request) -> list[Reply]:
@@ -83,18 +85,20 @@ class RedisQueries:
 
     async def edges_page(self, cursor: int, count: int) -> Page[EdgeRecord]:
         """See ``IRegistry``."""
-        entry, ids, rest = await self._step(cursor, count, edges_of)
-        name = entry.frontier_id if entry else ""
-        return Page(rest, [edge for edge in await self.edges(ids) if edge is not None and edge.frontier_id == name])
+        found, rest = await self._step(cursor, count, edges_of)
+        edges = await self.edges([edge_id for edge_id, _entry in found])
+        pairs = zip(edges, found, strict=True)
+        return Page(rest, [edge for edge, (_, entry) in pairs if edge and edge.frontier_id == entry.frontier_id])
 
     async def services_page(self, cursor: int, count: int) -> Page[ServiceRecord]:
         """See ``IRegistry``."""
-        entry, ids, rest = await self._step(cursor, count, services_of)
-        if entry is None:
-            return Page(rest, [])
-        texts = await ask(self._redis, *[command("HGET", service_key(n), entry.frontier_id) for n in ids])
-        found = [decode_service(n, text) for n, text in zip(ids, texts, strict=True)]
-        return Page(rest, [record for record in found if record and record.update_time >= entry.born])
+        found, rest = await self._step(cursor, count, services_of)
+        asked = [command("HGET", service_key(service_id), entry.frontier_id) for service_id, entry in found]
+        records = [
+            (decode_service(service_id, text), entry)
+            for (service_id, entry), text in zip(found, await ask(self._redis, *asked), strict=True)
+        ]
+        return Page(rest, [record for record, entry in records if record and record.update_time >= entry.born])
 
     async def counts(self, frontier_id: str | None = None) -> Counts:
         """Live numbers of all Frontiers or of one."""
@@ -215,17 +219,43 @@ class RedisQueries:
         )
         return Counts(len(entries), sum(sizes[: len(entries)]), sum(sizes[len(entries) :]))
 
-    async def _step(self, cursor: int, count: int, key: Callable[[Entry], str]) -> tuple[Entry | None, list[int], int]:
-        """One step over the members of all live Frontiers: which Frontier, ids, next cursor."""
+    async def _step(self, cursor: int, count: int, key: Callable[[Entry], str]) -> tuple[list[tuple[int, Entry]], int]:
+        """One step over the members of all live Frontiers: about ``count`` ids with their Frontiers, next cursor.
+
+        Frontiers that hold little are asked together, so that a page across many costs few round trips.
+        """
         await self._index.fresh(STALE)
         number, inner = decode_cursor(cursor)
         entries = [entry for entry in self._index.live() if entry.number >= number]
-        if not entries:
-            return None, [], 0
-        entry = entries[0]
-        start = inner if entry.number == number else 0
-        [[rest, members]] = await ask(self._redis, command("SSCAN", key(entry), start, "COUNT", page_size(count)))
-        ids = [int(member) for member in members]
-        if int(rest):
-            return entry, ids, encode_cursor(entry.number, int(rest))
-        return entry, ids, encode_cursor(entries[1].number, 0) if len(entries) > 1 else 0
+        size = page_size(count)
+        found: list[tuple[int, Entry]] = []
+        if entries and entries[0].number != number:
+            inner = 0
+        while entries and len(found) < size:
+            room = size - len(found)
+            asked = entries[:1] if inner or not found else await self._enough(entries[:PAGE_TOGETHER], key, room)
+            steps = await ask(self._redis, *[command("SSCAN", key(e), inner, "COUNT", room) for e in asked])
+            inner = 0
+            for entry, (rest, members) in zip(asked, steps, strict=True):
+                while entries[0] is not entry:
+                    entries.pop(0)
+                found += [(int(member), entry) for member in members]
+                inner = int(rest)
+                if inner:
+                    break
+                entries.pop(0)
+            if not asked:
+                entries = entries[PAGE_TOGETHER:]
+        return found, encode_cursor(entries[0].number, inner) if entries else 0
+
+    async def _enough(self, entries: Sequence[Entry], key: Callable[[Entry], str], room: int) -> list[Entry]:
+        """The first of these Frontiers that hold ``room`` members together, without those that hold none."""
+        sizes = await ask(self._redis, *[command("SCARD", key(entry)) for entry in entries])
+        chosen: list[Entry] = []
+        for entry, size in zip(entries, sizes, strict=True):
+            if room <= 0:
+                break
+            if size:
+                chosen.append(entry)
+                room -= size
+        return chosen

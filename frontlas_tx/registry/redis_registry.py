@@ -43,6 +43,7 @@ from frontlas_tx.registry.redis_keys import (
     CHANNEL,
     INDEX,
     decode_changes,
+    decode_moves,
     edges_of,
     hash_key,
     health_key,
@@ -197,7 +198,8 @@ class RedisRegistry:
     def sync_end(self, claim: Claim) -> Deferred[int]:
         async def run() -> int:
             session = self._claims.session(claim)
-            session.held.table.sync_end()
+            unnamed, _services = session.held.table.sync_end()
+            session.held.elsewhere -= unnamed
             session.held.named = True
             session.syncing = False
             return int(await session.run(lambda: session.reconcile(everything=False)))
@@ -327,6 +329,7 @@ class RedisRegistry:
         for session in self._claims.sessions.values():
             if not session.held.named and not session.syncing and moment - session.started >= self._lease.naming:
                 self._claims.name(session)
+        await self._claims.write_counts()
         for entry in self._index.forgotten()[:FORGET_AT_ONCE]:
             if entry.frontier_id not in self._claims.sessions:
                 await self._forget(entry)
@@ -384,6 +387,9 @@ class RedisRegistry:
     def _message(self, message: bytes) -> None:
         if message == b"F":
             ensureDeferred(self._index.fresh(0.0)).addErrback(lambda failure: None)
+        elif message.startswith(b"M"):
+            for frontier_id, edge_id, since in decode_moves(message):
+                self._claims.moved_away(edge_id, frontier_id, since)
         elif self._feed.watchers:
             self._feed.publish(decode_changes(message))
 

@@ -198,15 +198,15 @@ if not text then return false end
 local old = read(text)
 if old then
   if old.frontier_id ~= ARGV[1] then return false end
-  if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return false end
-  if ARGV[3] ~= '0' and old.update_time >= tonumber(ARGV[3]) then return false end
+  if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return 0 end
+  if ARGV[3] ~= '0' and old.update_time >= tonumber(ARGV[3]) then return 0 end
 end
 redis.call('DEL', KEYS[1])
 return text
 """
 )
-"""frontier id, address or empty, only if older than this second (0: any) -> the removed text, nil if left
-alone."""
+"""frontier id, address or empty, only if older than this second (0: any) -> the removed text; nil if there is none of
+that Frontier, 0 if it is of another connection or younger and stays."""
 
 SERVICE_WRITE = Script(
     _READ
@@ -234,14 +234,14 @@ local text = redis.call('HGET', KEYS[1], ARGV[1])
 if not text then return false end
 local old = read(text)
 if old then
-  if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return false end
-  if ARGV[3] ~= '0' and old.update_time >= tonumber(ARGV[3]) then return false end
+  if ARGV[2] ~= '' and old.addr ~= '' and old.addr ~= ARGV[2] then return 0 end
+  if ARGV[3] ~= '0' and old.update_time >= tonumber(ARGV[3]) then return 0 end
 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 return text
 """
 )
-"""frontier id, address or empty, only if older than this second (0: any) -> the removed text, nil if left
-alone."""
+"""frontier id, address or empty, only if older than this second (0: any) -> the removed text; nil if there is none of
+that Frontier, 0 if it is of another connection or younger and stays."""
 
 ALL = (POLL, CLAIM, RENEW, RELEASE, FORGET, DROP_ALIVE, EDGE_WRITE, EDGE_SWAP, EDGE_DROP, SERVICE_WRITE, SERVICE_DROP)

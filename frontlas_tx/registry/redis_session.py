@@ -93,6 +93,7 @@ class Session:
         self.spoke = clock.seconds()
         self.looked_after = clock.seconds()
         self.syncing = False
+        self._counted = (-1, -1)
         self._over: RegistryError | None = None
         self._pending: dict[tuple[bool, int], _Pending] = {}
         self._jobs: list[tuple[Callable[[], Awaitable[Any]], Deferred[Any]]] = []
@@ -118,6 +119,26 @@ class Session:
     def waiting(self) -> int:
         """Peers whose reports are not written yet."""
         return len(self._pending)
+
+    # Numbers
+
+    @property
+    def recounted(self) -> bool:
+        """Whether the numbers are others than those that ``counted`` gave last."""
+        return self._counted != self._numbers()
+
+    def counted(self) -> tuple[str | int, ...]:
+        """Fields of the Frontier's hash with its numbers of edges and services, as they are to be written now."""
+        self._counted = self._numbers()
+        return "edge_count", self._counted[0], "service_count", self._counted[1]
+
+    def recount(self) -> None:
+        """What ``counted`` gave was not written."""
+        self._counted = (-1, -1)
+
+    def _numbers(self) -> tuple[int, int]:
+        held = self.held
+        return max(0, len(held.table.edges) - len(held.elsewhere)), len(held.table.services)
 
     # Taking in
 

@@ -379,6 +379,33 @@ async def test_pages_meet_every_edge_once_or_more(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_page_is_filled_across_frontiers(world: Any) -> None:
+    claims = {}
+    for index in range(40):
+        claim = claims[index] = await take(world, f"f{index:02}")
+        if index % 5 == 0:
+            ids = range(index * 10 + 1, index * 10 + 5)
+            await tell(world, claim, *[Report(ON, n) for n in ids], Report(S_ON, index + 1, "h:1", "svc"))
+    page = await world.registry.edges_page(0, 100)
+    assert (len(page.records), page.cursor) == (32, 0)
+    assert (len((await world.registry.services_page(0, 100)).records)) == 8
+    first = await world.registry.edges_page(0, 10)
+    assert 10 <= len(first.records) < 20
+    # What stays is met, whoever comes and goes in between.
+    await world.registry.release(claims[0])
+    late = await take(world, "late")
+    await tell(world, late, Report(ON, 1_000))
+    rest, cursor = [], first.cursor
+    while cursor:
+        page = await world.registry.edges_page(cursor, 10)
+        rest += page.records
+        cursor = page.cursor
+    met = [edge.edge_id for edge in first.records + rest]
+    assert set(met) >= {n for index in range(5, 40, 5) for n in range(index * 10 + 1, index * 10 + 5)}
+    assert len(rest) <= 32
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_cluster_service_has_one_record_per_frontier(world: Any) -> None:
     a, b = await take(world, "a"), await take(world, "b")
     await tell(world, a, Report(S_ON, 7, "h:1", "svc"))

@@ -189,6 +189,31 @@ async def test_changes_reach_watchers_on_all_frontlas(world: RedisWorld) -> None
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_numbers_in_the_shared_hash_follow_within_seconds(world: RedisWorld) -> None:
+    one, two = world.registries
+    a, b = await take(one, "a"), await take(two, "b")
+
+    async def numbers(name: str) -> list[bytes]:
+        for registry in world.registries:
+            await registry.upkeep()
+        found: list[bytes] = await raw(world, "HMGET", f"frontlas:frontiers:{name}", "edge_count", "service_count")
+        return found
+
+    await one.report(a, [*[Report(ON, n, f"h:{n}") for n in range(1, 101)], Report(S_ON, 7, "h:1", "svc")])
+    assert await numbers("a") == [b"100", b"1"]
+    await two.report(b, [Report(ON, 1, "g:1", online_at=int(world.clock.seconds()) + 1)])
+    await world.settle()
+    assert (await numbers("a"), await numbers("b")) == ([b"99", b"1"], [b"1", b"0"])
+    await one.report(a, [Report(OFF, n) for n in range(1, 51)])
+    assert await numbers("a") == [b"50", b"1"]
+    before = one.metrics()["redis_commands_total"]
+    await one.upkeep()
+    assert one.metrics()["redis_commands_total"] - before <= 1
+    await one.release(a)
+    assert await numbers("a") == [b"0", b"0"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_the_reference_reads_is_as_it_expects(world: RedisWorld) -> None:
     one, _two = world.registries
     a = await take(one, "a")
