@@ -1,0 +1,313 @@
+"""Keeps one broker connected, and takes records to it: buffers while it is away, gives up in time, says so once."""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface.verify import verifyObject
+
+from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.outbox import Bounds, Outbox
+from frontier_tx.queues.record import Record
+from frontier_tx.waiting import Waiters
+
+#: Seconds between attempts: doubled each time, up to the last, each shortened by up to a half at random.
+FIRST_WAIT, LAST_WAIT = 0.25, 10.0
+#: Seconds that one attempt may take.
+ATTEMPT = 10.0
+#: Upper edges of the latency histogram, in seconds.
+LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Failures of single records are logged at most once in so many seconds.
+FAILURE_LOG_SECONDS = 10.0
+
+
+class Counters:
+    """What a forwarder has done so far, for the metrics."""
+
+    def __init__(self) -> None:
+        self.published = 0
+        self.confirmed = 0
+        self.reconnects = 0
+        #: By reason: ``refused`` by the broker, ``timeout``, ``full`` buffer, ``stopping``.
+        self.failed = {"refused": 0, "timeout": 0, "full": 0, "stopping": 0}
+        #: Confirmations by latency, and what is beyond the last edge; and the sum of all in seconds.
+        self.latencies = [0] * (len(LATENCIES) + 1)
+        self.latency_sum = 0.0
+
+    def took(self, seconds: float) -> None:
+        """A confirmation came after so long."""
+        self.latency_sum += seconds
+        for index, edge in enumerate(LATENCIES):
+            if seconds <= edge:
+                self.latencies[index] += 1
+                return
+        self.latencies[-1] += 1
+
+
+class Forwarder:
+    """The way of some topics to one broker.
+
+    :param name: for the log, the metrics and errors: ``kafka``, ``redis``.
+    :param topics: exact topics; ``*`` takes what nobody else takes.
+    :param broker: an ``IBroker``.
+    :raises zope.interface.Invalid: the broker lacks what its interface demands.
+    """
+
+    log = Logger(namespace="frontier.queues")
+
+    def __init__(
+        self,
+        name: str,
+        topics: Iterable[str],
+        broker: Any,
+        clock: IReactorTime,
+        bounds: Bounds | None = None,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        verifyObject(IBroker, broker)
+        self.name = name
+        self.topics = tuple(topics)
+        self.broker = broker
+        self.outbox = Outbox(bounds or Bounds())
+        self.counters = Counters()
+        self.connected = False
+        #: Why the broker is away; empty while it is there.
+        self.trouble = "not connected yet"
+        self._clock = clock
+        self._uniform = uniform
+        self._wait = FIRST_WAIT
+        self._again: IDelayedCall | None = None
+        self._attempt: Deferred[Any] | None = None
+        self._attempt_limit: IDelayedCall | None = None
+        self._timer: IDelayedCall | None = None
+        self._pumping: IDelayedCall | None = None
+        self._said = ""
+        self._quiet_until = float("-inf")
+        #: Counts connections: what an earlier one still says is not listened to.
+        self._epoch = 0
+        self._stopped: Waiters[None] = Waiters()
+        self._limit: IDelayedCall | None = None
+        self._running = self._finished = False
+
+    # -- connecting ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Connect, and stay connected."""
+        self._running = True
+        self._connect()
+
+    def _connect(self) -> None:
+        self._again = None
+        self._epoch += 1
+        epoch = self._epoch
+        self._attempt_limit = self._clock.callLater(ATTEMPT, self._attempt_took_too_long)
+        attempt = self._attempt = maybeDeferred(self.broker.connect, lambda reason: self._lost(epoch, reason))
+        attempt.addCallbacks(lambda _: self._connected(epoch), lambda failure: self._failed(epoch, failure))
+
+    def _attempt_took_too_long(self) -> None:
+        self._attempt_limit = None
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    def _attempt_is_over(self) -> None:
+        self._attempt = None
+        if self._attempt_limit is not None:
+            self._attempt_limit.cancel()
+            self._attempt_limit = None
+
+    def _connected(self, epoch: int) -> None:
+        if epoch != self._epoch or not self._running:
+            return
+        self._attempt_is_over()
+        self.connected, self.trouble, self._wait = True, "", FIRST_WAIT
+        if self._said:
+            self.log.info("queue {name}: connected to {where} again", name=self.name, where=self.broker.where)
+        else:
+            self.log.info("queue {name}: connected to {where}", name=self.name, where=self.broker.where)
+        self._said = ""
+        self._pump()
+
+    def _failed(self, epoch: int, failure: Failure) -> None:
+        if epoch != self._epoch:
+            return
+        self._attempt_is_over()
+        error = failure.value
+        if isinstance(error, CancelledError):
+            reason = f"no connection within {ATTEMPT:g} s"
+        else:
+            reason = str(error) or type(error).__name__
+        self._retry(reason)
+
+    def _lost(self, epoch: int, reason: str) -> None:
+        if epoch != self._epoch or not (self.connected or self._attempt is not None):
+            return
+        self.counters.reconnects += self.connected
+        self._attempt_is_over()
+        self._retry(reason or "the connection was lost")
+
+    def _retry(self, reason: str) -> None:
+        """Away: what was sent goes back, and after a while there is a next attempt."""
+        self.connected, self.trouble = False, " ".join(reason.split())[:300]
+        # What the old connection still says is of no account.
+        self._epoch += 1
+        self.outbox.back()
+        if not self._running:
+            self._drained()
+            return
+        if self.trouble != self._said:
+            bounds = self.outbox.bounds
+            self.log.warn(
+                "queue {name}: {where} cannot be used: {why}; messages for it wait up to {seconds:g} s in "
+                "{size} bytes, then their edges are told; it keeps trying",
+                name=self.name, where=self.broker.where, why=self.trouble,
+                seconds=bounds.buffer_seconds, size=bounds.buffer_bytes,
+            )  # fmt: skip
+            self._said = self.trouble
+        wait = self._uniform(self._wait / 2, self._wait)
+        self._wait = min(self._wait * 2, LAST_WAIT)
+        self._again = self._clock.callLater(wait, self._connect)
+        self._set_timer()
+
+    # -- records ------------------------------------------------------------------------------------------
+
+    def publish(self, record: Record) -> None:
+        """Take a record over; its ``done`` is told in any case, at the latest after ``buffer_seconds``."""
+        self.counters.published += 1
+        if not self._running:
+            self._fail(record, "stopping", "the gateway is stopping")
+        elif self.outbox.put(record, self._clock.seconds()):
+            if self._pumping is None:
+                # What one turn brings goes out together.
+                self._pumping = self._clock.callLater(0, self._pump)
+        else:
+            why = (
+                "receiver congested"
+                if self.connected
+                else f"the broker is away ({self.trouble}) and the buffer is full"
+            )
+            self._fail(record, "full", why)
+
+    def _pump(self) -> None:
+        if self._pumping is not None and self._pumping.active():
+            self._pumping.cancel()
+        self._pumping = None
+        if self.connected:
+            records = self.outbox.take(self._clock.seconds())
+            if records:
+                self._send(records)
+        self._set_timer()
+        self._drained()
+
+    def _send(self, records: Sequence[Record]) -> None:
+        epoch = self._epoch
+
+        def confirmed(record: Record) -> None:
+            if epoch == self._epoch and self.outbox.settle(record):
+                self.counters.confirmed += 1
+                self.counters.took(self._clock.seconds() - record.sent_at)
+                record.finish("")
+                self._went_on()
+
+        def failed(record: Record, why: str) -> None:
+            if epoch == self._epoch and self.outbox.settle(record):
+                self._fail(record, "refused", why)
+                self._went_on()
+
+        try:
+            self.broker.send(records, confirmed, failed)
+        except Exception as error:
+            self.log.failure("queue {name}: a batch could not be sent", name=self.name)
+            self._end_connection(f"{type(error).__name__}: {error}")
+
+    def _went_on(self) -> None:
+        if self._pumping is None and (self.outbox.waiting or not self._running):
+            self._pumping = self._clock.callLater(0, self._pump)
+
+    def _fail(self, record: Record, kind: str, why: str) -> None:
+        self.counters.failed[kind] += 1
+        now = self._clock.seconds()
+        if now >= self._quiet_until and kind != "stopping":
+            self._quiet_until = now + FAILURE_LOG_SECONDS
+            self.log.warn(
+                "queue {name}: a message of edge {edge} to {topic} failed: {why}",
+                name=self.name, edge=record.edge_id, topic=record.topic[:100], why=why,
+            )  # fmt: skip
+        record.finish(f"queue {self.name}: {why}")
+
+    def _end_connection(self, reason: str) -> None:
+        epoch = self._epoch
+        self._close_broker()
+        self._lost(epoch, reason)
+
+    # -- time ---------------------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        due = self.outbox.next_due()
+        if due == float("inf"):
+            return
+        if self._timer is not None:
+            if self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+        # A tenth of a second more, so that a stream of records does not wake it for each.
+        self._timer = self._clock.callLater(max(0.1, due - self._clock.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        given_up = self.outbox.overdue(now)
+        for record in given_up:
+            why = f"the broker is away: {self.trouble}" if self.trouble else "the broker did not confirm in time"
+            self._fail(record, "timeout", why)
+        sent = self.outbox.oldest_sent()
+        if sent is not None and sent.sent_at + self.outbox.bounds.confirm_seconds <= now:
+            self._end_connection(f"it confirmed nothing for {self.outbox.bounds.confirm_seconds:g} s")
+        self._set_timer()
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def stop(self) -> "Deferred[None]":
+        """Take no more, let what is here be confirmed as long as the broker is there, and disconnect.
+
+        :return: fires when it is disconnected, soon after ``confirm_seconds`` at the latest; what is not confirmed by
+            then has failed.
+        """
+        waiting = self._stopped.wait()
+        if self._running:
+            self._running = False
+            self._limit = self._clock.callLater(self.outbox.bounds.confirm_seconds, self._finish)
+            self._drained()
+        elif self._finished:
+            self._stopped.tell(None)
+        return waiting
+
+    def _drained(self) -> None:
+        if not self._running and (not len(self.outbox) or not self.connected):
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        self._epoch += 1
+        self.connected = False
+        attempt = self._attempt
+        self._attempt_is_over()
+        for call in (self._limit, self._again, self._timer, self._pumping):
+            if call is not None and call.active():
+                call.cancel()
+        self._again = self._timer = self._pumping = None
+        if attempt is not None:
+            attempt.addErrback(lambda failure: None)
+            attempt.cancel()
+        for record in self.outbox.clear():
+            self._fail(record, "stopping", "the gateway is stopping")
+        self._close_broker().addBoth(lambda _: self._stopped.tell(None))
+
+    def _close_broker(self) -> "Deferred[Any]":
+        closing = maybeDeferred(self.broker.disconnect)
+        return closing.addErrback(lambda failure: self.log.debug("queue {name}: {f}", name=self.name, f=failure.value))

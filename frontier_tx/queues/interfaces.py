@@ -1,0 +1,47 @@
+"""Where a broker of one's own is plugged in (docs/queues.md, "A queue of one's own")."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zope.interface import Attribute, Interface
+
+from frontier_tx.queues.record import Record
+
+
+class Unusable(Exception):
+    """What stands in the configuration does not fit the broker: the text says what, and what to do.
+
+    It is logged once; the forwarder keeps trying, since somebody may mend it at the broker.
+    """
+
+
+class IBroker(Interface):
+    """The way to one broker. The forwarder around it keeps it connected, buffers, and gives up what takes too long.
+
+    All methods are called in the reactor's thread, and what they call back must be called there.
+    """
+
+    where = Attribute("Address of the broker as text for the log, without any password.")
+
+    def connect(lost: Callable[[str], None]) -> Any:
+        """Connect, log in and declare what is to be declared.
+
+        :param lost: to be called once with the reason when the connection ends, however it does.
+        :return: a Deferred that fires when records may be sent; the text of what it fails with is logged. Cancelling it
+            gives the attempt up.
+        """
+
+    def send(
+        records: Sequence[Record], confirmed: Callable[[Record], None], failed: Callable[[Record, str], None]
+    ) -> None:
+        """Send records, in their order; called only while connected.
+
+        :param confirmed: to be called when the broker has a record, in whatever sense its settings give that.
+        :param failed: to be called with a text when the broker will not take it however often it is sent.
+        """
+
+    def disconnect() -> Any:
+        """End the connection; records that were sent and not confirmed are sent again by the next one.
+
+        :return: a Deferred that fires when it is closed, or None.
+        """

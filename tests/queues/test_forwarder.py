@@ -1,0 +1,227 @@
+"""A forwarder around a broker that does what the test says: buffers, retries, gives up in time, and says so once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import globalLogPublisher
+from zope.interface import Invalid, implementer
+
+from frontier_tx.queues.forwarder import Forwarder
+from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.outbox import Bounds
+from frontier_tx.queues.record import Record
+
+
+@implementer(IBroker)
+class Fake:
+    """A broker that the test speaks for."""
+
+    where = "broker:1"
+
+    def __init__(self) -> None:
+        self.attempts: list[Deferred[None]] = []
+        self.lost: list[Callable[[str], None]] = []
+        self.batches: list[list[Record]] = []
+        self.confirmed: Callable[[Record], None]
+        self.failed: Callable[[Record, str], None]
+        self.closed = 0
+
+    def connect(self, lost: Callable[[str], None]) -> Deferred[None]:
+        self.lost.append(lost)
+        self.attempts.append(Deferred())
+        return self.attempts[-1]
+
+    def send(
+        self, records: Sequence[Record], confirmed: Callable[[Record], None], failed: Callable[[Record, str], None]
+    ) -> None:
+        self.batches.append(list(records))
+        self.confirmed, self.failed = confirmed, failed
+
+    def disconnect(self) -> None:
+        self.closed += 1
+
+    @property
+    def sent(self) -> list[bytes]:
+        return [record.value for batch in self.batches for record in batch]
+
+
+class World:
+    def __init__(self, **bounds: Any) -> None:
+        self.clock = Clock()
+        self.broker = Fake()
+        self.forwarder = Forwarder(
+            "redis", ["t"], self.broker, self.clock, Bounds(**bounds), uniform=lambda least, most: most
+        )
+        self.told: list[tuple[bytes, str]] = []
+        self.forwarder.start()
+
+    def connect(self) -> None:
+        self.broker.attempts[-1].callback(None)
+
+    def publish(self, *values: bytes, sender: int = 1) -> None:
+        for value in values:
+            done = lambda error, value=value: self.told.append((value, error))  # noqa: E731
+            self.forwarder.publish(Record("t", value, 7, "", 0.0, sender, done))
+        self.clock.advance(0)
+
+
+@pytest.fixture
+def log() -> Any:
+    observer = EventLoggingObserver.createWithCleanup(_NoCase(), globalLogPublisher)
+    yield observer
+    globalLogPublisher.removeObserver(observer)
+
+
+class _NoCase:
+    def addCleanup(self, *args: Any) -> None:
+        pass
+
+
+def said(log: Any) -> list[str]:
+    from twisted.logger import formatEvent
+
+    return [formatEvent(event) for event in log if str(event.get("log_namespace")) == "frontier.queues"]
+
+
+def test_a_message_is_acknowledged_when_the_broker_has_it_and_not_before() -> None:
+    world = World()
+    world.connect()
+    world.publish(b"a", b"b")
+    assert world.broker.sent == [b"a", b"b"] and not world.told
+    second = world.broker.batches[0][1]
+    world.broker.confirmed(second)
+    world.broker.confirmed(second)
+    assert world.told == [(b"b", "")]
+    world.broker.failed(world.broker.batches[0][0], "too large")
+    assert world.told[1:] == [(b"a", "queue redis: too large")]
+    assert world.forwarder.counters.failed["refused"] == 1
+    assert not len(world.forwarder.outbox)
+
+
+def test_what_was_not_confirmed_is_sent_again_in_order_before_what_waits(log: Any) -> None:
+    world = World()
+    world.connect()
+    world.publish(b"a", b"b", b"c")
+    world.broker.confirmed(world.broker.batches[0][1])
+    old_confirmed, old = world.broker.confirmed, world.broker.batches[0][0]
+    world.broker.lost[0]("connection reset")
+    world.publish(b"d")
+    world.clock.advance(0.3)
+    world.connect()
+    world.clock.advance(0)
+    assert world.broker.sent == [b"a", b"b", b"c", b"a", b"c", b"d"]
+    old_confirmed(old)
+    assert world.told == [(b"b", "")], "what an old connection still says is of no account"
+    for record in world.broker.batches[-1]:
+        world.broker.confirmed(record)
+    assert [value for value, error in world.told] == [b"b", b"a", b"c", b"d"]
+    assert world.forwarder.counters.reconnects == 1
+
+
+def test_a_broker_that_is_away_is_named_once_and_tried_with_growing_waits(log: Any) -> None:
+    world = World()
+    waits = []
+    for _ in range(8):
+        world.broker.attempts[-1].errback(ConnectionRefusedError("nobody listens"))
+        before, count = world.clock.seconds(), len(world.broker.attempts)
+        while len(world.broker.attempts) == count:
+            world.clock.advance(0.05)
+        waits.append(world.clock.seconds() - before)
+    assert waits == pytest.approx([0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0], abs=0.06)
+    lines = said(log)
+    assert len(lines) == 1 and "queue redis: broker:1 cannot be used: nobody listens" in lines[0]
+    world.connect()
+    assert said(log)[1:] == ["queue redis: connected to broker:1 again"]
+
+
+def test_messages_wait_for_a_broker_that_is_away_and_then_fail_with_its_name() -> None:
+    world = World(buffer_seconds=5)
+    world.broker.attempts[-1].errback(ConnectionRefusedError("nobody listens"))
+    world.publish(b"a")
+    world.clock.advance(4)
+    assert not world.told
+    world.clock.advance(1.2)
+    assert world.told == [(b"a", "queue redis: the broker is away: nobody listens")]
+    assert world.forwarder.counters.failed["timeout"] == 1
+
+
+def test_the_buffer_is_bounded_and_nothing_is_dropped_without_a_word() -> None:
+    world = World(buffer_bytes=3000)
+    world.publish(*[b"x" * 500] * 5)
+    assert [error for _, error in world.told] == [
+        "queue redis: the broker is away (not connected yet) and the buffer is full"
+    ] * 4
+    world.publish(b"y", sender=2)
+    assert len(world.told) == 4, "another sender still has room"
+
+
+def test_an_attempt_that_hangs_is_given_up() -> None:
+    world = World()
+    world.clock.advance(10)
+    assert world.forwarder.trouble == "no connection within 10 s"
+    world.clock.advance(0.25)
+    assert len(world.broker.attempts) == 2
+
+
+def test_a_broker_that_confirms_nothing_has_lost_its_connection() -> None:
+    world = World(confirm_seconds=3, buffer_seconds=20)
+    world.connect()
+    world.publish(b"a")
+    world.clock.advance(3.1)
+    assert world.broker.closed == 1
+    assert world.forwarder.trouble == "it confirmed nothing for 3 s"
+    world.clock.advance(0.3)
+    world.connect()
+    world.clock.advance(0)
+    assert world.broker.sent == [b"a", b"a"]
+
+
+def test_a_send_that_raises_ends_the_connection_and_loses_nothing() -> None:
+    world = World()
+    world.connect()
+    world.broker.send = lambda *args: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    world.publish(b"a")
+    del world.broker.send  # type: ignore[method-assign]
+    world.clock.advance(0.3)
+    world.connect()
+    world.clock.advance(0)
+    assert world.broker.sent == [b"a"]
+
+
+def test_stopping_waits_for_confirmations_and_takes_nothing_new() -> None:
+    world = World(confirm_seconds=3)
+    world.connect()
+    world.publish(b"a", b"b")
+    over: list[Any] = []
+    world.forwarder.stop().addCallback(over.append)
+    world.publish(b"late")
+    assert world.told == [(b"late", "queue redis: the gateway is stopping")]
+    world.broker.confirmed(world.broker.batches[0][0])
+    world.clock.advance(0)
+    assert not over
+    world.clock.advance(3)
+    assert over == [None]
+    assert world.told[1:] == [(b"a", ""), (b"b", "queue redis: the gateway is stopping")]
+    assert not world.clock.getDelayedCalls()
+    world.forwarder.stop().addCallback(over.append)
+    assert over == [None, None]
+
+
+def test_stopping_while_the_broker_is_away_ends_at_once() -> None:
+    world = World()
+    world.publish(b"a")
+    over: list[Any] = []
+    world.forwarder.stop().addCallback(over.append)
+    assert over == [None] and world.told == [(b"a", "queue redis: the gateway is stopping")]
+    assert not world.clock.getDelayedCalls()
+
+
+def test_a_broker_must_be_one() -> None:
+    with pytest.raises(Invalid):
+        Forwarder("x", [], object(), Clock())
