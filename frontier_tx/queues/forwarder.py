@@ -6,10 +6,10 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
+from frontier_tx.logs import Logger
 from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.outbox import Bounds, Outbox
 from frontier_tx.queues.record import Record
@@ -23,6 +23,8 @@ ATTEMPT = 10.0
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: Failures of single records are logged at most once in so many seconds.
 FAILURE_LOG_SECONDS = 10.0
+
+log = Logger("frontier.queues")
 
 
 class Counters:
@@ -56,8 +58,6 @@ class Forwarder:
     :param broker: an ``IBroker``.
     :raises zope.interface.Invalid: the broker lacks what its interface demands.
     """
-
-    log = Logger(namespace="frontier.queues")
 
     def __init__(
         self,
@@ -125,9 +125,9 @@ class Forwarder:
         self._attempt_is_over()
         self.connected, self.trouble, self._wait = True, "", FIRST_WAIT
         if self._said:
-            self.log.info("queue {name}: connected to {where} again", name=self.name, where=self.broker.where)
+            log.info("queue {name}: connected to {where} again", name=self.name, where=self.broker.where)
         else:
-            self.log.info("queue {name}: connected to {where}", name=self.name, where=self.broker.where)
+            log.info("queue {name}: connected to {where}", name=self.name, where=self.broker.where)
         self._said = ""
         self._pump()
 
@@ -160,7 +160,7 @@ class Forwarder:
             return
         if self.trouble != self._said:
             bounds = self.outbox.bounds
-            self.log.warn(
+            log.warn(
                 "queue {name}: {where} cannot be used: {why}; messages for it wait up to {seconds:g} s in "
                 "{size} bytes, then their edges are told; it keeps trying",
                 name=self.name, where=self.broker.where, why=self.trouble,
@@ -220,7 +220,7 @@ class Forwarder:
         try:
             self.broker.send(records, confirmed, failed)
         except Exception as error:
-            self.log.failure("queue {name}: a batch could not be sent", name=self.name)
+            log.failure("queue {name}: a batch could not be sent", name=self.name)
             self._end_connection(f"{type(error).__name__}: {error}")
 
     def _went_on(self) -> None:
@@ -232,7 +232,7 @@ class Forwarder:
         now = self._clock.seconds()
         if now >= self._quiet_until and kind != "stopping":
             self._quiet_until = now + FAILURE_LOG_SECONDS
-            self.log.warn(
+            log.warn(
                 "queue {name}: a message of edge {edge} to {topic} failed: {why}",
                 name=self.name, edge=record.edge_id, topic=record.topic[:100], why=why,
             )  # fmt: skip
@@ -310,4 +310,4 @@ class Forwarder:
 
     def _close_broker(self) -> "Deferred[Any]":
         closing = maybeDeferred(self.broker.disconnect)
-        return closing.addErrback(lambda failure: self.log.debug("queue {name}: {f}", name=self.name, f=failure.value))
+        return closing.addErrback(lambda failure: log.debug("queue {name}: {f}", name=self.name, f=failure.value))
