@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -12,12 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from frontier_tx.planes.addresses import Account
 from frontier_tx.planes.frame_gate import GoAway
 from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, encode_message, frame, parse_timeout
+from frontier_tx.planes.header_block import TOO_LARGE
 from frontier_tx.planes.http2 import Http2Connection, Http2Limits
 from frontier_tx.planes.http2_stream import Headers, Http2Stream
 from frontier_tx.planes.plane import CallContext, Plane
 from frontier_tx.planes.status import RpcError, Status
+from frontier_tx.planes.turns import Lane
+
+TOO_LARGE_NAME = TOO_LARGE.decode()
 
 _HEAD: Headers = [
     (b":status", b"200"),
@@ -29,27 +33,12 @@ _QUEUED_REQUESTS = 16
 _MAX_QUEUED_REQUESTS = 1024
 """Requests that fit the receive window of a stream but are too many to be held as objects."""
 
-_UNSENT = 32 * 1024 * 1024
-"""Bytes of answers that may wait on one connection before it gets no more of them."""
-_UNSENT_WHEN_FULL = 64 * 1024
-"""The same while the server holds too much altogether: those who read what they asked for go on."""
 _CLOGGED = RpcError(
     Status.RESOURCE_EXHAUSTED, "too much waits to be read on this connection; read it, and ask for less at a time"
 )
 
 PlainHandler = Callable[["PlainExchange"], None]
 """Takes over a request that is not gRPC."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """What one server holds over all its connections: bytes of incomplete requests (``held``), of which it takes no
-    more than ``limit``, and bytes of answers that are not read (``unsent``)."""
-
-    limit: int = 64 * 1024 * 1024
-    unsent_limit: int = 256 * 1024 * 1024
-    held: int = 0
-    unsent: int = 0
 
 
 class GrpcServerConnection(Http2Connection):
@@ -65,16 +54,21 @@ class GrpcServerConnection(Http2Connection):
         limits: Http2Limits,
         *,
         max_message: int = MAX_MESSAGE,
-        budget: Budget | None = None,
+        account: Account | None = None,
+        lane: Lane | None = None,
         plain: PlainHandler | None = None,
     ) -> None:
-        super().__init__(clock, limits)
+        super().__init__(clock, limits, account, lane)
         self.plane = plane
         self.max_message = max_message
-        self.budget = Budget() if budget is None else budget
+        self.budget = self.account.budget
         self.plain = plain
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
+        if len(self.streams) >= self.limits.max_streams:
+            # Before any handler: whoever sent it may send it again, elsewhere or later.
+            self.refuse(stream_id)
+            return
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
         stream: GrpcCall | PlainExchange
         if fields.get("content-type", "").startswith("application/grpc"):
@@ -83,16 +77,6 @@ class GrpcServerConnection(Http2Connection):
             stream = PlainExchange(self, stream_id, fields)
         self.streams[stream_id] = stream
         stream.begin()
-
-    @property
-    def clogged(self) -> bool:
-        """Whether so much waits to be read that there is no memory for more answers."""
-        budget = self.budget
-        return self.unsent > _UNSENT or (budget.unsent > budget.unsent_limit and self.unsent > _UNSENT_WHEN_FULL)
-
-    def held(self, change: int) -> None:
-        super().held(change)
-        self.budget.unsent += change
 
     def trailers_received(self, stream: GrpcCall | PlainExchange, headers: Headers) -> None:
         """Nothing in the trailers of a request matters."""
@@ -152,7 +136,12 @@ class GrpcCall(Http2Stream):
 
     def _open(self) -> CallContext:
         headers, plane = self._headers, self.connection.plane
-        if self.connection.clogged:
+        if TOO_LARGE_NAME in headers:
+            limit = self.connection.limits.max_header_bytes
+            raise RpcError(
+                Status.RESOURCE_EXHAUSTED, f"the headers of the call are larger than {limit} bytes; send less metadata"
+            )
+        if self.connection.account.clogged():
             raise _CLOGGED
         if headers.get(":method") != "POST":
             raise RpcError(Status.UNIMPLEMENTED, f"gRPC calls are POST, not {headers.get(':method', '')[:16]}")
@@ -244,12 +233,12 @@ class GrpcCall(Http2Stream):
 
     def _respond(self, response: Any) -> None:
         self._running = None
-        if self.connection.clogged:
-            # Made while others of the same connection filled its memory.
+        answer = frame(response.SerializeToString())
+        if self.connection.account.clogged(len(answer)):
             self.fail(_CLOGGED)
             return
         self._head()
-        self.queue(frame(response.SerializeToString()))
+        self.queue(answer)
         self._end(Status.OK, "")
 
     def _send(self, response: Any) -> Deferred[None]:
@@ -367,9 +356,11 @@ class PlainExchange(Http2Stream):
 
     def begin(self) -> None:
         """Hand the request over; nothing in its body matters."""
-        if self.connection.plain is None:
+        if TOO_LARGE_NAME in self.headers:
+            self.send_headers([(b":status", b"431"), (b"content-length", b"0")], end_stream=True)
+        elif self.connection.plain is None:
             self.send_headers([(b":status", b"415"), (b"content-length", b"0")], end_stream=True)
-        elif self.connection.clogged:
+        elif self.connection.account.clogged():
             self.send_headers([(b":status", b"429"), (b"content-length", b"0")], end_stream=True)
         else:
             self.connection.plain(self)

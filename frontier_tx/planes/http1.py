@@ -15,10 +15,19 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from frontier_tx.planes.rest import PLAIN_404, HttpHeaders, RestRequest, RestRouter
+from frontier_tx.planes.addresses import Account
+from frontier_tx.planes.door import Door, DoorLimits, Guest
+from frontier_tx.planes.rest import PLAIN_404, PLAIN_429, HttpHeaders, RestRequest, RestRouter
+from frontier_tx.planes.turns import Lane
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request body that are let pass; no body is ever kept."""
+PART = 64 * 1024
+"""Bytes of an answer that are handed to the transport in one go."""
+_AHEAD = 16 * 1024
+"""Bytes received and not dealt with, from which on nothing more is read."""
+_END = b"\r\n\r\n"
+_CLOSING = b"Connection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 # twisted.web has hardly any types.
@@ -42,18 +51,89 @@ class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
 
     limits = Http1Limits()
     clock: IReactorTime
+    guest: Guest
+    account: Account
+    _lane: Lane | None = None
+    _resting = 0.0
     _deadline: IDelayedCall | None = None
     _stalled: IDelayedCall | None = None
+    _asked = False
+    _full = False
+    _finished = False
 
     def connectionMade(self) -> None:
+        self._input = bytearray()
+        self._looked_at = 0
         self.totalHeadersSize = self.limits.max_header_bytes
+        door = self.site.door
+        self._resting = self.clock.seconds()
+        if self.guest is self and not door.enter(self, str(getattr(self.transport.getPeer(), "host", ""))):
+            self._finished = True
+            self.transport.abortConnection()
+            return
+        self.account = door.account(self.guest, 0.0)
+        self._lane = door.lane(self.guest)
         super().connectionMade()
         self._expect()
 
+    @property
+    def resting_since(self) -> float | None:
+        """See ``door.Guest``."""
+        return None if self.requests or self._input else self._resting
+
+    def retire(self) -> None:
+        """See ``door.Guest``."""
+        self.loseConnection()
+
     def dataReceived(self, data: bytes) -> None:
-        if self._deadline is None and not self._handlingRequest:
+        if self._finished:
+            return
+        self._input += data
+        self._ask()
+        if len(self._input) >= _AHEAD and not self._full:
+            self._full = True
+            self._networkProducer.pauseProducing()
+
+    def _ask(self) -> None:
+        ready = self._input and not (self._asked or self._handlingRequest or self._waitingForTransport)
+        if ready and not self._finished and self._lane is not None:
+            self._asked = True
+            self._lane.ask(self._in_turn)
+
+    def _in_turn(self) -> None:
+        self._asked = False
+        if self._finished or self._handlingRequest or self._waitingForTransport:
+            return
+        # One request at most goes to the parser, which would serve all that it has.
+        end = self._input.find(_END, max(0, self._looked_at - len(_END)))
+        size = len(self._input) if end < 0 else end + len(_END)
+        piece = bytes(memoryview(self._input)[:size])
+        del self._input[:size]
+        if self._deadline is None:
             self._expect()
-        super().dataReceived(data)
+        super().dataReceived(piece)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._finished:
+            self._input.clear()
+            return
+        self._ask()
+        if self._full and len(self._input) < _AHEAD and not (self._handlingRequest or self._waitingForTransport):
+            self._full = False
+            self._networkProducer.resumeProducing()
+
+    def requestDone(self, request: Any) -> None:
+        self._full = self._full or len(self._input) >= _AHEAD
+        self._resting = self.clock.seconds()
+        super().requestDone(request)
+        if self._full and not self._finished:
+            self._networkProducer.pauseProducing()
+        self._go_on()
+
+    def loseConnection(self) -> None:
+        self._finished = True
+        super().loseConnection()
 
     def allContentReceived(self) -> None:
         self._expected()
@@ -67,11 +147,22 @@ class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
     def resumeProducing(self) -> None:
         self._flowing()
         super().resumeProducing()
+        self._full = len(self._input) >= _AHEAD
+        if self._full:
+            self._networkProducer.pauseProducing()
+        self._go_on()
 
     def connectionLost(self, reason: Failure) -> None:
+        self._finished = True
         self._expected()
         self._flowing()
+        if self._lane is None:
+            return
         super().connectionLost(reason)
+        self.account.close()
+        self._lane.close()
+        if self.guest is self:
+            self.site.door.leave(self)
 
     def _expect(self) -> None:
         self._deadline = self.clock.callLater(self.limits.request, self.timeoutConnection)
@@ -88,13 +179,24 @@ class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.site.complain(self.transport.getPeer(), "no HTTP request, or one with too large a head")
-        super()._respondToBadRequestAndDisconnect()
+        if max(self._receivedHeaderSize, 0) > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
+            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _CLOSING)
+            self.loseConnection()
+        else:
+            super()._respondToBadRequestAndDisconnect()
 
     def lineLengthExceeded(self, line: bytes) -> Any:
         self.site.complain(self.transport.getPeer(), "no HTTP request, or one with too large a head")
-        return super().lineLengthExceeded(line)
+        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _CLOSING)
+        self.loseConnection()
 
     def timeoutConnection(self) -> None:
+        if self._asked:
+            # It is not the client's fault that its turn has not come.
+            self.resetTimeout()
+            if self._deadline is not None and not self._deadline.active():
+                self._expect()
+            return
         # Nothing for the log: anyone can cause it at will.
         self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
         self.loseConnection()
@@ -125,7 +227,7 @@ class LimitedRequest(Request):
         channel: Any = self.channel
         if not self._refused and channel is not None and channel.transport is not None:
             self._refused = True
-            channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\n" + _CLOSING)
             channel.loseConnection()
 
 
@@ -140,11 +242,13 @@ class LimitedSite(_Site):  # type: ignore[misc]
         resource: IResource,
         clock: IReactorTime,
         limits: Http1Limits,
+        door: Door | None = None,
         complain: Callable[[Any, str], None] = lambda peer, why: None,
     ) -> None:
         super().__init__(resource, timeout=limits.idle, reactor=clock, parsePOSTFormSubmission=False)
         self.limits = limits
         self.complain = complain
+        self.door = Door(clock, DoorLimits()) if door is None else door
         self.displayTracebacks = False
 
     def startFactory(self) -> None:
@@ -154,7 +258,13 @@ class LimitedSite(_Site):  # type: ignore[misc]
         """Nothing was started."""
 
     def buildProtocol(self, addr: IAddress | None) -> LimitedChannel:
+        """A channel that asks the door by itself."""
+        return self.channel_for(None)
+
+    def channel_for(self, guest: Guest | None) -> LimitedChannel:
+        """A channel for somebody who was let in already."""
         channel = LimitedChannel()
+        channel.guest = channel if guest is None else guest
         channel.factory = self
         channel.site = self
         channel.requestFactory = self.requestFactory
@@ -202,14 +312,35 @@ class Http1Exchange:
         self._request = request
         self._paused: Deferred[None] | None = None
         self._gone = False
+        self._account: Any = None
+        self._rest = memoryview(b"")
         request.notifyFinish().addErrback(self._lost)
 
     def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
+        if self._gone:
+            return
+        account = self._request.channel.account
+        if account.clogged(len(body)):
+            status, headers, body = 429, list(PLAIN_429), b"too much waits to be read; read it first\n"
         self._head(status, [*headers, ("Content-Length", str(len(body)))])
-        if not self._gone:
+        if len(body) <= PART or self._request.method == b"HEAD":
             # Also an empty body is written: that is what sends the headers.
             self._request.write(body)
             self._request.finish()
+            return
+        self._account = account
+        self._account.held(len(body))
+        self._rest = memoryview(body)
+        self._request.registerProducer(self, True)
+        self._feed()
+
+    def _feed(self) -> None:
+        while self._rest and self._paused is None and not self._gone:
+            part, self._rest = self._rest[:PART], self._rest[PART:]
+            self._account.held(-len(part))
+            self._request.write(bytes(part))
+        if not self._rest and not self._gone:
+            self.finish()
 
     def start(self, status: int, headers: HttpHeaders) -> None:
         self._head(status, headers)
@@ -239,6 +370,8 @@ class Http1Exchange:
         paused, self._paused = self._paused, None
         if paused is not None:
             paused.callback(None)
+        if self._rest:
+            self._feed()
 
     def stopProducing(self) -> None:
         self.resumeProducing()
@@ -255,6 +388,7 @@ class Http1Exchange:
 
     def _lost(self, _: Failure) -> None:
         self._gone = True
+        self._rest = memoryview(b"")
         on_gone, self.on_gone = self.on_gone, None
         if on_gone is not None:
             on_gone()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -25,15 +24,18 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
+from h2.settings import SettingCodes
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.planes.frame_gate import LAST_STREAM_ID, PREFACE, FrameGate, FrameTooLong, GoAway
+from frontier_tx.planes.addresses import Account, Address, Bucket, Budget
+from frontier_tx.planes.engine import Engine, PatientSettings
+from frontier_tx.planes.frame_gate import LAST_STREAM_ID, PREFACE, BadBlock, FrameGate, FrameTooLong, GoAway
 from frontier_tx.planes.http2_stream import Headers, Http2Stream
+from frontier_tx.planes.turns import Lane
 
 log = Logger()
 
@@ -41,6 +43,10 @@ DRAIN_PING = b"draining"
 DRAIN_WAIT = 1.0
 """Seconds between the two GOAWAY frames of an orderly end when the peer does not answer the ping between them."""
 _CREDIT_PER_CALL = 8
+_FRAMES = 8
+"""Frames that are dealt with in one step; one that opens a stream ends it."""
+_AHEAD = 32 * 1024
+"""Bytes received and not dealt with, from which on nothing more is read: more than any one frame has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Http2Limits:
     A whole unary request must arrive within ``request``. ``idle`` ends a connection without streams. One with streams
     is pinged after ``ping_every`` of silence and ended when ``ping_timeout`` passes without a byte. ``stall`` ends a
     stream, or a connection, that takes nothing of what waits for it. ``flood_burst`` and ``flood_rate`` (per second)
-    bound frames that cost work and move nothing.
+    bound frames that cost work and move nothing, of a connection, and of all connections of one address together.
     """
 
     max_streams: int = 100
@@ -74,9 +80,12 @@ class Http2Connection(Protocol):
     client_side = False
     transport: Any
 
-    def __init__(self, clock: IReactorTime, limits: Http2Limits) -> None:
+    def __init__(
+        self, clock: IReactorTime, limits: Http2Limits, account: Account | None = None, lane: Lane | None = None
+    ) -> None:
         self.clock = clock
         self.limits = limits
+        self.account = own_account(clock, limits) if account is None else account
         # Headers that go out are made here, in lower case and valid; checking each again costs a tenth of a call.
         config = H2Configuration(
             client_side=self.client_side,
@@ -84,8 +93,8 @@ class Http2Connection(Protocol):
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
         )
-        self.h2 = H2Connection(config=config)
-        self.h2.local_settings = Settings(
+        self.h2 = Engine(config, limits.max_header_bytes)
+        self.h2.local_settings = PatientSettings(
             client=self.client_side,
             initial_values={
                 SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
@@ -94,19 +103,20 @@ class Http2Connection(Protocol):
                 SettingCodes.ENABLE_PUSH: 0,
             },
         )
-        self.h2.decoder.max_header_list_size = limits.max_header_bytes
         self.streams: dict[int, Any] = {}
-        self.unsent = 0
         self.draining = False
         self.disconnected = False
         self.closing = False
         self._corked = False
-        self._gate = FrameGate(0 if self.client_side else len(PREFACE))
+        self._lane = lane
+        self._asked = False
+        self._full = False
+        self._incomplete_since: float | None = None
+        self._gate = FrameGate(0 if self.client_side else len(PREFACE), self.h2.decoder)
         self._pending: dict[int, Http2Stream] = {}
         self._paused = False
         self._unreturned = 0
-        self._credit = float(limits.flood_burst)
-        self._credit_at = self._heard = self._busy = clock.seconds()
+        self._heard = self._busy = clock.seconds()
         self._pinged: float | None = None
         self._timers: dict[str, IDelayedCall] = {}
 
@@ -143,6 +153,11 @@ class Http2Connection(Protocol):
         host = getattr(address, "host", None)
         return str(address) if host is None else f"{host}:{getattr(address, 'port', '')}"
 
+    @property
+    def resting_since(self) -> float | None:
+        """Since when there is no stream and nothing to deal with, in seconds; None while there is."""
+        return None if self.streams or self._asked else self._busy
+
     # From the transport.
 
     def connectionMade(self) -> None:
@@ -163,39 +178,104 @@ class Http2Connection(Protocol):
             return
         self._heard = self.clock.seconds()
         self._pinged = None
+        self._gate.feed(data)
+        if self._lane is None:
+            while self._work():
+                pass
+        else:
+            self._ask()
+            if self._gate.waiting >= _AHEAD and not self._full:
+                self._full = True
+                self._hold_back()
+
+    def _ask(self) -> None:
+        if not self._asked and self._lane is not None:
+            self._asked = True
+            self._lane.ask(self._in_turn)
+
+    def _in_turn(self) -> None:
+        self._asked = False
+        if self._work():
+            self._ask()
+        elif self._full and not self._paused:
+            self._full = False
+            self._let_on()
+
+    def _work(self) -> bool:
+        """Deal with some of what was received; whether there may be more to do now."""
+        if self.disconnected or self.closing or (self._paused and not self.client_side):
+            # Whoever does not read the answers gets no more of them.
+            return False
+        self._corked = True
         try:
-            data, goaways = self._gate.feed(data)
+            for _ in range(_FRAMES):
+                opened = self._take()
+                if opened is None:
+                    return False
+                if opened:
+                    break
+        finally:
+            self._corked = False
+            self._write()
+        return True
+
+    def _take(self) -> bool | None:
+        """Deal with one frame: whether it opened a stream, or None when there is none or the connection ends."""
+        try:
+            piece = self._gate.take()
         except FrameTooLong as error:
             self.complain(f"HTTP/2: {error}")
             self.give_up(ErrorCodes.FRAME_SIZE_ERROR, str(error).encode())
-            return
-        if self._flooded():
+            return None
+        except BadBlock as error:
+            self.complain(f"HTTP/2: {error}")
+            self.give_up(error.code, str(error).encode("utf-8", "replace"))
+            return None
+        if piece is None:
+            if not self._gate.inside:
+                self._incomplete_since = None
+            elif self._incomplete_since is None:
+                self._incomplete_since = self._heard
+            return None
+        weight, self._gate.weight = self._gate.weight, 0
+        if weight and not self.account.spend(weight):
             self.complain("HTTP/2: too many frames that move nothing")
             self.give_up(ErrorCodes.ENHANCE_YOUR_CALM, b"too many frames that move nothing")
-            return
+            return None
+        if piece.goaway is not None:
+            self._incomplete_since = None
+            self.goaway_received(piece.goaway)
+        elif piece.data:
+            self._incomplete_since = None
+            self._received(piece.data)
+        return None if self.disconnected or self.closing else piece.opens
+
+    def _received(self, data: bytes) -> None:
         try:
             events = self.h2.receive_data(data)
         except H2Error as error:
             self.complain(f"HTTP/2: {error}")
             self._write()
             self.lose()
+            self._end_all()
             return
         except Exception as error:
             # A parser under h2 let something else through; the bytes are the peer's, so the peer goes.
             self.complain(f"HTTP/2: bytes that broke the parser: {error!r}")
             self.give_up(ErrorCodes.PROTOCOL_ERROR, b"malformed frame")
             return
-        self._corked = True
-        try:
-            for event in events:
-                self._dispatch(event)
-                if self.disconnected or self.closing:
-                    return
-            for goaway in goaways:
-                self.goaway_received(goaway)
-        finally:
-            self._corked = False
-            self._write()
+        for event in events:
+            self._dispatch(event)
+            if self.disconnected or self.closing:
+                return
+
+    def _hold_back(self) -> None:
+        if self.transport is not None:
+            self.transport.pauseProducing()
+
+    def _let_on(self) -> None:
+        if self.transport is not None and not (self.disconnected or self.closing):
+            self.transport.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.disconnected = True
@@ -203,6 +283,12 @@ class Http2Connection(Protocol):
             if timer.active():
                 timer.cancel()
         self._timers.clear()
+        self._end_all()
+        self.account.close()
+        if self._lane is not None:
+            self._lane.close()
+
+    def _end_all(self) -> None:
         streams, self.streams = list(self.streams.values()), {}
         self._pending.clear()
         for stream in streams:
@@ -212,18 +298,23 @@ class Http2Connection(Protocol):
     def pauseProducing(self) -> None:
         self._paused = True
         self._after("stall", self.limits.stall, self.abort)
-        if not self.client_side and self.transport is not None:
+        if not self.client_side:
             # Whoever does not read the answers is not read either. Two peers that both did so could wait for each
             # other for ever, so only the server does.
-            self.transport.pauseProducing()
+            self._hold_back()
 
     def resumeProducing(self) -> None:
         self._paused = False
         self._drop("stall")
-        if not self.client_side and self.transport is not None and not self.disconnected:
-            self.transport.resumeProducing()
         self._pump_all()
         self.flush()
+        if not self.client_side and not self._paused:
+            if self._gate.waiting:
+                self._ask()
+            else:
+                self._full = False
+            if not self._full:
+                self._let_on()
 
     def stopProducing(self) -> None:
         self._paused = True
@@ -300,10 +391,6 @@ class Http2Connection(Protocol):
         for stream in list(self._pending.values()):
             self._settle(stream)
 
-    def held(self, change: int) -> None:
-        """So many bytes more, or less, wait on streams to be sent."""
-        self.unsent += change
-
     def sendable(self, stream: Http2Stream) -> bool:
         """Whether frames may still be sent on a stream.
 
@@ -323,8 +410,8 @@ class Http2Connection(Protocol):
             return False
         self.h2.send_data(stream.stream_id, bytes(stream.out[:size]))
         del stream.out[:size]
-        self.held(-size)
-        self._earn(1)
+        self.account.held(-size)
+        self.account.earn(1)
         # Not held back, so that the transport can ask for a pause.
         self._write()
         stream.progressed()
@@ -350,7 +437,7 @@ class Http2Connection(Protocol):
         """This side sent its last frame on a stream. For a server that is the end of the call."""
         if self.client_side:
             return
-        self._earn(_CREDIT_PER_CALL)
+        self.account.earn(_CREDIT_PER_CALL)
         if self.sendable(stream):
             # The answer is complete but the request is not: nobody will read the rest of it.
             self.h2.reset_stream(stream.stream_id, ErrorCodes.NO_ERROR)
@@ -368,6 +455,13 @@ class Http2Connection(Protocol):
         self.remove(stream)
         self.flush()
 
+    def refuse(self, stream_id: int) -> None:
+        """Turn a stream away that nobody has looked at."""
+        known = self.h2.streams.get(stream_id)
+        if known is not None and not known.closed:
+            self.h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+        self._gate.weight += 1
+
     def remove(self, stream: Http2Stream) -> None:
         """A stream is over."""
         self.streams.pop(stream.stream_id, None)
@@ -384,7 +478,7 @@ class Http2Connection(Protocol):
 
     def _closed(self, stream: Http2Stream) -> None:
         stream.closed = True
-        self.held(-len(stream.out))
+        self.account.held(-len(stream.out))
         stream.out.clear()
         stream.progressed()
 
@@ -424,6 +518,8 @@ class Http2Connection(Protocol):
         """End the connection because of the peer, telling it why."""
         self._goaway(GoAway(self.h2.highest_inbound_stream_id, int(code), text))
         self.lose()
+        # How long the peer takes to read that is not to be how long its calls go on.
+        self._end_all()
 
     def lose(self) -> None:
         """Close once everything is written; cut if that takes too long."""
@@ -439,12 +535,17 @@ class Http2Connection(Protocol):
         if self.transport is not None and not self.disconnected:
             self.transport.abortConnection()
 
-    # Time and floods.
+    # Time.
 
     def _check(self) -> None:
         limits, now = self.limits, self.clock.seconds()
         if self._pinged is not None and now - self._pinged >= limits.ping_timeout:
             self.abort()
+            return
+        since = self._incomplete_since
+        if not self.client_side and since is not None and self._gate.inside and now - since >= limits.request:
+            self.complain(f"HTTP/2: a frame that was not complete within {limits.request:g} s")
+            self.give_up(ErrorCodes.ENHANCE_YOUR_CALM, b"a frame took too long")
             return
         if not self.streams:
             if now - self._busy >= limits.idle and not self.draining:
@@ -455,17 +556,6 @@ class Http2Connection(Protocol):
             self.flush()
         self._after("check", limits.ping_timeout, self._check)
 
-    def _flooded(self) -> bool:
-        weight, self._gate.weight = self._gate.weight, 0
-        if weight:
-            elapsed, self._credit_at = self._heard - self._credit_at, self._heard
-            self._earn(elapsed * self.limits.flood_rate)
-            self._credit -= weight
-        return self._credit < 0
-
-    def _earn(self, credit: float) -> None:
-        self._credit = min(self._credit + credit, float(self.limits.flood_burst))
-
     def _after(self, name: str, seconds: float, what: Any) -> None:
         self._drop(name)
         self._timers[name] = self.clock.callLater(seconds, what)
@@ -474,3 +564,10 @@ class Http2Connection(Protocol):
         timer = self._timers.pop(name, None)
         if timer is not None and timer.active():
             timer.cancel()
+
+
+def own_account(clock: IReactorTime, limits: Http2Limits) -> Account:
+    """An account for a connection that shares nothing with others."""
+    now = clock.seconds()
+    burst, rate = float(limits.flood_burst), float(limits.flood_rate)
+    return Account(Budget(), Address("", Bucket(1, 1, now), Bucket(burst, rate, now)), clock.seconds, burst)

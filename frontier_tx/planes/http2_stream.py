@@ -43,7 +43,7 @@ class Http2Stream:
         """Add to what ``finish`` is to send before it ends this side."""
         if not self.closed:
             self.out += data
-            self.connection.held(len(data))
+            self.connection.account.held(len(data))
 
     def write(self, data: bytes) -> Deferred[None]:
         """Queue data; fires when the queue is short enough for more, also when the stream is gone."""

@@ -6,11 +6,11 @@ REST table; any other first bytes go to HTTP/1.1.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from h2.errors import ErrorCodes
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -18,14 +18,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from frontier_tx.planes.addresses import Budget
 from frontier_tx.planes.complaints import Complaints
+from frontier_tx.planes.door import Door, DoorLimits, Guest
 from frontier_tx.planes.frame_gate import PREFACE
 from frontier_tx.planes.framing import MAX_MESSAGE
-from frontier_tx.planes.grpc_server import Budget, GrpcServerConnection, PlainExchange
+from frontier_tx.planes.grpc_server import GrpcServerConnection, PlainExchange
 from frontier_tx.planes.http1 import Http1Limits, LimitedSite, RestResource
 from frontier_tx.planes.http2 import Http2Limits
 from frontier_tx.planes.plane import Plane
-from frontier_tx.planes.rest import HttpHeaders, RestRequest, RestRouter
+from frontier_tx.planes.rest import PLAIN_429, HttpHeaders, RestRequest, RestRouter
 from frontier_tx.planes.status import RpcError, Status
 
 log = Logger()
@@ -35,14 +37,17 @@ log = Logger()
 class ListenerLimits:
     """Bounds of one port.
 
-    ``max_connections`` are taken at a time, ``max_per_host`` of them from one address; ``first_bytes`` seconds may pass
-    until a connection shows what it speaks. ``max_message`` bytes has one gRPC message. Over all HTTP/2 connections
-    ``request_memory`` bytes are held of requests that are not complete, and ``answer_memory`` bytes of answers that are
-    not read; beyond that whoever leaves much unread gets no more.
+    ``max_connections`` are taken at a time, ``max_per_host`` of them from one address, which may open
+    ``max_arrivals`` at once and ``arrival_rate`` per second; when all are taken, idle ones make room. ``first_bytes``
+    seconds may pass until a connection shows what it speaks. ``max_message`` bytes has one gRPC message. Over all
+    connections ``request_memory`` bytes are held of gRPC requests that are not complete, and ``answer_memory`` bytes of
+    answers that are not read; beyond that whoever leaves much unread gets no more.
     """
 
     max_connections: int = 10_000
     max_per_host: int = 2_000
+    max_arrivals: int = 5_000
+    arrival_rate: float = 500.0
     first_bytes: float = 10.0
     max_message: int = MAX_MESSAGE
     request_memory: int = 64 * 1024 * 1024
@@ -68,17 +73,30 @@ class PlaneFactory(Factory):
         self.limits = ListenerLimits() if limits is None else limits
         self.budget = Budget(self.limits.request_memory, self.limits.answer_memory)
         self.complaints = Complaints(log, "control plane", clock.seconds)
-        self.site = LimitedSite(RestResource(router), clock, self.limits.http1, self._complain)
-        self.refused = 0
+        http2 = self.limits.http2
+        bounds = DoorLimits(
+            self.limits.max_connections,
+            self.limits.max_per_host,
+            self.limits.max_arrivals,
+            self.limits.arrival_rate,
+            2 * http2.flood_burst,
+            http2.flood_rate,
+        )
+        self.door = Door(clock, bounds, self.budget, self.complaints.note)
+        self.site = LimitedSite(RestResource(router), clock, self.limits.http1, self.door, self._complain)
         self._router = router
         self._open: set[SniffingProtocol] = set()
-        self._hosts: Counter[str] = Counter()
         self._draining: Deferred[None] | None = None
 
     @property
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._open)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were turned away."""
+        return self.door.refused
 
     def acceptableProtocols(self) -> list[bytes]:
         """What is offered in the TLS handshake (ALPN)."""
@@ -87,14 +105,15 @@ class PlaneFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> SniffingProtocol:
         return SniffingProtocol(self)
 
-    def grpc(self) -> GrpcServerConnection:
+    def grpc(self, guest: Guest) -> GrpcServerConnection:
         """A protocol for a client of HTTP/2."""
         connection = GrpcServerConnection(
             self.clock,
             self.plane,
             self.limits.http2,
             max_message=self.limits.max_message,
-            budget=self.budget,
+            account=self.door.account(guest, float(self.limits.http2.flood_burst)),
+            lane=self.door.lane(guest),
             plain=self._plain,
         )
         connection.complain = lambda why: self.complaints.note(connection.peer, why)  # type: ignore[method-assign]
@@ -112,21 +131,15 @@ class PlaneFactory(Factory):
 
     def opened(self, protocol: SniffingProtocol) -> bool:
         """Whether one more connection is taken."""
-        host = protocol.host
-        full = len(self._open) >= self.limits.max_connections or self._hosts[host] >= self.limits.max_per_host
-        if full or self._draining is not None:
-            self.refused += 1
+        if not self.door.enter(protocol, protocol.host):
             return False
         self._open.add(protocol)
-        self._hosts[host] += 1
         return True
 
     def closed(self, protocol: SniffingProtocol) -> None:
         """A connection is over."""
         self._open.discard(protocol)
-        self._hosts[protocol.host] -= 1
-        if not self._hosts[protocol.host]:
-            del self._hosts[protocol.host]
+        self.door.leave(protocol)
         if self._draining is not None and not self._open and not self._draining.called:
             self._draining.callback(None)
 
@@ -135,6 +148,7 @@ class PlaneFactory(Factory):
         UNAVAILABLE, then whatever is left is cut. New connections are refused from now on."""
         if self._draining is None:
             self._draining = Deferred()
+            self.door.closed = True
             for protocol in list(self._open):
                 protocol.drain()
             if not self._open:
@@ -175,6 +189,7 @@ class SniffingProtocol(Protocol):
         self._chosen: Any = None
         self._timer: IDelayedCall | None = None
         self._taken = False
+        self._since = factory.clock.seconds()
         self.host = ""
 
     def connectionMade(self) -> None:
@@ -194,9 +209,9 @@ class SniffingProtocol(Protocol):
         self._seen += data
         size = min(len(self._seen), len(PREFACE))
         if self._seen[:size] != PREFACE[:size]:
-            self._choose(self._factory.site.buildProtocol(self.transport.getPeer()))
+            self._choose(self._factory.site.channel_for(self))
         elif size == len(PREFACE):
-            self._choose(self._factory.grpc())
+            self._choose(self._factory.grpc(self))
 
     def _choose(self, protocol: Any) -> None:
         self._stop_timer()
@@ -209,8 +224,20 @@ class SniffingProtocol(Protocol):
         self._stop_timer()
         if self._chosen is not None:
             self._chosen.connectionLost(reason)
-        if self._taken:
-            self._factory.closed(self)
+        self._factory.closed(self)
+
+    @property
+    def resting_since(self) -> float | None:
+        """See ``door.Guest``."""
+        return self._since if self._chosen is None else self._chosen.resting_since
+
+    def retire(self) -> None:
+        """See ``door.Guest``."""
+        self._taken = False
+        if isinstance(self._chosen, GrpcServerConnection):
+            self._chosen.give_up(ErrorCodes.NO_ERROR, b"idle, and others want to connect")
+        else:
+            self.transport.loseConnection()
 
     def drain(self) -> None:
         """End as soon as nothing is under way."""
@@ -255,6 +282,8 @@ class Http2Exchange:
         self._stream.on_gone = callback
 
     def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
+        if self._stream.connection.account.clogged(len(body)):
+            status, headers, body = 429, list(PLAIN_429), b"too much waits to be read; read it first\n"
         bodiless = not body or self._stream.headers.get(":method") == "HEAD"
         self._head(status, [*headers, ("content-length", str(len(body)))], bodiless)
         if not bodiless:

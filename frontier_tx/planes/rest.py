@@ -30,12 +30,13 @@ HttpHeaders = list[tuple[str, str]]
 JSON = "application/json"
 PROTO = "application/proto"
 PLAIN_404: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+PLAIN_429: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
 EVENTS: HttpHeaders = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")]
 EVENT_BEAT = 15.0
 """Seconds of silence after which an event stream sends a comment, so that a dead client is found out."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_ABSOLUTE = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 _VARIABLE = re.compile(r"\{(\w+)\}")
 
 
@@ -120,7 +121,8 @@ class RestRouter:
 
     def serve(self, request: RestRequest, exchange: Exchange) -> None:
         """Answer one request; everything that goes wrong becomes an answer."""
-        raw_path, mark, query = _ABSOLUTE.sub(b"", request.target, count=1).partition(b"?")
+        target = _ABSOLUTE.sub(b"", request.target, count=1)
+        raw_path, mark, query = (b"/" + target if target[:1] in (b"", b"?") else target).partition(b"?")
         if _BROKEN_ESCAPE.search(raw_path):
             exchange.answer(400, list(PLAIN_404), b"400 Bad Request\n")
             return

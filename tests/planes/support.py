@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -130,12 +131,23 @@ class Memory:
         client = GrpcClientConnection(self.clock, "test", limits=limits)
         server = self.factory.buildProtocol(None)
         pump = connect(server, makeFakeServer(server), client, FakeTransport(client, isServer=False))
+        pump.flush = partial(flush, pump.flush, self.clock)
         pump.flush()
         return client, pump
 
     def raw(self) -> RawPeer:
         """A connection on which any bytes can be sent."""
         return RawPeer(self.factory.buildProtocol(None), self.clock)
+
+
+def flush(pass_on: Callable[[], object], clock: Clock) -> None:
+    """Let all get through that both ends have to say, also what waits for its turn."""
+    for _ in range(1000):
+        pass_on()
+        if not any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls()):
+            return
+        clock.advance(0)
+    raise AssertionError("the two ends do not come to rest")
 
 
 class RawPeer:
@@ -152,6 +164,7 @@ class RawPeer:
         """Send, and give what came back."""
         if not self.over:
             self.protocol.dataReceived(data)
+            self.clock.advance(0)
         return self.take()
 
     def take(self) -> bytes:

@@ -247,9 +247,17 @@ def test_pings_at_a_usual_rate_are_answered_for_ever(memory: Memory) -> None:
 
 def test_huge_headers(memory: Memory) -> None:
     peer = Peer(memory)
-    peer.h2.send_headers(1, [*HEADERS, ("x-big", "y" * 20_000)])
+    waiting = peer.call(SLOW)
+    for size in (17_000, 60_000, 400_000):
+        big = peer.call([*HEADERS, ("x-big", "y" * size), ("x-kept", str(size))])
+        (answer,) = peer.of(ResponseReceived, big)
+        assert dict(answer.headers)[b"grpc-status"] == b"8"
+        assert b"16384 bytes" in dict(answer.headers)[b"grpc-message"]
+        # The table that both ends keep is the same as before: what refers to it is understood.
+        assert peer.of(StreamEnded, peer.call([*HEADERS, ("x-kept", str(size))]))
+    memory.handlers.waiting[0].callback(None)
     peer.turn()
-    assert peer.raw.over
+    assert peer.of(StreamEnded, waiting)
     assert works(memory)
     clean(memory, peer)
 
@@ -258,10 +266,11 @@ def test_headers_without_end(memory: Memory) -> None:
     peer = Peer(memory)
     first = HeadersFrame(1, b"\x00" * 10)
     peer.raw_frames(first.serialize())
-    for _ in range(200):
+    for _ in range(1100):
         if peer.raw.over:
             break
-        peer.raw_frames(ContinuationFrame(1, b"\x00" * 1000).serialize())
+        peer.raw_frames(ContinuationFrame(1, b"\x00\x00\x00" * 333).serialize())
+        assert len(peer.raw.protocol._chosen._gate._buffer) < 20_000
     assert peer.raw.over
     clean(memory, peer)
 
@@ -286,8 +295,12 @@ def test_more_streams_than_allowed(memory: Memory) -> None:
     assert memory.plane.calls == 100
     peer.h2.remote_settings[3] = 1000
     peer.h2.remote_settings.acknowledge()
-    peer.call(SLOW)
-    assert peer.raw.over
+    refused = peer.call(SLOW)
+    assert peer.of(StreamReset, refused)[0].error_code == ErrorCodes.REFUSED_STREAM
+    assert memory.plane.calls == 100
+    memory.handlers.waiting[0].callback(None)
+    peer.turn()
+    assert peer.of(StreamEnded, peer.call())
     assert works(memory)
     clean(memory, peer)
 
@@ -474,7 +487,7 @@ def test_answers_that_nobody_reads_are_bounded(memory: Memory) -> None:
 
 
 def test_when_memory_is_short_those_who_read_go_on() -> None:
-    memory = Memory(ListenerLimits(answer_memory=1_000_000))
+    memory = Memory(ListenerLimits(answer_memory=5_000_000))
     peer = Peer(memory)
     peer.h2.update_settings({4: 0})
     peer.turn()
