@@ -31,6 +31,7 @@ from frontier_tx.logs import Logger, Observer, observer, set_level
 from frontier_tx.logstream import part
 from frontier_tx.pidfile import discard_stale, is_held
 from frontier_tx.steady import steady
+from frontier_tx.turns import watch_turns
 
 C = TypeVar("C")
 
@@ -322,6 +323,7 @@ def program(options: ServerOptions[C], make: Callable[[C], IService]) -> Program
     from twisted.internet import reactor
 
     steady(reactor)
+    watch_turns(reactor)
     loaded = options.loaded
     config: Any = loaded.config
     made = Program(options.program, config.log, twistd_options(options), loaded.warnings, loaded.source)

@@ -7,7 +7,7 @@ dropping that time costs a dictionary operation, not a ``callLater``.
 import heapq
 from collections.abc import Callable
 from math import ceil
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -129,19 +129,22 @@ class Wheel:
 class Alarms:
     """A wheel driven by a clock, with one ``callLater`` at a time.
 
-    :param stopwatch: seconds of a clock that tells how long a turn has taken.
+    :param stopwatch: seconds of work; that of other processes of the machine does not count.
+    :param took: told how long a turn of what is due has taken.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
         resolution: float = RESOLUTION,
-        stopwatch: Callable[[], float] = perf_counter,
+        stopwatch: Callable[[], float] = thread_time,
+        took: Callable[[float], None] | None = None,
     ) -> None:
         #: Seconds of the clock.
         self.now: Callable[[], float] = clock.seconds
         self._clock = clock
         self._stopwatch = stopwatch
+        self._took = took
         self._wheel = Wheel(resolution)
         self._call: IDelayedCall | None = None
         self._call_at = 0.0
@@ -182,6 +185,7 @@ class Alarms:
     def _fire(self) -> None:
         self._call = None
         now = self.now()
+        began = perf_counter()
         until = self._stopwatch() + TURN_SECONDS
         if not self._taken:
             self._taken = self._wheel.take(now)
@@ -203,3 +207,5 @@ class Alarms:
         finally:
             self._firing = False
             self._arm()
+            if self._took is not None:
+                self._took(perf_counter() - began)

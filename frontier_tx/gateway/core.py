@@ -52,8 +52,8 @@ class GatewayCore:
         for interface, part in ((IHashPolicy, policy), (IIDAllocator, allocator)):
             if part is not None:
                 verifyObject(interface, part)
-        self.alarms = Alarms(clock)
         self.outlet = Outlet(clock)
+        self.alarms = Alarms(clock, took=self.outlet.handlers.note)
         settings = settings or Settings()
         self.repository = Repository(settings.record_bytes)
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)

@@ -68,12 +68,11 @@ class LegProtocol(WireProtocol):
         self.leg = Leg(self.kind, self.connection, self, address, self._since)
         self.leg.network = network
 
-    def dataReceived(self, data: bytes) -> None:
-        """Work on it; a peer that goes on asking and does not take its answers is dropped.
+    def slice_done(self) -> None:
+        """A peer that goes on asking and does not take its answers is dropped.
 
         What others send it is refused from ``write_buffer_bytes`` on, so only what it causes itself gets that far.
         """
-        super().dataReceived(data)
         if not self._idle and self.unsent > 2 * self._exchange.settings.write_buffer_bytes:
             self.abort("it does not take its answers")
 

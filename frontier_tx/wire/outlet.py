@@ -3,15 +3,24 @@
 While received bytes are being worked on, connections that got something to send are only noted; when that is done,
 each of them writes once. Output that comes up outside such a turn (a timer, a caller's own code) is written in the next
 turn of the reactor. Who may write only so much at once rests for a moment and goes on then.
+
+Whose received bytes are too many for one turn goes on in the next ones: each who is behind gets a slice in its turn.
 """
 
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter, thread_time
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from frontier_tx.turns import Durations
+
 #: Seconds that a connection rests between two bursts.
 PAUSE = 0.001
+#: Seconds of one turn of the reactor that go to those who are behind with their work.
+TURN_SECONDS = 0.004
 
 log = Logger()
 
@@ -26,11 +35,26 @@ class Flushable(Protocol):
         """``PAUSE`` is over."""
 
 
-class Outlet:
-    """Notes who has output, and lets everybody write at the end of a turn. One for a whole process."""
+class Worker(Protocol):
+    """Something with more work than fits into a turn."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def go_on(self) -> bool:
+        """Do a slice of it; return whether more is left."""
+
+
+class Outlet:
+    """Notes who has output, and lets everybody write at the end of a turn. One for a whole process.
+
+    :param stopwatch: seconds of work; that of other processes of the machine does not count.
+    """
+
+    def __init__(self, clock: IReactorTime, stopwatch: Callable[[], float] = thread_time) -> None:
         self._clock = clock
+        self.stopwatch = stopwatch
+        #: How long a handler took: what one event cost, with all that was written for it.
+        self.handlers = Durations()
+        self._began = 0.0
+        self._behind: deque[Worker] = deque()
         self._waiting: list[Flushable] = []
         self._depth = 0
         self._call: IDelayedCall | None = None
@@ -47,7 +71,7 @@ class Outlet:
         for who in resting:
             who.rested()
             self._waiting.append(who)
-        self.flush()
+        self._late()
 
     def note(self, who: Flushable) -> None:
         """``who`` has output."""
@@ -57,13 +81,49 @@ class Outlet:
 
     def enter(self) -> None:
         """A turn begins."""
+        if not self._depth:
+            self._began = perf_counter()
         self._depth += 1
 
     def leave(self) -> None:
         """A turn ends: write."""
-        self._depth -= 1
-        if not self._depth:
+        if self._depth == 1:
             self.flush()
+            self.handlers.note(perf_counter() - self._began)
+        self._depth -= 1
+
+    @property
+    def crowded(self) -> bool:
+        """Whether somebody is behind with its work."""
+        return bool(self._behind)
+
+    def later(self, who: Worker) -> None:
+        """``who`` has work left for another turn."""
+        self._behind.append(who)
+        if len(self._behind) == 1:
+            self._clock.callLater(0, self._catch_up)
+
+    def _catch_up(self) -> None:
+        """Let those go on who are behind, a slice for each in turn."""
+        behind = self._behind
+        until = self.stopwatch() + TURN_SECONDS
+        while behind:
+            who = behind[0]
+            left = False
+            self.enter()
+            try:
+                left = who.go_on()
+            except Exception:
+                log.failure("the work of {who!r} could not be done", who=who)
+            finally:
+                self.leave()
+            behind.popleft()
+            if left:
+                behind.append(who)
+            if self.stopwatch() >= until:
+                break
+        if behind:
+            self._clock.callLater(0, self._catch_up)
 
     def flush(self) -> None:
         """Let everybody write who has something."""
@@ -78,4 +138,5 @@ class Outlet:
 
     def _late(self) -> None:
         self._call = None
-        self.flush()
+        self.enter()
+        self.leave()

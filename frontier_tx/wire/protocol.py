@@ -15,7 +15,7 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, Told
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
-from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.frame import HEADER_SIZE, Frame
 from frontier_tx.wire.losses import loss_text
 from frontier_tx.wire.outlet import Outlet
 
@@ -25,6 +25,11 @@ CHUNK = 131_072
 #: hundreds of them and not on thousands.
 READ_LEAST, READ_MOST = 4096, 262_144
 MANY_FRAMES, FEW_FRAMES = 400, 100
+#: So many frames are worked on between two looks at the clock, and after so many seconds the rest waits for its turn.
+SLICE = 32
+TURN_SECONDS = 0.004
+#: No more bytes than this hold no more frames than a slice.
+SLICE_BYTES = SLICE * HEADER_SIZE
 
 
 @implementer(IPullProducer, IPushProducer)
@@ -58,7 +63,12 @@ class WireProtocol(Protocol):
         self._direct = False
         self._backlog: memoryview | None = None
         self._blocked_since = 0.0
+        #: How often reading was stopped and not resumed, and whether received bytes wait for another turn.
         self._pauses = 0
+        self._behind = False
+        self._queued = False
+        #: Why the transport is gone, while what it brought before is still being worked on.
+        self._lost: str | None = None
         self._gone = False
         self._resting = False
         self._finishing = False
@@ -82,6 +92,9 @@ class WireProtocol(Protocol):
 
     def transport_gone(self) -> None:
         """The transport is closed too; called once, after ``connection_gone`` or with it."""
+
+    def slice_done(self) -> None:
+        """Received bytes were worked on, all of them or a part; called at the end of each such piece of work."""
 
     def burst(self) -> int:
         """How many frames may be written at once; the next ones after ``outlet.PAUSE``. 0: all."""
@@ -107,12 +120,67 @@ class WireProtocol(Protocol):
         outlet = self.outlet
         outlet.enter()
         try:
-            told = self.connection.receive(data, self.alarms.now())
-            if self._direct:
-                self._adapt_reading(len(data), len(told))
-            self._tell(told)
+            if len(data) <= SLICE_BYTES and not self._behind:
+                told = self.connection.receive(data, self.alarms.now())
+                self._tell(told)
+                self.slice_done()
+            else:
+                self._receive_many(data)
         finally:
             outlet.leave()
+
+    def _receive_many(self, data: bytes) -> None:
+        """Work on what may be thousands of frames, for as long as others can wait."""
+        if self._behind:
+            # Reading was stopped, but a transport may have had more at hand: it is put behind the rest.
+            self._tell(self.connection.receive(data, self.alarms.now(), SLICE))
+            self.slice_done()
+            return
+        stopwatch = self.outlet.stopwatch
+        # Where others are behind already, each begins with one slice.
+        until = 0.0 if self.outlet.crowded else stopwatch() + TURN_SECONDS
+        frames = self._receive_slice(data)
+        while self.connection.unread and not self._gone:
+            if self._pauses or stopwatch() >= until:
+                self._fall_behind()
+                break
+            frames += self._receive_slice(b"")
+        if self._direct:
+            self._adapt_reading(len(data), frames)
+
+    def _receive_slice(self, data: bytes) -> int:
+        told = self.connection.receive(data, self.alarms.now(), SLICE)
+        self._tell(told)
+        self.slice_done()
+        return len(told)
+
+    def _fall_behind(self) -> None:
+        self._behind = True
+        if not self._pauses:
+            self._read(False)
+            self._queue()
+
+    def _queue(self) -> None:
+        if not self._queued:
+            self._queued = True
+            self.outlet.later(self)
+
+    def go_on(self) -> bool:
+        """Work on a slice of what is left (``outlet.Worker``)."""
+        if not self._gone:
+            if self._pauses and self._lost is None:
+                self._queued = False
+                return False
+            self._receive_slice(b"")
+            if self.connection.unread and not self._gone:
+                return True
+        self._queued = self._behind = False
+        if self._lost is not None:
+            self._end(self._lost)
+            self.transport_gone()
+        elif not self._pauses:
+            self._read(True)
+        return False
 
     def _adapt_reading(self, size: int, frames: int) -> None:
         """The next read is of another size, if this one was full or told too much."""
@@ -145,7 +213,13 @@ class WireProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.alarms.cancel(self)
-        self._end(self.close_reason or loss_text(reason))
+        why = self.close_reason or loss_text(reason)
+        if self._behind and not self._gone:
+            # What came before is worked on before the end.
+            self._lost = why
+            self._queue()
+            return
+        self._end(why)
         self.transport_gone()
 
     def _end(self, reason: str) -> None:
@@ -283,16 +357,28 @@ class WireProtocol(Protocol):
     def pause_reading(self) -> None:
         """Take no more bytes from the peer until as many ``resume_reading`` came."""
         self._pauses += 1
-        if self._pauses == 1 and self.transport is not None and not self._gone:
-            self.connection.reading(False, self.alarms.now())
-            self.transport.pauseProducing()  # type: ignore[attr-defined]
+        if self._pauses == 1 and not self._behind:
+            self._read(False)
 
     def resume_reading(self) -> None:
-        """Undo one ``pause_reading``."""
+        """Undo one ``pause_reading``; what was received before comes first."""
         self._pauses -= 1
-        if not self._pauses and self.transport is not None and not self._gone:
-            self.connection.reading(True, self.alarms.now())
-            self.transport.resumeProducing()  # type: ignore[attr-defined]
+        if self._pauses:
+            return
+        if self._behind and not self._gone:
+            self._queue()
+        else:
+            self._read(True)
+
+    def _read(self, on: bool) -> None:
+        transport = self.transport
+        if transport is None or self._gone or self._lost is not None:
+            return
+        self.connection.reading(on, self.alarms.now())
+        if on:
+            transport.resumeProducing()  # type: ignore[attr-defined]
+        else:
+            transport.pauseProducing()  # type: ignore[attr-defined]
 
     # -- time ---------------------------------------------------------------------------------------------
 
