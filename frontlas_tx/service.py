@@ -18,6 +18,7 @@ from frontier_tx.launch import Ports, raise_open_files
 from frontier_tx.logstream import part
 from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
+from frontier_tx.process_metrics import ProcessFigures
 from frontier_tx.program import log_of_application
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -97,11 +98,12 @@ class Frontlas(Service):
         self.registry = registry_of(config, reactor)
         self.plane = FrontierPlane(self.registry, reactor)
         limits = config.limits
-        self._alarms = Alarms(reactor)
+        outlet = Outlet(reactor)
+        self._alarms = Alarms(reactor, took=outlet.handlers.note)
         self.frontiers = AtlasServerFactory(
             self.plane,
             self._alarms,
-            Outlet(reactor),
+            outlet,
             Limits(
                 frame_bytes=limits.frame_bytes,
                 handshake_bytes=limits.handshake_bytes,
@@ -115,6 +117,7 @@ class Frontlas(Service):
         )
         self.metrics = CollectorRegistry()
         ProcessCollector(registry=self.metrics)
+        self.metrics.register(ProcessFigures("frontlas", {"links": outlet.handlers}))
         self.metrics.register(FrontlasCollector(self.registry, self.plane))
         self.cluster = ClusterPlane(self.registry, reactor, metrics=self.metrics)
         self._ports = ports

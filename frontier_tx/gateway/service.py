@@ -19,6 +19,7 @@ from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.launch import Ports, port_number, raise_open_files
 from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
+from frontier_tx.process_metrics import ProcessFigures
 from frontier_tx.program import log_of_application
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
@@ -128,6 +129,7 @@ class Gateway(Service):
     def _metrics(self) -> CollectorRegistry:
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
+        registry.register(ProcessFigures("frontier", {"connections": self.core.outlet.handlers}))
         registry.register(GatewayCollector(self.core, self._clock, self._bypass))
         if self.reporter is not None:
             registry.register(ReporterCollector(self.reporter))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from frontier_tx.process_metrics import ProcessFigures
 from frontier_tx.timers import Alarms
 from frontier_tx.turns import CLASSES, WINDOW, Durations, watch_turns
 from frontier_tx.wire import frame as f
@@ -243,3 +245,17 @@ def test_turns_of_a_reactor_are_measured_from_one_wait_to_the_next() -> None:
     assert reactor._poller.poll(0.1, 5) == [] and reactor._poller.register(7) == 7
     assert (turns.count, poller.asked) == (1, 1)
     assert not watch_turns(object(), turns)
+
+
+def test_the_figures_of_a_process() -> None:
+    handlers = Durations()
+    handlers.note(0.02)
+    registry = CollectorRegistry()
+    registry.register(ProcessFigures("frontier", {"connections": handlers}))
+    of = {"of": "connections"}
+    assert registry.get_sample_value("frontier_longest_handler_seconds", of) == 0.02
+    assert registry.get_sample_value("frontier_handler_seconds_bucket", {**of, "le": "0.01"}) == 0
+    assert registry.get_sample_value("frontier_handler_seconds_bucket", {**of, "le": "0.025"}) == 1
+    assert registry.get_sample_value("frontier_handler_seconds_count", of) == 1
+    assert registry.get_sample_value("frontier_longest_turn_seconds") is not None
+    assert registry.get_sample_value("frontier_log_lines_lost_total") is not None
