@@ -4,6 +4,9 @@
 class FrontierError(Exception):
     """Anything that this software reports as an error of its own; its text is a sentence for a person."""
 
+    #: Whether the text tells of addresses and the like, which are not for a peer to read.
+    private = False
+
 
 class ConfigError(FrontierError):
     """A configuration that cannot be used.
@@ -11,6 +14,8 @@ class ConfigError(FrontierError):
     ``problems`` holds one finished line of text per mistake, so that a file with three of them is mended in one
     go; ``str()`` joins them with line ends.
     """
+
+    private = True
 
     def __init__(self, *problems: str) -> None:
         super().__init__(*problems)

@@ -33,9 +33,13 @@ EndpointFor = Callable[[str, int], IStreamClientEndpoint]
 class FrontlasUnavailable(LocalError):
     """No Frontlas could be asked; the text names the addresses and the cause."""
 
+    private = True
+
 
 class LookupRefused(RemoteError):
     """Frontlas answered with an error; the text is its own."""
+
+    private = True
 
 
 class UnknownEdge(RemoteError, EdgeNotOnline):

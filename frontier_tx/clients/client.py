@@ -9,8 +9,9 @@ from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapC
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 
 from frontier_tx.clients.channel import Channel
-from frontier_tx.clients.deferring import Handler, deferred, run
+from frontier_tx.clients.deferring import Handler, deferred, run, tell
 from frontier_tx.clients.dialling import dial_to
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
@@ -38,8 +39,9 @@ class ClientOptions(TypedDict, total=False):
     limits: Limits | None
     write_stall_seconds: float
     wall_clock: Callable[[], float]
-    on_online: Callable[[], None] | None
-    on_offline: Callable[[str], None] | None
+    on_online: Callable[[], Any] | None
+    on_offline: Callable[[str], Any] | None
+    error_texts: bool
 
 
 class Client(Incoming):
@@ -54,7 +56,10 @@ class Client(Incoming):
     :param intake: handlers, messages and accepted streams, to be shared by several clients; its own when None.
     :param bounds: what may be held; given with ``intake`` it is the intake's that count.
     :param limits: of the wire.
-    :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended.
+    :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended. Both may
+        be coroutine functions; what they raise stands in the log.
+    :param error_texts: callers read what a handler raised, whatever it was; otherwise, but for errors that are meant
+        for them, a reference number.
     """
 
     #: The class of the connections; a subclass of it may be put here.
@@ -77,8 +82,9 @@ class Client(Incoming):
         limits: Limits | None = None,
         write_stall_seconds: float = 30.0,
         wall_clock: Callable[[], float] = time.time,
-        on_online: Callable[[], None] | None = None,
-        on_offline: Callable[[str], None] | None = None,
+        on_online: Callable[[], Any] | None = None,
+        on_offline: Callable[[str], Any] | None = None,
+        error_texts: bool = False,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
@@ -86,7 +92,7 @@ class Client(Incoming):
         self._endpoint = self._as_endpoint(endpoint, port, tls)
         self._alarms = Alarms(reactor)
         self._owns_intake = intake is None
-        self.intake = intake or Intake(run, bounds)
+        self.intake = intake or Intake(run, bounds, error_texts=error_texts)
         self._on_online = on_online and callback(on_online, "on_online")
         self._on_offline = on_offline and callback(on_offline, "on_offline")
         self.keeper = Keeper(
@@ -94,6 +100,7 @@ class Client(Incoming):
             self.intake,
             self._alarms,
             wall_clock,
+            Home(),
             meta=meta,
             wanted_id=wanted_id,
             tailed=self.tailed,
@@ -124,14 +131,12 @@ class Client(Incoming):
     def _came_online(self) -> None:
         self.log.debug("{who} online", who=self)
         if self._on_online is not None:
-            with self.log.failuresHandled("on_online failed"):
-                self._on_online()
+            tell(self.log, "on_online", self._on_online)
 
     def _went_offline(self, reason: str) -> None:
         self.log.debug("{who} offline: {reason}", who=self, reason=reason)
         if self._on_offline is not None:
-            with self.log.failuresHandled("on_offline failed"):
-                self._on_offline(reason)
+            tell(self.log, "on_offline", self._on_offline, reason)
 
     def _cannot_connect(self, why: str) -> None:
         self.log.warn("{who} cannot connect: {why}; it keeps trying", who=self, why=why)
@@ -158,15 +163,14 @@ class Client(Incoming):
             self.keeper.start(done, keep_trying=keep_trying)
             return self.keeper.give_up
 
+        self.home.settle()
         return deferred(start)
 
     def when_online(self) -> "Deferred[None]":
         """Fires when a connection is up; EndClosed when there will be none."""
 
-        def start(done: Done) -> None:
-            self.keeper.when_online(done)
-
-        return deferred(start)
+        self.home.check()
+        return deferred(self.keeper.when_online)
 
     def close(self) -> "Deferred[None]":
         """Say goodbye and stop; fires when the connection is gone, in bounded time."""
@@ -174,6 +178,7 @@ class Client(Incoming):
         def start(done: Done) -> None:
             self.keeper.close(done)
 
+        self.home.check()
         return deferred(start)
 
     async def __aenter__(self) -> Self:
@@ -188,6 +193,10 @@ class Client(Incoming):
         """Whether a connection is up."""
         return self.keeper.online
 
+    @property
+    def home(self) -> Home:
+        return self.keeper.home
+
     # -- speaking -----------------------------------------------------------------------------------------
 
     def _channel(self) -> Channel:
@@ -199,10 +208,8 @@ class Client(Incoming):
         :return: fires when the gateway knows; at once when no connection is up.
         """
 
-        def start(done: Done) -> None:
-            self.keeper.register(method, handler, done, timeout)
-
-        return deferred(start)
+        self.home.check()
+        return deferred(lambda done: self.keeper.register(method, handler, done, timeout))
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -211,10 +218,12 @@ class Client(Incoming):
 
         To nobody it opens and ends at once: that is this protocol's way to say so.
         """
+        self.home.check()
         return deferred(lambda done: self._channel().end.open(target, meta, self._streaming(done)))
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""
+        self.home.check()
         end = self.keeper.end
         return [self._stream(channel) for channel in end.streams()] if end is not None else []
 
@@ -275,6 +284,7 @@ class Service(Client, Presence):
         deadline: float | None = None,
     ) -> "Deferred[bytes]":
         """Call a method of an edge; see ``Edge.call``. EdgeNotOnline when it is not there."""
+        self.home.check()
         return deferred(
             lambda done: self._channel().call(
                 method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
@@ -293,6 +303,7 @@ class Service(Client, Presence):
         at_most_once: bool = False,
     ) -> "Deferred[None]":
         """Send a message to an edge; see ``Edge.publish``."""
+        self.home.check()
         return deferred(
             lambda done: self._channel().publish(
                 topic,
@@ -307,4 +318,5 @@ class Service(Client, Presence):
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
         """Open a stream to an edge: its id, also in decimal. ValueError when it cannot be one."""
+        self.home.check()
         return maybeDeferred(lambda: super(Service, self).open_stream(edge_target(target), meta))

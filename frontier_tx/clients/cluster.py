@@ -12,6 +12,7 @@ from frontier_tx.clients.atlas import Atlas, EndpointFor
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.hearing import HearingIntake
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.link import ClientProtocol
@@ -23,7 +24,8 @@ class ClusterService(Incoming, Presence):
     """A service over all Frontiers of a cluster; its surface is that of ``Service``.
 
     :param frontlas: ``host:port`` of Frontlas, or several of them that share one registry.
-    :param name: see ``Service``, as ``topics`` and ``service_id``; without an id the first Frontier gives it.
+    :param name: see ``Service``, as ``topics``, ``service_id`` and ``error_texts``; without an id the first Frontier
+        gives it.
     :param tls: for the connections to Frontiers; ``frontlas_tls`` for those to Frontlas.
     :param endpoint_for: makes the endpoint for a listed host and port, in place of TCP and ``tls``;
         ``frontlas_endpoint_for`` the same for Frontlas.
@@ -44,6 +46,7 @@ class ClusterService(Incoming, Presence):
         frontlas_tls: IOpenSSLClientConnectionCreator | None = None,
         reactor: Any = None,
         bounds: Bounds | None = None,
+        error_texts: bool = False,
         endpoint_for: EndpointFor | None = None,
         frontlas_endpoint_for: EndpointFor | None = None,
         **options: Unpack[ClusterOptions],
@@ -52,7 +55,7 @@ class ClusterService(Incoming, Presence):
             from twisted.internet import reactor
         self.reactor = reactor
         self.name = name
-        self.intake = HearingIntake(run, bounds)
+        self.intake = HearingIntake(run, bounds, error_texts=error_texts)
         self.atlas = Atlas(
             frontlas,
             reactor,
@@ -65,6 +68,7 @@ class ClusterService(Incoming, Presence):
             self.atlas,
             reactor,
             endpoint_for or _endpoints(reactor, tls),
+            Home(),
             name=name,
             topics=topics,
             service_id=service_id,
@@ -85,14 +89,17 @@ class ClusterService(Incoming, Presence):
         :return: fails, and all is over, with FrontlasUnavailable or LookupRefused, or, where it waits, with
             ConnectFailed when no Frontier could be connected to.
         """
+        self.home.settle()
         return self.core.connect(wait)
 
     def when_online(self) -> "Deferred[None]":
         """Fires when a connection to any Frontier is up; EndClosed when there will be none."""
+        self.home.check()
         return self.core.roster.when_online()
 
     def close(self) -> "Deferred[None]":
         """Say goodbye to all Frontiers and stop; fires when the connections are gone, in bounded time."""
+        self.home.check()
         return self.core.close()
 
     async def __aenter__(self) -> Self:
@@ -101,6 +108,10 @@ class ClusterService(Incoming, Presence):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    @property
+    def home(self) -> Home:
+        return self.core.home
 
     @property
     def online(self) -> bool:
@@ -133,6 +144,7 @@ class ClusterService(Incoming, Presence):
 
         :return: fails also with UnknownEdge (an EdgeNotOnline), FrontlasUnavailable, LookupRefused, ConnectFailed.
         """
+        self.home.check()
         return deferred(
             lambda done: self.core.call(edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -149,6 +161,7 @@ class ClusterService(Incoming, Presence):
         at_most_once: bool = False,
     ) -> "Deferred[None]":
         """Send a message to an edge, wherever it is; see ``Service.publish`` and ``call``."""
+        self.home.check()
         return deferred(
             lambda done: self.core.publish(
                 edge_id,
@@ -164,6 +177,7 @@ class ClusterService(Incoming, Presence):
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
         """Open a stream to an edge, wherever it is; Frontlas is asked each time, unless the edge was heard just now."""
+        self.home.check()
         return deferred(lambda done: self.core.open(target, meta, self._streaming(done)))
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
@@ -171,10 +185,12 @@ class ClusterService(Incoming, Presence):
 
         :return: fires when the Frontiers that are connected know; fails with the first refusal of one.
         """
+        self.home.check()
         return maybeDeferred(self.core.register, method, handler, timeout=timeout)
 
     def list_streams(self) -> list[Stream]:
         """All open streams of all connections, however opened."""
+        self.home.check()
         return [self._stream(channel) for channel in self.core.channels()]
 
 

@@ -13,12 +13,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.clients.atlas import Atlas, EndpointFor
-from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.end import End
 from frontier_tx.clients.finder import Finder, Operation
 from frontier_tx.clients.hearing import HearingIntake
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Done
 from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.limit import TimeLimit
@@ -27,6 +27,7 @@ from frontier_tx.clients.member import Member, MemberKeeper
 from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.roster import EVERY, Roster
 from frontier_tx.clients.routes import Routes
+from frontier_tx.clients.stream_channel import StreamChannel
 from frontier_tx.clients.values import addressed, edge_target, id_bytes, note
 from frontier_tx.timers import Alarms
 from frontier_tx.waiting import Waiters
@@ -54,8 +55,8 @@ class ClusterOptions(TypedDict, total=False):
     write_stall_seconds: float
     wall_clock: Callable[[], float]
     #: Called when a first connection is up, and with the reason when the last one ended.
-    on_online: Callable[[], None] | None
-    on_offline: Callable[[str], None] | None
+    on_online: Callable[[], Any] | None
+    on_offline: Callable[[str], Any] | None
 
 
 class ClusterCore:
@@ -63,6 +64,7 @@ class ClusterCore:
 
     :param intake: what comes from edges, of all Frontiers.
     :param endpoint_for: makes the endpoint for a Frontier's host and port.
+    :param home: where the service may be used.
     :param protocol: the class of connections. The other parameters are those of ``Service`` and ``ClusterOptions``.
     """
 
@@ -72,6 +74,7 @@ class ClusterCore:
         atlas: Atlas,
         clock: IReactorTime,
         endpoint_for: EndpointFor,
+        home: Home,
         *,
         name: str = "",
         topics: Sequence[str] = (),
@@ -85,12 +88,13 @@ class ClusterCore:
         limits: Limits | None = None,
         write_stall_seconds: float = 30.0,
         wall_clock: Callable[[], float] = time.time,
-        on_online: Callable[[], None] | None = None,
-        on_offline: Callable[[str], None] | None = None,
+        on_online: Callable[[], Any] | None = None,
+        on_offline: Callable[[str], Any] | None = None,
         protocol: type[ClientProtocol] = ClientProtocol,
         log: Logger | None = None,
     ) -> None:
         id_bytes(service_id, "service_id")
+        self.home = home
         self.intake = intake
         self.intake.heard = self._heard
         self.atlas = atlas
@@ -130,6 +134,7 @@ class ClusterCore:
             self.intake,
             self._alarms,
             self._wall_clock,
+            self.home,
             meta=self._meta,
             wanted_id=self.roster.service_id,
             tailed=True,
@@ -276,7 +281,7 @@ class ClusterCore:
 
         return _operation(tell_all())
 
-    def channels(self) -> list[Channel]:
+    def channels(self) -> list[StreamChannel]:
         """The streams of all connections, however opened."""
         return [
             channel

@@ -4,15 +4,14 @@ from collections.abc import Awaitable, Callable
 from inspect import iscoroutine
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.clients.intake import Done
 from frontier_tx.clients.operations import Request
-from frontier_tx.errors import FrontierError
 
-#: Answers a call: bytes, or None for none; what it raises reaches the caller as text.
+#: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
 
 log = Logger(namespace="frontier.client")
@@ -57,19 +56,43 @@ def deferred(start: Callable[[Done], Cancelable | Callable[[], None] | None]) ->
     return made
 
 
+def started(result: Any, failed: Callable[[Failure], object]) -> None:
+    """What a program's callback returned may have to be awaited.
+
+    :param failed: told what goes wrong then.
+    """
+    if iscoroutine(result):
+        result = ensureDeferred(result)
+    if isinstance(result, Deferred):
+        result.addErrback(failed)
+
+
+def tell(log: Logger, name: str, function: Callable[..., Any], *args: Any) -> None:
+    """Call a program's callback, which may be a coroutine function; where it fails the log says so."""
+
+    def failed(failure: Failure) -> None:
+        log.failure("{name} failed", failure, name=name)
+
+    try:
+        started(function(*args), failed)
+    except Exception:
+        failed(Failure())  # type: ignore[no-untyped-call]
+
+
 def run(handler: Handler, request: Request) -> Callable[[], None]:
     """Start a handler; see ``operations.Run``."""
 
-    def started() -> Any:
+    def start() -> Any:
         result = handler(request)
         return ensureDeferred(result) if iscoroutine(result) else result
 
     def failed(failure: Failure) -> None:
-        error = failure.value or RuntimeError("failed")
-        if not request.canceled and not isinstance(error, FrontierError | CancelledError):
-            log.failure("the handler of {method!r} failed", failure, method=request.method)
-        request.fail(error)
+        number = request.fail(failure.value or RuntimeError("failed"))
+        if number:
+            log.failure(
+                "the handler of {method!r} failed, reference {number}", failure, method=request.method, number=number
+            )
 
-    running = maybeDeferred(started)
+    running = maybeDeferred(start)
     running.addCallback(request.respond).addErrback(failed)
     return running.cancel

@@ -11,8 +11,8 @@ from frontier_tx.clients.operations import Message, Request, Run
 class HearingIntake(Intake):
     """An intake that says whom it heard, and through which connection."""
 
-    def __init__(self, run: Run, bounds: Bounds | None = None) -> None:
-        super().__init__(self._begin, bounds)
+    def __init__(self, run: Run, bounds: Bounds | None = None, *, error_texts: bool = False) -> None:
+        super().__init__(self._begin, bounds, error_texts=error_texts)
         self._begin_handler = run
         self.messages = _HearingInbox(self)
         #: Told the edge's id and the connection.
@@ -30,7 +30,7 @@ class HearingIntake(Intake):
 
 class _HearingInbox(Inbox[Message]):
     def __init__(self, intake: HearingIntake) -> None:
-        super().__init__(intake.bounds.messages)
+        super().__init__(intake.bounds.messages, budget=intake.message_budget)
         self._intake = intake
 
     def put(self, item: Message) -> bool:

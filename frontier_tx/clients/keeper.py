@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.end import FRAME_LIMIT, End, Link
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Done, Intake, ignore
 from frontier_tx.clients.values import id_bytes, instance, note, octets
 from frontier_tx.timers import Alarms
@@ -44,6 +45,8 @@ class Backoff:
 class ConnectFailed(LocalError):
     """The connection did not come about."""
 
+    private = True
+
 
 class Dial(Protocol):
     """Starts one attempt; it ends in ``keeper.attach`` or ``keeper.dial_failed``. Returns what gives it up."""
@@ -54,6 +57,7 @@ class Dial(Protocol):
 class Keeper:
     """One client's connection, over and over.
 
+    :param home: where the client may be used.
     :param reconnect: None: when the connection ends, all is over.
     :param connected: told each time that a connection is up; ``lost`` each time that one ends, with the reason;
         ``finished`` when there will be no further one, ``cleared`` when the last transport is closed too. ``failing``
@@ -69,6 +73,7 @@ class Keeper:
         intake: Intake,
         alarms: Alarms,
         wall_clock: Callable[[], float],
+        home: Home,
         *,
         meta: bytes = b"",
         wanted_id: int = 0,
@@ -83,6 +88,7 @@ class Keeper:
         self.intake = intake
         self.alarms = alarms
         self.wall_clock = wall_clock
+        self.home = home
         self.meta = octets(meta, "meta")
         id_bytes(wanted_id, "wanted id")
         self.wanted_id = wanted_id
@@ -110,8 +116,9 @@ class Keeper:
         self._transports = 0
         self._dialing: Callable[[], object] | None = None
         self._link: Link | None = None
+        self._attached: End | None = None
         self._first: Done | None = None
-        self._waiters: list[Done] = []
+        self._waiters: dict[object, Done] = {}
         self._closers: list[Done] = []
 
     @property
@@ -155,18 +162,23 @@ class Keeper:
         self._first = done
         self._attempt()
 
-    def when_online(self, done: Done) -> None:
-        """Tell ``done`` when a connection is up; ``EndClosed`` when there will be none."""
+    def when_online(self, done: Done) -> Callable[[], None]:
+        """Tell ``done`` when a connection is up; ``EndClosed`` when there will be none. Returns what cancels it."""
+        token = object()
         if self.online:
             done(None, None)
         elif self.closed:
             done(None, EndClosed())
         else:
-            self._waiters.append(done)
+            self._waiters[token] = done
+        return lambda: _forget(self._waiters.pop(token, None))
 
-    def register(self, method: str, handler: Any, done: Done, timeout: float | None = None) -> None:
+    def register(
+        self, method: str, handler: Any, done: Done, timeout: float | None = None
+    ) -> Callable[[], None] | None:
         """Keep a handler, and announce it on the connection that is up and on every later one.
 
+        :return: what gives up waiting for that.
         :raises TypeError: the name is not text, or nothing can be called. :raises EndClosed: the client is closed.
         """
         if self.closed:
@@ -175,7 +187,7 @@ class Keeper:
         before = note(methods, method, handler)
         if not self.online:
             done(None, None)
-            return
+            return None
 
         def answered(result: Any, error: Exception | None) -> None:
             if isinstance(error, RemoteError) and methods.get(method) is handler:
@@ -185,7 +197,7 @@ class Keeper:
                     methods[method] = before
             done(result, error)
 
-        self.channel().register(method, answered, timeout)
+        return self.channel().register(method, answered, timeout).cancel
 
     def give_up(self) -> None:
         """Whoever called ``start`` no longer wants it; it is not told any more."""
@@ -200,10 +212,10 @@ class Keeper:
             dialing, self._dialing = self._dialing, None
             dialing()
         self._closers.append(done)
-        if self._link is None:
+        if self._attached is None:
             self._over(EndClosed())
         else:
-            self._link.close()
+            self._attached.leave()
 
     # -- what the dialler and the end tell ----------------------------------------------------------------
 
@@ -212,7 +224,7 @@ class Keeper:
         self._dialing = None
         self._link = link
         self._transports += 1
-        end = End(link, self, self.intake, self.alarms, self.wall_clock, tailed=self.tailed)
+        end = self._attached = End(link, self, self.intake, self.alarms, self.wall_clock, tailed=self.tailed)
         if self.closed:
             link.abort("closed")
         else:
@@ -252,10 +264,10 @@ class Keeper:
 
     def _over(self, error: Exception) -> None:
         first, self._first = self._first, None
-        waiters, self._waiters = self._waiters, []
+        waiters, self._waiters = self._waiters, {}
         if first is not None:
             first(None, error)
-        for done in waiters:
+        for done in waiters.values():
             done(None, error)
         finished, self._finished = self._finished, _nothing
         finished()
@@ -295,8 +307,8 @@ class Keeper:
             self.reconnects += 1
         else:
             first(None, None)
-        waiters, self._waiters = self._waiters, []
-        for done in waiters:
+        waiters, self._waiters = self._waiters, {}
+        for done in waiters.values():
             done(None, None)
         self._connected()
 
@@ -304,7 +316,7 @@ class Keeper:
         """See ``end.Owner``."""
         was_up = self.end is end
         self.end = None
-        self._link = None
+        self._link = self._attached = None
         if was_up:
             if self.reconnect is not None and self.alarms.now() - self._up_since >= self.reconnect.steady:
                 self.attempts = 0
@@ -324,4 +336,8 @@ class Keeper:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _forget(anything: object) -> None:
     pass

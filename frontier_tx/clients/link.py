@@ -1,5 +1,7 @@
 """Twisted's link: a connection's Protocol whose frames go to an ``End``."""
 
+from dataclasses import replace
+
 from frontier_tx.clients.end import End
 from frontier_tx.clients.keeper import Keeper
 from frontier_tx.timers import Alarms
@@ -23,7 +25,10 @@ class ClientProtocol(WireProtocol):
         limits: Limits | None = None,
         write_stall_seconds: float = 30.0,
     ) -> None:
-        super().__init__(Role.CLIENT, alarms, outlet, limits, write_stall_seconds)
+        window = keeper.intake.bounds.stream_bytes
+        super().__init__(
+            Role.CLIENT, alarms, outlet, replace(limits or Limits(), stream_window=window), write_stall_seconds
+        )
         self._keeper = keeper
 
     def connection_ready(self) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from frontier_tx.clients.errors import handler_text, remote_error
+from frontier_tx.clients.errors import fitting, reference, remote_error, spoken_text
 from frontier_tx.clients.intake import Done
-from frontier_tx.clients.values import octets
+from frontier_tx.clients.values import octets, string
 from frontier_tx.switch.errors import CallerDeadlineExceeded
 from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
@@ -18,6 +18,9 @@ from frontier_tx.wire.times import parse_time
 if TYPE_CHECKING:
     from frontier_tx.clients.channel import Channel
 
+#: What a request or a message costs besides the bytes that came.
+OVERHEAD = 256
+
 #: Starts a handler for a request; the result goes to ``request.respond`` or ``request.fail``. Returns what cancels it.
 Run = Callable[[Any, "Request"], Callable[[], object] | None]
 
@@ -29,7 +32,9 @@ class Request:
     by the caller's clock, or None. ``stream`` is the session that it came on.
     """
 
-    __slots__ = ("method", "data", "custom", "edge_id", "deadline", "stream", "cancel_handler", "_packet_id", "_why")
+    __slots__ = (
+        "method", "data", "custom", "edge_id", "deadline", "stream", "size", "cancel_handler", "_packet_id", "_why"
+    )  # fmt: skip
 
     def __init__(self, stream: "Channel", packet_id: int, method: str, data: MessageData) -> None:
         self.method = method
@@ -38,6 +43,8 @@ class Request:
         times = [parse_time(text) for text in (data.deadline, data.context.deadline)]
         self.deadline = min((time for time in times if time is not None), default=None)
         self.stream = stream
+        #: Bytes that it holds.
+        self.size = len(self.data) + len(self.custom) + len(data.key) + OVERHEAD
         self.cancel_handler: Callable[[], object] | None = None
         self._packet_id = packet_id
         self._why = ""
@@ -59,10 +66,21 @@ class Request:
         except PayloadTooLarge as error:
             self.fail(error)
 
-    def fail(self, error: BaseException) -> None:
-        """Answer with an error."""
-        text = self._why or handler_text(error)
+    def fail(self, error: BaseException) -> str:
+        """Answer with an error: its text where it is meant for the caller, otherwise a number.
+
+        :return: this number; it is to stand in the log, with the error. Empty where the error speaks for itself, or the
+            caller gave up.
+        """
+        number = ""
+        text = self._why or spoken_text(error)
+        if not text:
+            number = reference()
+            text = f"rpc handler failed: reference {number}"
+            if self.stream.end.intake.error_texts:
+                text = fitting(f"rpc handler failed: {type(error).__name__}: {error}".removesuffix(": "))
         self.stream.answer(self._packet_id, self, self.method, b"", text)
+        return number
 
     def cancel(self, reason: int) -> None:
         """The caller gave up, or is gone."""
@@ -74,27 +92,35 @@ class Request:
 class Message:
     """A message; its sender waits until ``ack`` or ``fail`` is called. ``edge_id`` is 0 but at a service."""
 
-    __slots__ = ("data", "topic", "custom", "edge_id", "stream", "_packet_id")
+    __slots__ = ("data", "topic", "custom", "edge_id", "stream", "size", "_packet_id")
 
     def __init__(self, stream: "Channel", packet_id: int, data: MessageData) -> None:
         self.data = data.payload
         self.topic = data.topic
         self.custom, self.edge_id = stream.split(data.custom)
         self.stream = stream
+        #: Bytes that it holds.
+        self.size = len(self.data) + len(self.custom) + 4 * len(self.topic) + OVERHEAD
         self._packet_id = packet_id
 
     def ack(self) -> None:
-        """It is done. A second answer does nothing, nor does one on a connection that is gone."""
-        self._answer("")
+        """It is done. A second answer does nothing, nor does one on a connection that is gone.
+
+        :raises RuntimeError: this is not the thread, or the loop, of the client.
+        """
+        self.stream.home.check()
+        self.refuse("")
 
     def fail(self, text: str) -> None:
-        """It could not be done; the sender gets this text."""
-        self._answer(text or "failed")
+        """It could not be done; the sender gets this text. RuntimeError as of ``ack``."""
+        self.stream.home.check()
+        self.refuse(string(text, "text") or "failed")
 
-    def _answer(self, error: str) -> None:
+    def refuse(self, text: str) -> None:
+        """Answer with this text; empty: it is done."""
         packet_id, self._packet_id = self._packet_id, 0
         if packet_id and self.stream.open:
-            self.stream.send(f.MESSAGE_ACK, packet_id, message_json(error=error))
+            self.stream.send(f.MESSAGE_ACK, packet_id, message_json(error=fitting(text)))
 
 
 class Pending:

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.clients.atlas import Atlas, FrontlasUnavailable, Listed
+from frontier_tx.clients.deferring import tell
 from frontier_tx.clients.keeper import Backoff, ConnectFailed, Keeper
 from frontier_tx.clients.limit import within
 from frontier_tx.clients.member import FrontierState, Member
@@ -47,8 +48,8 @@ class Roster:
         connect_timeout: float = 5.0,
         poll: float = EVERY,
         max_frontiers: int = 1_000,
-        on_online: Callable[[], None] | None = None,
-        on_offline: Callable[[str], None] | None = None,
+        on_online: Callable[[], Any] | None = None,
+        on_offline: Callable[[str], Any] | None = None,
         log: Logger,
     ) -> None:
         self.clock = clock
@@ -233,8 +234,7 @@ class Roster:
                     other.start()
         self._waiters.tell(None)
         if self._up == 1 and self._on_online is not None:
-            with self._log.failuresHandled("on_online failed"):
-                self._on_online()
+            tell(self._log, "on_online", self._on_online)
 
     def member_offline(self, member: Member, reason: str) -> None:
         """See ``member.Cluster``."""
@@ -242,8 +242,7 @@ class Roster:
         if not self.closed and member.frontier_id in self.members:
             self._log.warn("Frontier {id} is lost: {why}", id=member.frontier_id, why=reason)
         if not self._up and self._on_offline is not None:
-            with self._log.failuresHandled("on_offline failed"):
-                self._on_offline(reason)
+            tell(self._log, "on_offline", self._on_offline, reason)
 
     def member_failed(self, member: Member) -> None:
         """See ``member.Cluster``."""

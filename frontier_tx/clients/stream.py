@@ -7,9 +7,11 @@ from twisted.internet.defer import Deferred
 
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Done
 from frontier_tx.clients.operations import Message, Pending
-from frontier_tx.clients.values import note
+from frontier_tx.clients.stream_channel import StreamChannel
+from frontier_tx.clients.values import note, string
 from frontier_tx.wire.errors import EndClosed
 
 if TYPE_CHECKING:
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 
 class Speaker:
     """What an edge and a stream have in common: they speak on one session."""
+
+    @property
+    def home(self) -> Home:
+        """Where it may be used."""
+        raise NotImplementedError
 
     def _channel(self) -> Channel:
         raise NotImplementedError
@@ -39,7 +46,9 @@ class Speaker:
         :param deadline: Unix seconds; then it fails with ``DeadlineExceeded``.
         :return: the answer; or RemoteError with the text that the other side gave, ForceClosed when the connection
             ended meanwhile, EndClosed when there is none, PayloadTooLarge, TooManyPending, SendBufferFull.
+        :raises RuntimeError: (like every method) this is not the reactor's thread, or a fork of the process.
         """
+        self.home.check()
         return deferred(
             lambda done: self._channel().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -58,6 +67,7 @@ class Speaker:
 
         With ``at_most_once`` it fires at once. The other parameters and errors are those of ``call``.
         """
+        self.home.check()
         return deferred(
             lambda done: self._channel().publish(
                 topic,
@@ -90,7 +100,7 @@ class Messages:
 class Stream(Speaker, Messages):
     """One stream. ``meta`` and ``peer`` are the opener's."""
 
-    def __init__(self, channel: Channel, reactor: Any) -> None:
+    def __init__(self, channel: StreamChannel, reactor: Any) -> None:
         self.channel = channel
         self.reactor = reactor
         channel.owner = self
@@ -115,10 +125,15 @@ class Stream(Speaker, Messages):
         """Whether something can be sent."""
         return self.channel.open
 
+    @property
+    def home(self) -> Home:
+        return self.channel.home
+
     def _channel(self) -> Channel:
         return self.channel
 
     def receive(self) -> "Deferred[Message]":
+        self.home.check()
         return deferred(self.channel.messages.take)
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
@@ -128,39 +143,54 @@ class Stream(Speaker, Messages):
             note(self.channel.methods, method, handler)
             return self.channel.register(method, done, timeout)
 
+        self.home.check()
         return deferred(start)
 
     def write(self, data: bytes) -> None:
-        """Send bytes; wait for ``drain`` now and then.
+        """Send bytes; wait for ``drain`` now and then. What the other side does not take yet follows by itself.
 
         :raises EndClosed: the stream is over.
         :raises SendBufferFull: more waits than the bound allows.
         """
+        self.home.check()
         self.channel.write(data)
 
     def drain(self) -> "Deferred[None]":
-        """Fires when little enough waits to be sent."""
+        """Fires when little enough waits to be sent; EndClosed or ForceClosed when the stream is over."""
+        self.home.check()
         return deferred(lambda done: self.channel.drain(done))
 
     def read(self, n: int = -1) -> "Deferred[bytes]":
         """Return some bytes, at most ``n``; ``b""`` at the end. One read at a time.
 
-        ForceClosed when the connection was lost and nobody closed the stream: more may have been on its way.
+        ForceClosed, with the reason, where nobody closed the stream in order: more was to come.
         """
-        return deferred(lambda done: self.channel.read(n, done))
+        self.home.check()
+        return deferred(lambda done: self.channel.reading.read(n, done))
 
     def close(self) -> "Deferred[None]":
-        """Flush, then close both directions; fires when the other side knows, or after 30 s."""
+        """Send what was written, then close both directions; what was not read is discarded.
+
+        Fires when the other side knows; when it does not answer, or takes nothing, after 30 s. ForceClosed where what
+        was written cannot have come to it.
+        """
 
         def start(done: Done) -> None:
             self.channel.close(done)
 
+        self.home.check()
         return deferred(start)
+
+    def abort(self, reason: str = "") -> None:
+        """End it at once: what waits is neither sent nor read. The other side reads ForceClosed, with this reason."""
+        self.home.check()
+        self.channel.abort(string(reason, "reason"))
 
     def attach(self, protocol: "AnyProtocol") -> "StreamTransport":
         """Run a protocol over this stream; from now on its transport has all the raw bytes."""
         from frontier_tx.clients.transport import StreamTransport
 
+        self.home.check()
         return StreamTransport(self, protocol)
 
     async def __aenter__(self) -> "Stream":

@@ -21,8 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.clients.intake import ignore
-from frontier_tx.wire.errors import ForceClosed, LocalError
+from frontier_tx.wire.errors import LocalError
 
 if TYPE_CHECKING:
     from frontier_tx.clients.client import Client
@@ -50,8 +49,9 @@ class StreamTransport:
     """Carries a protocol over a stream.
 
     ``loseConnection`` sends what was written and closes the stream; there is no half-close. A registered producer is
-    paused while the connection has much to send. While this transport is paused what comes is kept, and at the
-    stream's bound the whole connection stops reading.
+    paused while the connection has much to send, or the far side does not take it. While this transport is paused what
+    comes is kept, and at the stream's bound its writer waits (where the gateway speaks no credit: the whole
+    connection stops reading).
     """
 
     log = Logger(namespace="frontier.client")
@@ -66,9 +66,8 @@ class StreamTransport:
         self._streaming = False
         self._producer_paused = False
         self._pulling = False
-        stream.channel.on_drained = self._drained
         protocol.makeConnection(self)
-        stream.channel.flow_to(self._took)
+        stream.channel.reading.flow_to(self._took)
 
     # -- ITransport ---------------------------------------------------------------------------------------
 
@@ -79,7 +78,7 @@ class StreamTransport:
         try:
             self.stream.channel.write(data)
         except LocalError as error:
-            self._abort(ConnectionLost(str(error)))
+            self._abort(ConnectionLost(str(error)), str(error))
             return
         self._hold_producer()
 
@@ -92,15 +91,21 @@ class StreamTransport:
         if not self.disconnecting:
             self.disconnecting = True
             if self._producer is None:
-                self.stream.channel.close(ignore)
+                self.stream.channel.close(self._closed)
+
+    def _closed(self, result: None, error: Exception | None) -> None:
+        # One that is paused is told too.
+        self._ended(Failure(ConnectionDone() if error is None else ConnectionLost(str(error))))  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:
-        """Close without waiting for a producer or for the other side; what still comes is dropped."""
+        """End it at once: what waits is neither sent nor received, and the other side reads that it was cut."""
         self._abort(ConnectionAborted())
 
-    def _abort(self, reason: Exception) -> None:
+    def _abort(self, reason: Exception, why: str = "") -> None:
         self.disconnecting = True
-        self.stream.channel.close(ignore)
+        # What it tells of its end is not why.
+        self.stream.channel.reading.on_bytes = _drop
+        self.stream.channel.abort(why)
         # In a turn of its own, as a protocol does not expect to hear of it inside its own call.
         self.stream.reactor.callLater(0, self._ended, Failure(reason))  # type: ignore[no-untyped-call]
 
@@ -131,17 +136,25 @@ class StreamTransport:
         self._producer = None
         self._producer_paused = False
         if self.disconnecting:
-            self.stream.channel.close(ignore)
+            self.stream.channel.close(self._closed)
+
+    @property
+    def _full(self) -> bool:
+        channel = self.stream.channel
+        return channel.backlog > channel.end.bounds.high_water
 
     def _hold_producer(self) -> None:
-        if self._producer is not None and self._streaming and not self._producer_paused:
-            end = self.stream.channel.end
-            if end.link.unsent > end.bounds.high_water:
-                self._producer_paused = True
-                self._producer.pauseProducing()
-
-    def _drained(self) -> None:
         if self._producer is None:
+            return
+        if not self._streaming:
+            self._pull()
+        elif not self._producer_paused and self._full:
+            self._producer_paused = True
+            self.stream.channel.drain(self._drained)
+            self._producer.pauseProducing()
+
+    def _drained(self, result: None, error: Exception | None) -> None:
+        if self._producer is None or error is not None:
             return
         if not self._streaming:
             self._pull()
@@ -157,8 +170,11 @@ class StreamTransport:
 
     def _pull_now(self) -> None:
         self._pulling = False
-        end = self.stream.channel.end
-        if self._producer is not None and not self.disconnected and end.link.unsent <= end.bounds.high_water:
+        if self._producer is None or self.disconnected:
+            return
+        if self._full:
+            self.stream.channel.drain(self._drained)
+        else:
             self._producer.resumeProducing()
 
     # -- IPushProducer ------------------------------------------------------------------------------------
@@ -166,12 +182,12 @@ class StreamTransport:
     def pauseProducing(self) -> None:
         """Give the protocol nothing until ``resumeProducing``."""
         if not self.disconnected:
-            self.stream.channel.flow_to(None)
+            self.stream.channel.reading.flow_to(None)
 
     def resumeProducing(self) -> None:
         """Go on."""
         if not self.disconnected:
-            self.stream.channel.flow_to(self._took)
+            self.stream.channel.reading.flow_to(self._took)
 
     def stopProducing(self) -> None:
         """The protocol wants nothing more."""
@@ -183,8 +199,8 @@ class StreamTransport:
         if self.disconnected:
             return
         if data is None:
-            lost = self.stream.channel.lost
-            self._ended(Failure(ConnectionLost(str(ForceClosed())) if lost else ConnectionDone()))  # type: ignore[no-untyped-call]
+            cut = self.stream.channel.reading.error
+            self._ended(Failure(ConnectionDone() if cut is None else ConnectionLost(str(cut))))  # type: ignore[no-untyped-call]
             return
         try:
             self.protocol.dataReceived(data)
@@ -193,7 +209,8 @@ class StreamTransport:
             failure = Failure()  # type: ignore[no-untyped-call]
             self.log.failure("a protocol on a stream failed; the stream is closed", failure)
             self.disconnecting = True
-            self.stream.channel.close(ignore)
+            self.stream.channel.reading.on_bytes = _drop
+            self.stream.channel.abort()
             self._ended(failure)
 
     def _ended(self, reason: Failure) -> None:
@@ -232,7 +249,7 @@ class StreamClientEndpoint:
                 protocol = _build(protocolFactory, stream, protocolFactory.doStop)
             finally:
                 if protocol is None:
-                    stream.close()
+                    stream.channel.abort()
             if protocol is None:
                 raise NoProtocol
             return protocol
@@ -285,7 +302,11 @@ class StreamPort:
 
     def _accepted(self, stream: "Stream") -> None:
         if _build(self._factory, stream) is None:
-            stream.close()
+            stream.channel.abort()
+
+
+def _drop(data: bytes | None) -> None:
+    """Nobody wants it."""
 
 
 def _build(factory: "AnyFactory", stream: "Stream", on_end: Callable[[], None] | None = None) -> IProtocol | None:

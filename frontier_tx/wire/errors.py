@@ -79,10 +79,13 @@ class Canceled(LocalError):
 
 
 class ForceClosed(LocalError):
-    """The connection or the stream ended while the operation was pending."""
+    """The connection or the stream ended while the operation was pending, or before all of a stream had come.
 
-    def __init__(self) -> None:
-        super().__init__("force closed")
+    :param why: the reason, where one is known.
+    """
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__("force closed" if why in ("", "force closed") else f"force closed: {why}")
 
 
 class EndClosed(LocalError):
