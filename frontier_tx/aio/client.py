@@ -9,6 +9,7 @@ from typing import Any, Self, TypedDict, Unpack
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome
+from frontier_tx.aio.home import LoopHome
 from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.stream import Speaker, Stream
@@ -39,14 +40,15 @@ class ClientOptions(TypedDict, total=False):
     connect_seconds: float
     write_stall_seconds: float
     wall_clock: Callable[[], float]
-    on_online: Callable[[], None] | None
-    on_offline: Callable[[str], None] | None
+    on_online: Callable[[], Any] | None
+    on_offline: Callable[[str], Any] | None
+    error_texts: bool
 
 
 class Client(Incoming):
     """What edges and services have in common. Use it with ``async with``, or await ``connect`` and ``close``.
 
-    It belongs to the loop in which ``connect`` is called.
+    It belongs to the loop in which ``connect`` is called, or ``receive`` or ``accept_stream`` before that.
 
     :param host: a host name, ``host:port``, ``unix:/path``, or a function that connects a protocol factory.
     :param tls: with a host name or ``host:port``.
@@ -54,7 +56,10 @@ class Client(Incoming):
         connection is one attempt in either case.
     :param intake: handlers, messages and accepted streams, to be shared by several clients; its own when None.
     :param bounds: what may be held; given with ``intake`` it is the intake's that count.
-    :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended.
+    :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended. Both may
+        be coroutine functions; what they raise stands in the log, and ``close`` cancels them.
+    :param error_texts: callers read what a handler raised, whatever it was; otherwise, but for errors that are meant
+        for them, a reference number.
     """
 
     #: The class of the connections; a subclass of it may be put here.
@@ -77,8 +82,9 @@ class Client(Incoming):
         connect_seconds: float = 30.0,
         write_stall_seconds: float = 30.0,
         wall_clock: Callable[[], float] = time.time,
-        on_online: Callable[[], None] | None = None,
-        on_offline: Callable[[str], None] | None = None,
+        on_online: Callable[[], Any] | None = None,
+        on_offline: Callable[[str], Any] | None = None,
+        error_texts: bool = False,
     ) -> None:
         self._dialer = self._as_dialer(host, port, tls)
         self._limits = limits
@@ -86,7 +92,8 @@ class Client(Incoming):
         self._write_stall_seconds = write_stall_seconds
         self._owns_intake = intake is None
         self._tasks = Tasks()
-        self.intake = intake or Intake(Runner(self._tasks).run, bounds)
+        self.home = LoopHome()
+        self.intake = intake or Intake(Runner(self._tasks).run, bounds, error_texts=error_texts)
         self._on_online = callback(on_online or (lambda: None), "on_online")
         self._on_offline = callback(on_offline or (lambda reason: None), "on_offline")
         id_bytes(wanted_id, "wanted id")
@@ -114,16 +121,10 @@ class Client(Incoming):
         raise ValueError(f"{host!r} is neither a host name, nor host:port, nor unix:/path")
 
     def _came_online(self) -> None:
-        try:
-            self._on_online()
-        except Exception:
-            log.exception("on_online failed")
+        self._tasks.tell("on_online", self._on_online)
 
     def _went_offline(self, reason: str) -> None:
-        try:
-            self._on_offline(reason)
-        except Exception:
-            log.exception("on_offline failed")
+        self._tasks.tell("on_offline", self._on_offline, reason)
 
     def _cannot_connect(self, why: str) -> None:
         log.warning("%r cannot connect: %s; it keeps trying", self, why)
@@ -160,6 +161,7 @@ class Client(Incoming):
         :raises OSError: nobody listens there. :raises ConnectFailed: it ended during the handshake.
         :raises EndClosed: it was closed, before or meanwhile.
         """
+        self.home.settle()
         if self._closed:
             raise self._not_connected()
         if self._keeper is not None:
@@ -177,6 +179,7 @@ class Client(Incoming):
             self.intake,
             alarms,
             self._wall_clock,
+            self.home,
             tailed=self.tailed,
             connected=self._came_online,
             lost=self._went_offline,
@@ -197,14 +200,12 @@ class Client(Incoming):
 
     async def when_online(self) -> None:
         """Return when a connection is up; EndClosed when there will be none."""
-
-        def start(done: Done) -> None:
-            self.keeper.when_online(done)
-
-        await outcome(start)
+        self.home.check()
+        await outcome(self.keeper.when_online)
 
     async def close(self) -> None:
         """Say goodbye and stop; returns when the connection is gone, in bounded time."""
+        self.home.check()
         self._closed = True
         if self._keeper is None:
             self._finished()
@@ -250,6 +251,7 @@ class Client(Incoming):
 
         Before ``connect`` it only notes the handler.
         """
+        self.home.check()
         if self._closed:
             raise self._not_connected()
         if self._keeper is None:
@@ -257,10 +259,7 @@ class Client(Incoming):
             return
         keeper = self._keeper
 
-        def start(done: Done) -> None:
-            keeper.register(method, handler, done, timeout)
-
-        await outcome(start)
+        await outcome(lambda done: keeper.register(method, handler, done, timeout))
 
     # -- streams ------------------------------------------------------------------------------------------
 
@@ -269,11 +268,13 @@ class Client(Incoming):
 
         To nobody it opens and ends at once: that is this protocol's way to say so.
         """
+        self.home.check()
         opened = await outcome(lambda done: self._channel().end.open(target, meta, done), abandon)
         return stream_of(opened)
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""
+        self.home.check()
         end = self._keeper.end if self._keeper is not None else None
         return [stream_of(channel) for channel in end.streams()] if end is not None else []
 
@@ -334,6 +335,7 @@ class Service(Client, Presence):
         deadline: float | None = None,
     ) -> bytes:
         """Call a method of an edge; see ``Edge.call``. EdgeNotOnline when it is not there."""
+        self.home.check()
         value: bytes = await outcome(
             lambda done: self._channel().call(
                 method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
@@ -353,6 +355,7 @@ class Service(Client, Presence):
         at_most_once: bool = False,
     ) -> None:
         """Send a message to an edge; see ``Edge.publish``."""
+        self.home.check()
         await outcome(
             lambda done: self._channel().publish(
                 topic,

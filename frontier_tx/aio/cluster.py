@@ -7,6 +7,7 @@ from typing import Self, Unpack
 
 from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.futures import Handler, Runner, Tasks, outcome, settled
+from frontier_tx.aio.home import LoopHome
 from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import LOG, AioProtocol
 from frontier_tx.aio.stream import Stream
@@ -27,10 +28,11 @@ DialerFor = Callable[[str, int], Dialer]
 class ClusterService(Incoming, Presence):
     """A service over all Frontiers of a cluster; its surface is that of ``Service``.
 
-    It belongs to the loop in which ``connect`` is called.
+    It belongs to the loop in which ``connect`` is called, or ``receive`` or ``accept_stream`` before that.
 
     :param frontlas: ``host:port`` of Frontlas, or several of them that share one registry.
-    :param name: see ``Service``, as ``topics`` and ``service_id``; without an id the first Frontier gives it.
+    :param name: see ``Service``, as ``topics``, ``service_id`` and ``error_texts``; without an id the first Frontier
+        gives it.
     :param tls: for the connections to Frontiers; ``frontlas_tls`` for those to Frontlas.
     :param dialer_for: makes what connects to a listed host and port, in place of TCP and ``tls``;
         ``frontlas_dialer_for`` the same for Frontlas.
@@ -51,6 +53,7 @@ class ClusterService(Incoming, Presence):
         tls: ssl.SSLContext | None = None,
         frontlas_tls: ssl.SSLContext | None = None,
         bounds: Bounds | None = None,
+        error_texts: bool = False,
         dialer_for: DialerFor | None = None,
         frontlas_dialer_for: DialerFor | None = None,
         **options: Unpack[ClusterOptions],
@@ -62,7 +65,8 @@ class ClusterService(Incoming, Presence):
         self.name = name
         self.topics = tuple(topics)
         self._tasks = Tasks()
-        self.intake = HearingIntake(Runner(self._tasks).run, bounds)
+        self.home = LoopHome()
+        self.intake = HearingIntake(Runner(self._tasks).run, bounds, error_texts=error_texts)
         self._frontlas = frontlas
         self._wanted_id = service_id
         self._secure = frontlas_tls is not None
@@ -100,6 +104,7 @@ class ClusterService(Incoming, Presence):
         :raises ConnectFailed: where it waits, when no Frontier could be connected to.
         :raises EndClosed: it was closed, before or meanwhile.
         """
+        self.home.settle()
         if self._closed:
             raise EndClosed
         if self._core is not None:
@@ -119,12 +124,13 @@ class ClusterService(Incoming, Presence):
             atlas,
             clock,
             self._endpoints(self._dialer_for, seconds),
+            self.home,
             name=self.name,
             topics=self.topics,
             service_id=self._wanted_id,
             protocol=self.protocol,
             log=LOG,
-            **self._options,
+            **self._told(),
         )
         try:
             await settled(lambda: core.connect(wait))
@@ -132,15 +138,27 @@ class ClusterService(Incoming, Presence):
             await self._tasks.ended()
             raise
 
+    def _told(self) -> ClusterOptions:
+        """The options, with callbacks that may be coroutine functions."""
+        options = self._options.copy()
+        on_online, on_offline = options.get("on_online"), options.get("on_offline")
+        if on_online is not None:
+            options["on_online"] = lambda: self._tasks.tell("on_online", on_online)
+        if on_offline is not None:
+            options["on_offline"] = lambda reason: self._tasks.tell("on_offline", on_offline, reason)
+        return options
+
     def _endpoints(self, dialer_for: DialerFor, seconds: float) -> EndpointFor:
         return lambda host, port: LoopEndpoint(dialer_for(host, port), self._tasks, seconds)
 
     async def when_online(self) -> None:
         """Return when a connection to any Frontier is up; EndClosed when there will be none."""
+        self.home.check()
         await settled(lambda: self.core.roster.when_online())
 
     async def close(self) -> None:
         """Say goodbye to all Frontiers and stop; returns when the connections are gone, in bounded time."""
+        self.home.check()
         self._closed = True
         if self._core is None:
             self.intake.close()
@@ -187,6 +205,7 @@ class ClusterService(Incoming, Presence):
         :raises UnknownEdge: (an EdgeNotOnline) Frontlas knows no such edge; besides FrontlasUnavailable, LookupRefused,
             ConnectFailed.
         """
+        self.home.check()
         value: bytes = await outcome(
             lambda done: self.core.call(edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -204,6 +223,7 @@ class ClusterService(Incoming, Presence):
         at_most_once: bool = False,
     ) -> None:
         """Send a message to an edge, wherever it is; see ``Service.publish`` and ``call``."""
+        self.home.check()
         await outcome(
             lambda done: self.core.publish(
                 edge_id,
@@ -219,6 +239,7 @@ class ClusterService(Incoming, Presence):
 
     async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
         """Open a stream to an edge, wherever it is; Frontlas is asked each time, unless the edge was heard just now."""
+        self.home.check()
         return stream_of(await outcome(lambda done: self.core.open(target, meta, done), abandon))
 
     async def register(
@@ -233,6 +254,7 @@ class ClusterService(Incoming, Presence):
         It returns when the Frontiers that are connected know, and raises the first refusal of one. Before ``connect``
         it only notes the handler.
         """
+        self.home.check()
         core = self._core
         if core is None:
             note(self.intake.methods, method, handler)
@@ -241,4 +263,5 @@ class ClusterService(Incoming, Presence):
 
     def list_streams(self) -> list[Stream]:
         """All open streams of all connections, however opened."""
+        self.home.check()
         return [stream_of(channel) for channel in self._core.channels()] if self._core is not None else []

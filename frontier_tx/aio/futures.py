@@ -4,18 +4,19 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.intake import Done
+from frontier_tx.clients.intake import Done, Inbox
 from frontier_tx.clients.operations import Request
-from frontier_tx.errors import FrontierError
 from frontier_tx.wire.errors import Canceled
 
-#: Answers a call: bytes, or None for none; what it raises reaches the caller as text.
+#: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
+
+T = TypeVar("T")
 
 log = logging.getLogger("frontier.client")
 
@@ -36,7 +37,9 @@ async def outcome(
 ) -> Any:
     """Start an operation and wait for its result; cancelling the task gives the operation up.
 
-    :param unclaimed: takes a result that came in the very turn in which the task was cancelled.
+    What hands over items out of a queue does not use this one but ``arrival``.
+
+    :param unclaimed: takes a result that came when the task was cancelled already.
     """
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -46,16 +49,55 @@ async def outcome(
                 future.set_result(result)
             else:
                 future.set_exception(error)
+        elif error is None and unclaimed is not None:
+            # The future is cancelled at once, the operation when the task runs next.
+            unclaimed(result)
 
     handle = start(done)
     try:
         return await future
-    except asyncio.CancelledError:
-        if future.done() and not future.cancelled() and future.exception() is None and unclaimed is not None:
-            unclaimed(future.result())
+    except BaseException as error:
+        if future.done() and not future.cancelled():
+            if future.exception() is error:
+                raise
+            if future.exception() is None and unclaimed is not None:
+                unclaimed(future.result())
         if handle is not None:
             (handle if callable(handle) else handle.cancel)()
         raise
+
+
+async def arrival(wait: Callable[[Callable[[], bool]], Cancelable]) -> None:
+    """Wait until something may have come, which the caller then takes itself, without a wait between.
+
+    So a task that is cancelled never has what it did not return.
+
+    :param wait: as ``Inbox.wait``.
+    """
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake() -> bool:
+        if future.done():
+            return False
+        future.set_result(None)
+        return True
+
+    waiting = wait(wake)
+    try:
+        await future
+    except BaseException:
+        waiting.cancel()
+        raise
+
+
+async def taken(inbox: Inbox[T]) -> T:
+    """Take the next item.
+
+    :raises EndClosed: there will be none.
+    """
+    while not inbox.ready:
+        await arrival(inbox.wait)
+    return inbox.pop()
 
 
 async def settled(start: "Callable[[], Deferred[Any]]", unclaimed: Callable[[Any], None] | None = None) -> Any:
@@ -82,6 +124,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
+        self._callbacks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -93,11 +136,44 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return task
 
+    def tell(self, what: str, function: Callable[..., Any], *args: Any) -> None:
+        """Call a program's callback, which may be a coroutine function; where it fails the log says so."""
+
+        def failed(error: Exception) -> None:
+            log.error("%s failed", what, exc_info=error)
+
+        self.begin(failed, function, *args)
+
+    def begin(self, failed: Callable[[Exception], None], function: Callable[..., Any], *args: Any) -> None:
+        """Call a function; what it returns is awaited if it can be. ``failed`` is told what goes wrong.
+
+        What still runs when the client is closed is cancelled.
+        """
+        try:
+            result = function(*args)
+        except Exception as error:
+            failed(error)
+            return
+        if isawaitable(result):
+            task = self.start(_awaited(result, failed))
+            self._callbacks.add(task)
+            task.add_done_callback(self._callbacks.discard)
+
     async def ended(self, seconds: float = SETTLE) -> None:
-        """Return when all are over, the one that asks left out, or after ``seconds``."""
-        others = self._running - {cast("asyncio.Task[None]", asyncio.current_task())}
+        """Return when all are over, the one that asks left out, or after ``seconds``; callbacks are cancelled."""
+        asking = cast("asyncio.Task[None]", asyncio.current_task())
+        for task in self._callbacks - {asking}:
+            task.cancel()
+        others = self._running - {asking}
         if others:
             await asyncio.wait(others, timeout=seconds)
+
+
+async def _awaited(result: Awaitable[Any], failed: Callable[[Exception], None]) -> None:
+    try:
+        await result
+    except Exception as error:
+        failed(error)
 
 
 class Runner:
@@ -124,6 +200,6 @@ async def _work(handler: Handler, request: Request) -> None:
         result = handler(request)
         request.respond(await result if isawaitable(result) else result)
     except Exception as error:
-        if not request.canceled and not isinstance(error, FrontierError):
-            log.exception("the handler of %r failed", request.method)
-        request.fail(error)
+        number = request.fail(error)
+        if number:
+            log.exception("the handler of %r failed, reference %s", request.method, number)

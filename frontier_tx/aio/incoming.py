@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from frontier_tx.aio.futures import Handler, outcome
+from frontier_tx.aio.futures import Handler, Tasks, taken
+from frontier_tx.aio.home import LoopHome
 from frontier_tx.aio.stream import Messages, Stream
-from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.intake import Intake
 from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
+from frontier_tx.clients.stream_channel import StreamChannel
 from frontier_tx.clients.values import callback as checked
 
 log = logging.getLogger("frontier.client")
@@ -19,35 +20,44 @@ class Incoming(Messages):
     """Takes from an intake."""
 
     intake: Intake
+    home: LoopHome
+    _tasks: Tasks
 
     async def receive(self) -> Message:
         """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
 
         It waits across reconnects, and raises EndClosed when the client is closed for good. A client that leaves
-        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too.
+        messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too. A wait that is given up
+        takes none away.
         """
-        message: Message = await outcome(self.intake.messages.take, self.intake.messages.put_back)
+        self.home.settle()
+        message: Message = await taken(self.intake.messages)
         return message
 
     async def accept_stream(self) -> Stream:
         """Return the next stream that the other side opened."""
-        return stream_of(await outcome(self.intake.streams.take, self.intake.streams.put_back))
+        self.home.settle()
+        return stream_of(await taken(self.intake.streams))
 
     def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
-        """Give each accepted stream to ``callback``; None: let them wait for ``accept_stream``."""
+        """Give each stream, those that wait included, to ``callback``; None: let them wait for ``accept_stream``.
+
+        The callback may be a coroutine function. Where it fails the stream is cut, and the log says why.
+        """
+        self.home.check()
         if callback is None:
             self.intake.on_stream = None
             return
-        taken = checked(callback, "on_stream")
+        given = checked(callback, "on_stream")
 
-        def accepted(channel: Channel) -> None:
-            try:
-                taken(stream_of(channel))
-            except Exception:
-                log.exception("on_stream failed; the stream is closed")
-                abandon(channel)
+        def accepted(channel: StreamChannel) -> None:
+            def failed(error: Exception) -> None:
+                log.error("on_stream failed; the stream is closed", exc_info=error)
+                channel.abort()
 
-        self.intake.on_stream = accepted
+            self._tasks.begin(failed, given, stream_of(channel))
+
+        self.intake.serve(accepted)
 
 
 class Presence:
@@ -66,12 +76,13 @@ class Presence:
     async def register_get_edge_id(self, function: Callable[[bytes], Any]) -> None:
         """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
 
-        What it raises refuses the edge. Like every handler it may be a coroutine function.
+        What it raises refuses the edge; it reads the text of a ``HandlerError``, of anything else a reference number
+        that stands in the log. Like every handler it may be a coroutine function.
         """
         await self.register("get_edge_id", id_handler(function))
 
     async def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> None:
-        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses the edge."""
+        """Let ``function(event)`` know of each edge before it is let in; what it raises refuses it, see above."""
         await self.register("edge_online", event_handler(function))
 
     async def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> None:
@@ -79,11 +90,11 @@ class Presence:
         await self.register("edge_offline", event_handler(function))
 
 
-def stream_of(channel: Channel) -> Stream:
+def stream_of(channel: StreamChannel) -> Stream:
     """The one stream of a channel."""
     return channel.owner if channel.owner is not None else Stream(channel)
 
 
-def abandon(channel: Channel) -> None:
-    """Close a stream that nobody is going to use."""
-    channel.close(lambda result, error: None)
+def abandon(channel: StreamChannel) -> None:
+    """End a stream that nobody is going to use."""
+    channel.abort()

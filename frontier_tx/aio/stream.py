@@ -4,15 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from frontier_tx.aio.futures import Handler, outcome
+from frontier_tx.aio.futures import Handler, arrival, outcome, taken
 from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.operations import Message
-from frontier_tx.clients.values import note
-from frontier_tx.wire.errors import EndClosed, ForceClosed
+from frontier_tx.clients.reading import checked
+from frontier_tx.clients.stream_channel import StreamChannel
+from frontier_tx.clients.values import note, string
+from frontier_tx.wire.errors import EndClosed
 
 
 class Speaker:
     """What an edge and a stream have in common: they speak on one session."""
+
+    home: Home
 
     def _channel(self) -> Channel:
         raise NotImplementedError
@@ -30,8 +35,9 @@ class Speaker:
 
         :param timeout: seconds; then OperationTimeout. :param deadline: Unix seconds; then DeadlineExceeded.
         :raises RemoteError: the other side's text; besides ForceClosed, EndClosed, PayloadTooLarge, TooManyPending,
-            SendBufferFull.
+            SendBufferFull; and, like every method, RuntimeError in another loop, thread or process.
         """
+        self.home.check()
         value: bytes = await outcome(
             lambda done: self._channel().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -48,6 +54,7 @@ class Speaker:
         at_most_once: bool = False,
     ) -> None:
         """Send a message and wait until the receiver acknowledged it; with ``at_most_once`` do not wait."""
+        self.home.check()
         await outcome(
             lambda done: self._channel().publish(
                 topic,
@@ -83,9 +90,9 @@ class Stream(Speaker, Messages):
     ``meta`` and ``peer`` are the opener's.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: StreamChannel) -> None:
         self.channel = channel
-        self._kept = b""
+        self.home = channel.home
         channel.owner = self
 
     @property
@@ -112,8 +119,8 @@ class Stream(Speaker, Messages):
         return self.channel
 
     async def receive(self) -> Message:
-        message: Message = await outcome(self.channel.messages.take, self.channel.messages.put_back)
-        return message
+        self.home.check()
+        return await taken(self.channel.messages)
 
     async def register(
         self,
@@ -123,60 +130,85 @@ class Stream(Speaker, Messages):
         timeout: float | None = None,  # noqa: ASYNC109 - as in call
     ) -> None:
         """Answer calls of this method on this stream."""
+        self.home.check()
         note(self.channel.methods, method, handler)
         await outcome(lambda done: self.channel.register(method, done, timeout))
 
     def write(self, data: bytes) -> None:
-        """Send bytes; await ``drain`` now and then.
+        """Send bytes; await ``drain`` now and then. What the other side does not take yet follows by itself.
 
         :raises EndClosed: the stream is over.
         :raises SendBufferFull: more waits than the bound allows.
         """
+        self.home.check()
         self.channel.write(data)
 
     async def drain(self) -> None:
-        """Return when little enough waits to be sent."""
-        await outcome(lambda done: self.channel.drain(done))
+        """Return when little enough waits to be sent; EndClosed or ForceClosed when the stream is over."""
+        self.home.check()
+        await outcome(self.channel.drain)
 
     async def read(self, n: int = -1) -> bytes:
-        """Return some bytes, at most ``n``; ``b""`` at the end. One read at a time.
+        """Return some bytes, at most ``n``; ``b""`` at the end. One read at a time; one that is given up takes nothing.
 
-        ForceClosed when the connection was lost and nobody closed the stream: more may have been on its way.
+        ForceClosed, with the reason, where nobody closed the stream in order: more was to come.
         """
-        if self._kept and n:
-            size = len(self._kept) if n < 0 else n
-            data, self._kept = self._kept[:size], self._kept[size:]
-            return data
-        got: bytes = await outcome(lambda done: self.channel.read(n, done), self.channel.unread)
-        return got
+        self.home.check()
+        return await self._read(checked(n), exactly=False)
 
     async def readexactly(self, n: int) -> bytes:
-        """Return exactly ``n`` bytes.
+        """Return exactly ``n`` bytes. One that is given up takes nothing.
 
         :raises asyncio.IncompleteReadError: the stream ended before.
-        :raises ForceClosed: the connection was lost before; ``read`` has what came of it.
+        :raises ForceClosed: it was cut before; ``read`` has what came of it.
         """
+        self.home.check()
+        if checked(n) < 0:
+            raise ValueError(f"readexactly: {n} bytes cannot be read")
+        return await self._read(n, exactly=True)
+
+    async def _read(self, n: int, exactly: bool) -> bytes:
+        reading = self.channel.reading
         parts: list[bytes] = []
         left = n
-        while left:
-            try:
-                data = await self.read(left)
-            except (asyncio.CancelledError, ForceClosed):
-                self._kept = b"".join(parts) + self._kept
-                raise
-            if not data:
-                raise asyncio.IncompleteReadError(b"".join(parts), n)
-            parts.append(data)
-            left -= len(data)
+        reading.begin()
+        try:
+            while left:
+                while not reading.ready:
+                    await arrival(reading.wait)
+                data = reading.take(left)
+                if not exactly:
+                    return data
+                if not data:
+                    partial, parts = b"".join(parts), []
+                    raise asyncio.IncompleteReadError(partial, n)
+                parts.append(data)
+                left -= len(data)
+        except BaseException:
+            reading.put_back(b"".join(parts))
+            raise
+        finally:
+            reading.finish()
         return b"".join(parts)
 
     async def close(self) -> None:
-        """Flush, then close both directions; returns when the other side knows, or after 30 s."""
+        """Send what was written, then close both directions; what was not read is discarded.
+
+        Returns when the other side knows; when it does not answer, or takes nothing, after 30 s.
+
+        :raises ForceClosed: what was written cannot have come to it.
+        """
 
         def start(done: Any) -> None:
             self.channel.close(done)
 
+        self.home.check()
         await outcome(start)
+
+    def abort(self, reason: str = "") -> None:
+        """End it at once: what waits is neither sent nor read. The other side reads ForceClosed, with this reason."""
+        self.home.check()
+        self.channel.abort(string(reason, "reason"))
 
     async def __aenter__(self) -> "Stream":
         return self

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from frontier_tx.clients.intake import ignore
 from frontier_tx.wire.errors import LocalError
 
 if TYPE_CHECKING:
@@ -91,10 +92,18 @@ class StreamTransport:
         if not self.disconnecting:
             self.disconnecting = True
             if self._producer is None:
-                self.stream.channel.close(self._closed)
+                self._close()
+
+    def _close(self) -> None:
+        channel = self.stream.channel
+        if channel.ended:
+            self.stream.reactor.callLater(0, self._closed, None, channel.reading.error)
+            return
+        # It is told of the end also while it is paused, and whether all that was written has gone out.
+        channel.reading.on_bytes = _drop
+        channel.close(self._closed)
 
     def _closed(self, result: None, error: Exception | None) -> None:
-        # One that is paused is told too.
         self._ended(Failure(ConnectionDone() if error is None else ConnectionLost(str(error))))  # type: ignore[no-untyped-call]
 
     def abortConnection(self) -> None:
@@ -136,7 +145,7 @@ class StreamTransport:
         self._producer = None
         self._producer_paused = False
         if self.disconnecting:
-            self.stream.channel.close(self._closed)
+            self._close()
 
     @property
     def _full(self) -> bool:
@@ -181,12 +190,12 @@ class StreamTransport:
 
     def pauseProducing(self) -> None:
         """Give the protocol nothing until ``resumeProducing``."""
-        if not self.disconnected:
+        if self.stream.channel.reading.on_bytes is not _drop:
             self.stream.channel.reading.flow_to(None)
 
     def resumeProducing(self) -> None:
         """Go on."""
-        if not self.disconnected:
+        if not self.disconnected and self.stream.channel.reading.on_bytes is not _drop:
             self.stream.channel.reading.flow_to(self._took)
 
     def stopProducing(self) -> None:
@@ -249,7 +258,7 @@ class StreamClientEndpoint:
                 protocol = _build(protocolFactory, stream, protocolFactory.doStop)
             finally:
                 if protocol is None:
-                    stream.channel.abort()
+                    stream.channel.close(ignore)
             if protocol is None:
                 raise NoProtocol
             return protocol
@@ -302,7 +311,7 @@ class StreamPort:
 
     def _accepted(self, stream: "Stream") -> None:
         if _build(self._factory, stream) is None:
-            stream.channel.abort()
+            stream.channel.close(ignore)
 
 
 def _drop(data: bytes | None) -> None:
