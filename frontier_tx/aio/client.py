@@ -16,6 +16,7 @@ from frontier_tx.aio.stream import Speaker, Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp, unix
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.dialling import dial_to
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import CLOSED, NOT_CONNECTED, Backoff, Keeper
 from frontier_tx.clients.presence import service_meta
@@ -42,7 +43,7 @@ class ClientOptions(TypedDict, total=False):
     wall_clock: Callable[[], float]
     on_online: Callable[[], Any] | None
     on_offline: Callable[[str], Any] | None
-    error_texts: bool
+    error_texts: bool | None
 
 
 class Client(Incoming):
@@ -58,8 +59,9 @@ class Client(Incoming):
     :param bounds: what may be held; given with ``intake`` it is the intake's that count.
     :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended. Both may
         be coroutine functions; what they raise stands in the log, and ``close`` cancels them.
-    :param error_texts: callers read what a handler raised, whatever it was; otherwise, but for errors that are meant
-        for them, a reference number.
+    :param error_texts: whether callers read what a handler raised, whatever it was. Otherwise they do so of errors that
+        are meant for them, and get a reference number of others. None: yes for an edge, whose callers are services; no
+        for a service, whose callers may be anybody.
     """
 
     #: The class of the connections; a subclass of it may be put here.
@@ -84,7 +86,7 @@ class Client(Incoming):
         wall_clock: Callable[[], float] = time.time,
         on_online: Callable[[], Any] | None = None,
         on_offline: Callable[[str], Any] | None = None,
-        error_texts: bool = False,
+        error_texts: bool | None = None,
     ) -> None:
         self._dialer = self._as_dialer(host, port, tls)
         self._limits = limits
@@ -92,8 +94,9 @@ class Client(Incoming):
         self._write_stall_seconds = write_stall_seconds
         self._owns_intake = intake is None
         self._tasks = Tasks()
-        self.home = LoopHome()
-        self.intake = intake or Intake(Runner(self._tasks).run, bounds, error_texts=error_texts)
+        self.home: Home = LoopHome()
+        told = not self.tailed if error_texts is None else error_texts
+        self.intake = intake or Intake(Runner(self._tasks).run, bounds, error_texts=told)
         self._on_online = callback(on_online or (lambda: None), "on_online")
         self._on_offline = callback(on_offline or (lambda reason: None), "on_offline")
         id_bytes(wanted_id, "wanted id")

@@ -15,6 +15,7 @@ from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
 from frontier_tx.clients.atlas import Atlas, EndpointFor, addresses_of
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.hearing import HearingIntake
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.member import FrontierState
 from frontier_tx.clients.presence import service_meta
@@ -65,7 +66,7 @@ class ClusterService(Incoming, Presence):
         self.name = name
         self.topics = tuple(topics)
         self._tasks = Tasks()
-        self.home = LoopHome()
+        self.home: Home = LoopHome()
         self.intake = HearingIntake(Runner(self._tasks).run, bounds, error_texts=error_texts)
         self._frontlas = frontlas
         self._wanted_id = service_id

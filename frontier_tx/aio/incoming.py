@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from frontier_tx.aio.futures import Handler, Tasks, taken
-from frontier_tx.aio.home import LoopHome
 from frontier_tx.aio.stream import Messages, Stream
+from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Intake
 from frontier_tx.clients.operations import Message
 from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
@@ -20,7 +20,7 @@ class Incoming(Messages):
     """Takes from an intake."""
 
     intake: Intake
-    home: LoopHome
+    home: Home
     _tasks: Tasks
 
     async def receive(self) -> Message:

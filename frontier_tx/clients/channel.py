@@ -3,7 +3,6 @@
 Operations take a ``done`` that is called once with (result, error); adapters make Deferreds or futures of it.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from frontier_tx.clients.errors import SendBufferFull, no_such_rpc

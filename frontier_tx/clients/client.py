@@ -41,7 +41,7 @@ class ClientOptions(TypedDict, total=False):
     wall_clock: Callable[[], float]
     on_online: Callable[[], Any] | None
     on_offline: Callable[[str], Any] | None
-    error_texts: bool
+    error_texts: bool | None
 
 
 class Client(Incoming):
@@ -58,8 +58,9 @@ class Client(Incoming):
     :param limits: of the wire.
     :param on_online: called each time that a connection is up, ``on_offline`` with the reason when it ended. Both may
         be coroutine functions; what they raise stands in the log.
-    :param error_texts: callers read what a handler raised, whatever it was; otherwise, but for errors that are meant
-        for them, a reference number.
+    :param error_texts: whether callers read what a handler raised, whatever it was. Otherwise they do so of errors that
+        are meant for them, and get a reference number of others. None: yes for an edge, whose callers are services; no
+        for a service, whose callers may be anybody.
     """
 
     #: The class of the connections; a subclass of it may be put here.
@@ -84,7 +85,7 @@ class Client(Incoming):
         wall_clock: Callable[[], float] = time.time,
         on_online: Callable[[], Any] | None = None,
         on_offline: Callable[[str], Any] | None = None,
-        error_texts: bool = False,
+        error_texts: bool | None = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
@@ -92,7 +93,8 @@ class Client(Incoming):
         self._endpoint = self._as_endpoint(endpoint, port, tls)
         self._alarms = Alarms(reactor)
         self._owns_intake = intake is None
-        self.intake = intake or Intake(run, bounds, error_texts=error_texts)
+        told = not self.tailed if error_texts is None else error_texts
+        self.intake = intake or Intake(run, bounds, error_texts=told)
         self._on_online = on_online and callback(on_online, "on_online")
         self._on_offline = on_offline and callback(on_offline, "on_offline")
         self.keeper = Keeper(

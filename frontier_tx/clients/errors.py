@@ -67,6 +67,10 @@ class HandlerError(FrontierError):
     """Raise it in a handler: its text reaches the caller as it is."""
 
 
+class UnusableResult(LocalError, TypeError):
+    """A handler returned what is no answer."""
+
+
 class SendBufferFull(LocalError):
     """The peer does not take what waits for it, and the bound on that is reached."""
 

@@ -25,8 +25,8 @@ def ignore(result: Any, error: Exception | None) -> None:
 class Bounds:
     """What a client may hold. Sizes are bytes, the rest are counts."""
 
-    #: Messages that wait for ``receive``, per client and per stream. At that many of the client's the end stops reading,
-    #: or, where ``receive`` was never called, refuses further ones; those of a stream are always refused.
+    #: Messages that wait for ``receive``, per client and per stream. At that many of the client's the end stops
+    #: reading, or, where ``receive`` was never called, refuses further ones; those of a stream are always refused.
     messages: int = 1024
     #: What all these messages hold, those of streams included; further ones are refused.
     message_bytes: int = 67_108_864

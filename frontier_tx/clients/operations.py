@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from frontier_tx.clients.errors import fitting, reference, remote_error, spoken_text
+from frontier_tx.clients.errors import UnusableResult, fitting, reference, remote_error, spoken_text
 from frontier_tx.clients.intake import Done
 from frontier_tx.clients.values import octets, string
 from frontier_tx.switch.errors import CallerDeadlineExceeded
@@ -57,10 +57,13 @@ class Request:
     def respond(self, value: bytes | None) -> None:
         """Answer with a result; None is an empty one.
 
-        :raises TypeError: it is neither; the request still waits for an answer.
+        :raises UnusableResult: it is neither; the request still waits for an answer.
         """
         if value is not None and type(value) is not bytes:
-            value = octets(value, f"what the handler of {self.method!r} returns")
+            try:
+                value = octets(value, f"what the handler of {self.method!r} returns")
+            except TypeError as error:
+                raise UnusableResult(str(error)) from None
         try:
             self.stream.answer(self._packet_id, self, self.method, value or b"", self._why)
         except PayloadTooLarge as error:
@@ -72,15 +75,17 @@ class Request:
         :return: this number; it is to stand in the log, with the error. Empty where the error speaks for itself, or the
             caller gave up.
         """
-        number = ""
-        text = self._why or spoken_text(error)
-        if not text:
+        text, number = self._why or spoken_text(error), ""
+        if not text or isinstance(error, UnusableResult):
             number = reference()
-            text = f"rpc handler failed: reference {number}"
-            if self.stream.end.intake.error_texts:
+            if text:
+                text = f"rpc handler failed: {text}"
+            elif self.stream.end.intake.error_texts:
                 text = fitting(f"rpc handler failed: {type(error).__name__}: {error}".removesuffix(": "))
+            else:
+                text = f"rpc handler failed: reference {number}"
         self.stream.answer(self._packet_id, self, self.method, b"", text)
-        return number
+        return number if not self._why else ""
 
     def cancel(self, reason: int) -> None:
         """The caller gave up, or is gone."""

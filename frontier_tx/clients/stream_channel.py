@@ -75,10 +75,10 @@ class StreamChannel(Channel):
     def _room(self, size: int) -> bool:
         """Whether a stream that nobody accepted yet may hold so much more."""
         intake = self.end.intake
-        if self.session.allowance is None and not intake.streams.used:
+        unheld = self.session.allowance is None and not intake.streams.used
+        if unheld and self.reading.size + size > intake.bounds.stream_bytes:
             # Nothing holds the writer back, and the program may never accept any.
-            if self.reading.size + size > intake.bounds.stream_bytes:
-                return False
+            return False
         while not intake.accept_budget.take(size):
             largest: StreamChannel = max(intake.streams.items, key=lambda item: item._waits_for_owner, default=self)
             if largest is self or largest._waits_for_owner <= OVERHEAD:
