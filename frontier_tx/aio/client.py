@@ -94,7 +94,7 @@ class Client(Incoming):
         self._write_stall_seconds = write_stall_seconds
         self._owns_intake = intake is None
         self._tasks = Tasks()
-        self.home: Home = LoopHome()
+        self._home: Home = LoopHome()
         told = not self.tailed if error_texts is None else error_texts
         self.intake = intake or Intake(Runner(self._tasks).run, bounds, error_texts=told)
         self._on_online = callback(on_online or (lambda: None), "on_online")
@@ -164,7 +164,7 @@ class Client(Incoming):
         :raises OSError: nobody listens there. :raises ConnectFailed: it ended during the handshake.
         :raises EndClosed: it was closed, before or meanwhile.
         """
-        self.home.settle()
+        self._home.settle()
         if self._closed:
             raise self._not_connected()
         if self._keeper is not None:
@@ -182,7 +182,7 @@ class Client(Incoming):
             self.intake,
             alarms,
             self._wall_clock,
-            self.home,
+            home=self._home,
             tailed=self.tailed,
             connected=self._came_online,
             lost=self._went_offline,
@@ -203,12 +203,12 @@ class Client(Incoming):
 
     async def when_online(self) -> None:
         """Return when a connection is up; EndClosed when there will be none."""
-        self.home.check()
+        self._home.check()
         await outcome(self.keeper.when_online)
 
     async def close(self) -> None:
         """Say goodbye and stop; returns when the connection is gone, in bounded time."""
-        self.home.check()
+        self._home.check()
         self._closed = True
         if self._keeper is None:
             self._finished()
@@ -254,7 +254,7 @@ class Client(Incoming):
 
         Before ``connect`` it only notes the handler.
         """
-        self.home.check()
+        self._home.check()
         if self._closed:
             raise self._not_connected()
         if self._keeper is None:
@@ -271,13 +271,13 @@ class Client(Incoming):
 
         To nobody it opens and ends at once: that is this protocol's way to say so.
         """
-        self.home.check()
+        self._home.check()
         opened = await outcome(lambda done: self._channel().end.open(target, meta, done), abandon)
         return stream_of(opened)
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""
-        self.home.check()
+        self._home.check()
         end = self._keeper.end if self._keeper is not None else None
         return [stream_of(channel) for channel in end.streams()] if end is not None else []
 
@@ -338,7 +338,7 @@ class Service(Client, Presence):
         deadline: float | None = None,
     ) -> bytes:
         """Call a method of an edge; see ``Edge.call``. EdgeNotOnline when it is not there."""
-        self.home.check()
+        self._home.check()
         value: bytes = await outcome(
             lambda done: self._channel().call(
                 method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
@@ -358,7 +358,7 @@ class Service(Client, Presence):
         at_most_once: bool = False,
     ) -> None:
         """Send a message to an edge; see ``Edge.publish``."""
-        self.home.check()
+        self._home.check()
         await outcome(
             lambda done: self._channel().publish(
                 topic,

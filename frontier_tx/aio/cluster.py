@@ -66,7 +66,7 @@ class ClusterService(Incoming, Presence):
         self.name = name
         self.topics = tuple(topics)
         self._tasks = Tasks()
-        self.home: Home = LoopHome()
+        self._home: Home = LoopHome()
         self.intake = HearingIntake(Runner(self._tasks).run, bounds, error_texts=error_texts)
         self._frontlas = frontlas
         self._wanted_id = service_id
@@ -105,7 +105,7 @@ class ClusterService(Incoming, Presence):
         :raises ConnectFailed: where it waits, when no Frontier could be connected to.
         :raises EndClosed: it was closed, before or meanwhile.
         """
-        self.home.settle()
+        self._home.settle()
         if self._closed:
             raise EndClosed
         if self._core is not None:
@@ -125,7 +125,7 @@ class ClusterService(Incoming, Presence):
             atlas,
             clock,
             self._endpoints(self._dialer_for, seconds),
-            self.home,
+            home=self._home,
             name=self.name,
             topics=self.topics,
             service_id=self._wanted_id,
@@ -154,12 +154,12 @@ class ClusterService(Incoming, Presence):
 
     async def when_online(self) -> None:
         """Return when a connection to any Frontier is up; EndClosed when there will be none."""
-        self.home.check()
+        self._home.check()
         await settled(lambda: self.core.roster.when_online())
 
     async def close(self) -> None:
         """Say goodbye to all Frontiers and stop; returns when the connections are gone, in bounded time."""
-        self.home.check()
+        self._home.check()
         self._closed = True
         if self._core is None:
             self.intake.close()
@@ -206,7 +206,7 @@ class ClusterService(Incoming, Presence):
         :raises UnknownEdge: (an EdgeNotOnline) Frontlas knows no such edge; besides FrontlasUnavailable, LookupRefused,
             ConnectFailed.
         """
-        self.home.check()
+        self._home.check()
         value: bytes = await outcome(
             lambda done: self.core.call(edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -224,7 +224,7 @@ class ClusterService(Incoming, Presence):
         at_most_once: bool = False,
     ) -> None:
         """Send a message to an edge, wherever it is; see ``Service.publish`` and ``call``."""
-        self.home.check()
+        self._home.check()
         await outcome(
             lambda done: self.core.publish(
                 edge_id,
@@ -240,7 +240,7 @@ class ClusterService(Incoming, Presence):
 
     async def open_stream(self, target: str | int, meta: bytes = b"") -> Stream:
         """Open a stream to an edge, wherever it is; Frontlas is asked each time, unless the edge was heard just now."""
-        self.home.check()
+        self._home.check()
         return stream_of(await outcome(lambda done: self.core.open(target, meta, done), abandon))
 
     async def register(
@@ -255,7 +255,7 @@ class ClusterService(Incoming, Presence):
         It returns when the Frontiers that are connected know, and raises the first refusal of one. Before ``connect``
         it only notes the handler.
         """
-        self.home.check()
+        self._home.check()
         core = self._core
         if core is None:
             note(self.intake.methods, method, handler)
@@ -264,5 +264,5 @@ class ClusterService(Incoming, Presence):
 
     def list_streams(self) -> list[Stream]:
         """All open streams of all connections, however opened."""
-        self.home.check()
+        self._home.check()
         return [stream_of(channel) for channel in self._core.channels()] if self._core is not None else []

@@ -20,7 +20,7 @@ class Incoming(Messages):
     """Takes from an intake."""
 
     intake: Intake
-    home: Home
+    _home: Home
     _tasks: Tasks
 
     async def receive(self) -> Message:
@@ -30,13 +30,13 @@ class Incoming(Messages):
         messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too. A wait that is given up
         takes none away.
         """
-        self.home.settle()
+        self._home.settle()
         message: Message = await taken(self.intake.messages)
         return message
 
     async def accept_stream(self) -> Stream:
         """Return the next stream that the other side opened."""
-        self.home.settle()
+        self._home.settle()
         return stream_of(await taken(self.intake.streams))
 
     def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
@@ -44,7 +44,7 @@ class Incoming(Messages):
 
         The callback may be a coroutine function. Where it fails the stream is cut, and the log says why.
         """
-        self.home.check()
+        self._home.check()
         if callback is None:
             self.intake.on_stream = None
             return

@@ -17,7 +17,7 @@ from frontier_tx.wire.errors import EndClosed
 class Speaker:
     """What an edge and a stream have in common: they speak on one session."""
 
-    home: Home
+    _home: Home
 
     def _channel(self) -> Channel:
         raise NotImplementedError
@@ -37,7 +37,7 @@ class Speaker:
         :raises RemoteError: the other side's text; besides ForceClosed, EndClosed, PayloadTooLarge, TooManyPending,
             SendBufferFull; and, like every method, RuntimeError in another loop, thread or process.
         """
-        self.home.check()
+        self._home.check()
         value: bytes = await outcome(
             lambda done: self._channel().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -54,7 +54,7 @@ class Speaker:
         at_most_once: bool = False,
     ) -> None:
         """Send a message and wait until the receiver acknowledged it; with ``at_most_once`` do not wait."""
-        self.home.check()
+        self._home.check()
         await outcome(
             lambda done: self._channel().publish(
                 topic,
@@ -92,7 +92,7 @@ class Stream(Speaker, Messages):
 
     def __init__(self, channel: StreamChannel) -> None:
         self.channel = channel
-        self.home = channel.home
+        self._home = channel.home
         channel.owner = self
 
     @property
@@ -119,7 +119,7 @@ class Stream(Speaker, Messages):
         return self.channel
 
     async def receive(self) -> Message:
-        self.home.check()
+        self._home.check()
         return await taken(self.channel.messages)
 
     async def register(
@@ -130,7 +130,7 @@ class Stream(Speaker, Messages):
         timeout: float | None = None,  # noqa: ASYNC109 - as in call
     ) -> None:
         """Answer calls of this method on this stream."""
-        self.home.check()
+        self._home.check()
         note(self.channel.methods, method, handler)
         await outcome(lambda done: self.channel.register(method, done, timeout))
 
@@ -140,12 +140,12 @@ class Stream(Speaker, Messages):
         :raises EndClosed: the stream is over.
         :raises SendBufferFull: more waits than the bound allows.
         """
-        self.home.check()
+        self._home.check()
         self.channel.write(data)
 
     async def drain(self) -> None:
         """Return when little enough waits to be sent; EndClosed or ForceClosed when the stream is over."""
-        self.home.check()
+        self._home.check()
         await outcome(self.channel.drain)
 
     async def read(self, n: int = -1) -> bytes:
@@ -153,7 +153,7 @@ class Stream(Speaker, Messages):
 
         ForceClosed, with the reason, where nobody closed the stream in order: more was to come.
         """
-        self.home.check()
+        self._home.check()
         return await self._read(checked(n), exactly=False)
 
     async def readexactly(self, n: int) -> bytes:
@@ -162,7 +162,7 @@ class Stream(Speaker, Messages):
         :raises asyncio.IncompleteReadError: the stream ended before.
         :raises ForceClosed: it was cut before; ``read`` has what came of it.
         """
-        self.home.check()
+        self._home.check()
         if checked(n) < 0:
             raise ValueError(f"readexactly: {n} bytes cannot be read")
         return await self._read(n, exactly=True)
@@ -202,12 +202,12 @@ class Stream(Speaker, Messages):
         def start(done: Any) -> None:
             self.channel.close(done)
 
-        self.home.check()
+        self._home.check()
         await outcome(start)
 
     def abort(self, reason: str = "") -> None:
         """End it at once: what waits is neither sent nor read. The other side reads ForceClosed, with this reason."""
-        self.home.check()
+        self._home.check()
         self.channel.abort(string(reason, "reason"))
 
     async def __aenter__(self) -> "Stream":

@@ -102,7 +102,6 @@ class Client(Incoming):
             self.intake,
             self._alarms,
             wall_clock,
-            Home(),
             meta=meta,
             wanted_id=wanted_id,
             tailed=self.tailed,
@@ -165,13 +164,13 @@ class Client(Incoming):
             self.keeper.start(done, keep_trying=keep_trying)
             return self.keeper.give_up
 
-        self.home.settle()
+        self._home.settle()
         return deferred(start)
 
     def when_online(self) -> "Deferred[None]":
         """Fires when a connection is up; EndClosed when there will be none."""
 
-        self.home.check()
+        self._home.check()
         return deferred(self.keeper.when_online)
 
     def close(self) -> "Deferred[None]":
@@ -180,7 +179,7 @@ class Client(Incoming):
         def start(done: Done) -> None:
             self.keeper.close(done)
 
-        self.home.check()
+        self._home.check()
         return deferred(start)
 
     async def __aenter__(self) -> Self:
@@ -196,7 +195,7 @@ class Client(Incoming):
         return self.keeper.online
 
     @property
-    def home(self) -> Home:
+    def _home(self) -> Home:
         return self.keeper.home
 
     # -- speaking -----------------------------------------------------------------------------------------
@@ -210,7 +209,7 @@ class Client(Incoming):
         :return: fires when the gateway knows; at once when no connection is up.
         """
 
-        self.home.check()
+        self._home.check()
         return deferred(lambda done: self.keeper.register(method, handler, done, timeout))
 
     # -- streams ------------------------------------------------------------------------------------------
@@ -220,12 +219,12 @@ class Client(Incoming):
 
         To nobody it opens and ends at once: that is this protocol's way to say so.
         """
-        self.home.check()
+        self._home.check()
         return deferred(lambda done: self._channel().end.open(target, meta, self._streaming(done)))
 
     def list_streams(self) -> list[Stream]:
         """All open streams, however opened."""
-        self.home.check()
+        self._home.check()
         end = self.keeper.end
         return [self._stream(channel) for channel in end.streams()] if end is not None else []
 
@@ -286,7 +285,7 @@ class Service(Client, Presence):
         deadline: float | None = None,
     ) -> "Deferred[bytes]":
         """Call a method of an edge; see ``Edge.call``. EdgeNotOnline when it is not there."""
-        self.home.check()
+        self._home.check()
         return deferred(
             lambda done: self._channel().call(
                 method, data, done, custom=addressed(custom, edge_id), timeout=timeout, deadline=deadline
@@ -305,7 +304,7 @@ class Service(Client, Presence):
         at_most_once: bool = False,
     ) -> "Deferred[None]":
         """Send a message to an edge; see ``Edge.publish``."""
-        self.home.check()
+        self._home.check()
         return deferred(
             lambda done: self._channel().publish(
                 topic,
@@ -320,5 +319,5 @@ class Service(Client, Presence):
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
         """Open a stream to an edge: its id, also in decimal. ValueError when it cannot be one."""
-        self.home.check()
+        self._home.check()
         return maybeDeferred(lambda: super(Service, self).open_stream(edge_target(target), meta))

@@ -68,7 +68,6 @@ class ClusterService(Incoming, Presence):
             self.atlas,
             reactor,
             endpoint_for or _endpoints(reactor, tls),
-            Home(),
             name=name,
             topics=topics,
             service_id=service_id,
@@ -89,17 +88,17 @@ class ClusterService(Incoming, Presence):
         :return: fails, and all is over, with FrontlasUnavailable or LookupRefused, or, where it waits, with
             ConnectFailed when no Frontier could be connected to.
         """
-        self.home.settle()
+        self._home.settle()
         return self.core.connect(wait)
 
     def when_online(self) -> "Deferred[None]":
         """Fires when a connection to any Frontier is up; EndClosed when there will be none."""
-        self.home.check()
+        self._home.check()
         return self.core.roster.when_online()
 
     def close(self) -> "Deferred[None]":
         """Say goodbye to all Frontiers and stop; fires when the connections are gone, in bounded time."""
-        self.home.check()
+        self._home.check()
         return self.core.close()
 
     async def __aenter__(self) -> Self:
@@ -110,7 +109,7 @@ class ClusterService(Incoming, Presence):
         await self.close()
 
     @property
-    def home(self) -> Home:
+    def _home(self) -> Home:
         return self.core.home
 
     @property
@@ -144,7 +143,7 @@ class ClusterService(Incoming, Presence):
 
         :return: fails also with UnknownEdge (an EdgeNotOnline), FrontlasUnavailable, LookupRefused, ConnectFailed.
         """
-        self.home.check()
+        self._home.check()
         return deferred(
             lambda done: self.core.call(edge_id, method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -161,7 +160,7 @@ class ClusterService(Incoming, Presence):
         at_most_once: bool = False,
     ) -> "Deferred[None]":
         """Send a message to an edge, wherever it is; see ``Service.publish`` and ``call``."""
-        self.home.check()
+        self._home.check()
         return deferred(
             lambda done: self.core.publish(
                 edge_id,
@@ -177,7 +176,7 @@ class ClusterService(Incoming, Presence):
 
     def open_stream(self, target: str | int, meta: bytes = b"") -> "Deferred[Stream]":
         """Open a stream to an edge, wherever it is; Frontlas is asked each time, unless the edge was heard just now."""
-        self.home.check()
+        self._home.check()
         return deferred(lambda done: self.core.open(target, meta, self._streaming(done)))
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
@@ -185,12 +184,12 @@ class ClusterService(Incoming, Presence):
 
         :return: fires when the Frontiers that are connected know; fails with the first refusal of one.
         """
-        self.home.check()
+        self._home.check()
         return maybeDeferred(self.core.register, method, handler, timeout=timeout)
 
     def list_streams(self) -> list[Stream]:
         """All open streams of all connections, however opened."""
-        self.home.check()
+        self._home.check()
         return [self._stream(channel) for channel in self.core.channels()]
 
 

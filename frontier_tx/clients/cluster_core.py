@@ -74,8 +74,8 @@ class ClusterCore:
         atlas: Atlas,
         clock: IReactorTime,
         endpoint_for: EndpointFor,
-        home: Home,
         *,
+        home: Home | None = None,
         name: str = "",
         topics: Sequence[str] = (),
         service_id: int = 0,
@@ -94,7 +94,7 @@ class ClusterCore:
         log: Logger | None = None,
     ) -> None:
         id_bytes(service_id, "service_id")
-        self.home = home
+        self.home = home or Home()
         self.intake = intake
         self.intake.heard = self._heard
         self.atlas = atlas
@@ -134,7 +134,7 @@ class ClusterCore:
             self.intake,
             self._alarms,
             self._wall_clock,
-            self.home,
+            home=self.home,
             meta=self._meta,
             wanted_id=self.roster.service_id,
             tailed=True,

@@ -55,8 +55,6 @@ class Link(Protocol):
 class Owner(Protocol):
     """Who wants to know how a connection fares."""
 
-    home: Home
-
     def came_online(self, end: "End") -> None:
         """The server accepted."""
 
@@ -68,6 +66,7 @@ class End:
     """One connection.
 
     :param tailed: a service's: ``custom`` of session 1 ends in an edge id.
+    :param home: where it may be used.
     """
 
     #: The slot of the timer (``timers.Timed``).
@@ -82,6 +81,7 @@ class End:
         wall_clock: Callable[[], float],
         *,
         tailed: bool = False,
+        home: Home | None = None,
     ) -> None:
         self.link = link
         self.owner = owner
@@ -91,7 +91,7 @@ class End:
         self.wall_clock = wall_clock
         self.tailed = tailed
         self.connection = link.connection
-        self.home = owner.home
+        self.home = home or Home()
         self.main: Channel | None = None
         self.channels: dict[int, StreamChannel] = {}
         #: Operations under way, handlers that run, and what their requests hold.

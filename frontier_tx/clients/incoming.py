@@ -25,7 +25,7 @@ class Incoming(Messages):
     reactor: Any
 
     @property
-    def home(self) -> Home:
+    def _home(self) -> Home:
         """Where it may be used."""
         raise NotImplementedError
 
@@ -36,12 +36,12 @@ class Incoming(Messages):
         messages lying stops reading at ``Bounds.messages``: answers to its calls then wait too. A wait that is given up
         takes none away.
         """
-        self.home.check()
+        self._home.check()
         return deferred(self.intake.messages.take)
 
     def accept_stream(self) -> "Deferred[Stream]":
         """Return the next stream that the other side opened."""
-        self.home.check()
+        self._home.check()
         return deferred(lambda done: self.intake.streams.take(self._streaming(done)))
 
     def on_stream(self, callback: Callable[[Stream], Any] | None) -> None:
@@ -49,7 +49,7 @@ class Incoming(Messages):
 
         The callback may be a coroutine function. Where it fails the stream is cut, and the log says why.
         """
-        self.home.check()
+        self._home.check()
         if callback is None:
             self.intake.on_stream = None
             return

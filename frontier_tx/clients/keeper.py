@@ -73,8 +73,8 @@ class Keeper:
         intake: Intake,
         alarms: Alarms,
         wall_clock: Callable[[], float],
-        home: Home,
         *,
+        home: Home | None = None,
         meta: bytes = b"",
         wanted_id: int = 0,
         tailed: bool = False,
@@ -88,7 +88,7 @@ class Keeper:
         self.intake = intake
         self.alarms = alarms
         self.wall_clock = wall_clock
-        self.home = home
+        self.home = home or Home()
         self.meta = octets(meta, "meta")
         id_bytes(wanted_id, "wanted id")
         self.wanted_id = wanted_id
@@ -224,7 +224,9 @@ class Keeper:
         self._dialing = None
         self._link = link
         self._transports += 1
-        end = self._attached = End(link, self, self.intake, self.alarms, self.wall_clock, tailed=self.tailed)
+        end = self._attached = End(
+            link, self, self.intake, self.alarms, self.wall_clock, tailed=self.tailed, home=self.home
+        )
         if self.closed:
             link.abort("closed")
         else:

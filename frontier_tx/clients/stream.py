@@ -22,7 +22,7 @@ class Speaker:
     """What an edge and a stream have in common: they speak on one session."""
 
     @property
-    def home(self) -> Home:
+    def _home(self) -> Home:
         """Where it may be used."""
         raise NotImplementedError
 
@@ -48,7 +48,7 @@ class Speaker:
             ended meanwhile, EndClosed when there is none, PayloadTooLarge, TooManyPending, SendBufferFull.
         :raises RuntimeError: (like every method) this is not the reactor's thread, or a fork of the process.
         """
-        self.home.check()
+        self._home.check()
         return deferred(
             lambda done: self._channel().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
@@ -67,7 +67,7 @@ class Speaker:
 
         With ``at_most_once`` it fires at once. The other parameters and errors are those of ``call``.
         """
-        self.home.check()
+        self._home.check()
         return deferred(
             lambda done: self._channel().publish(
                 topic,
@@ -126,14 +126,14 @@ class Stream(Speaker, Messages):
         return self.channel.open
 
     @property
-    def home(self) -> Home:
+    def _home(self) -> Home:
         return self.channel.home
 
     def _channel(self) -> Channel:
         return self.channel
 
     def receive(self) -> "Deferred[Message]":
-        self.home.check()
+        self._home.check()
         return deferred(self.channel.messages.take)
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
@@ -143,7 +143,7 @@ class Stream(Speaker, Messages):
             note(self.channel.methods, method, handler)
             return self.channel.register(method, done, timeout)
 
-        self.home.check()
+        self._home.check()
         return deferred(start)
 
     def write(self, data: bytes) -> None:
@@ -152,12 +152,12 @@ class Stream(Speaker, Messages):
         :raises EndClosed: the stream is over.
         :raises SendBufferFull: more waits than the bound allows.
         """
-        self.home.check()
+        self._home.check()
         self.channel.write(data)
 
     def drain(self) -> "Deferred[None]":
         """Fires when little enough waits to be sent; EndClosed or ForceClosed when the stream is over."""
-        self.home.check()
+        self._home.check()
         return deferred(lambda done: self.channel.drain(done))
 
     def read(self, n: int = -1) -> "Deferred[bytes]":
@@ -165,7 +165,7 @@ class Stream(Speaker, Messages):
 
         ForceClosed, with the reason, where nobody closed the stream in order: more was to come.
         """
-        self.home.check()
+        self._home.check()
         return deferred(lambda done: self.channel.reading.read(n, done))
 
     def close(self) -> "Deferred[None]":
@@ -178,19 +178,19 @@ class Stream(Speaker, Messages):
         def start(done: Done) -> None:
             self.channel.close(done)
 
-        self.home.check()
+        self._home.check()
         return deferred(start)
 
     def abort(self, reason: str = "") -> None:
         """End it at once: what waits is neither sent nor read. The other side reads ForceClosed, with this reason."""
-        self.home.check()
+        self._home.check()
         self.channel.abort(string(reason, "reason"))
 
     def attach(self, protocol: "AnyProtocol") -> "StreamTransport":
         """Run a protocol over this stream; from now on its transport has all the raw bytes."""
         from frontier_tx.clients.transport import StreamTransport
 
-        self.home.check()
+        self._home.check()
         return StreamTransport(self, protocol)
 
     async def __aenter__(self) -> "Stream":
