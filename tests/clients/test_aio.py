@@ -17,11 +17,9 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx import aio
 from frontier_tx.aio.clock import LoopClock
-from frontier_tx.aio.futures import outcome
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.transport import tcp
 from frontier_tx.clients import Request
-from frontier_tx.clients.intake import Inbox
 from frontier_tx.switch.errors import EdgeNotOnline
 from frontier_tx.wire.errors import EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.wire.frame import REGISTER_ACK, Frame
@@ -152,18 +150,6 @@ async def test_edge_of_asyncio_with_a_service_of_twisted(world: World) -> None:
     stream.write(b"done")
     await stream.close()
     assert await running == digest.hexdigest()
-
-
-@pytest.mark.asyncio
-async def test_an_item_is_not_lost_to_a_taker_cancelled_in_the_same_turn() -> None:
-    inbox: Inbox[str] = Inbox(10)
-    taking = asyncio.create_task(outcome(inbox.take, inbox.put_back))
-    await asyncio.sleep(0)
-    inbox.put("only")
-    taking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await taking
-    assert await outcome(inbox.take) == "only"
 
 
 @pytest_twisted.ensureDeferred

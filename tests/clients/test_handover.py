@@ -1,0 +1,269 @@
+"""Waits that are given up take nothing away, in any order of events: nothing lost, nothing doubled, order kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+from frontier_tx.aio.futures import outcome, taken
+from frontier_tx.aio.stream import Stream as AioStream
+from frontier_tx.clients.deferring import deferred
+from frontier_tx.clients.intake import Budget, Inbox
+from frontier_tx.clients.reading import Reading
+from frontier_tx.wire.errors import EndClosed
+
+#: What happens in a turn of the loop: items come, takers come, give up or run out of time.
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 3)),
+        st.tuples(st.just("take"), st.sampled_from(["task", "wait_for", "timeout", "shield"])),
+        st.tuples(st.just("cancel"), st.integers(0, 5)),
+        st.tuples(st.just("late"), st.integers(0, 5)),
+        st.tuples(st.just("turn"), st.integers(1, 4)),
+    ),
+    max_size=40,
+)
+
+
+class Takers:
+    """Tasks that each want one item, and what they got."""
+
+    def __init__(self, take: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self.take = take
+        self.got: list[Any] = []
+        self.tasks: deque[asyncio.Task[None]] = deque()
+
+    def start(self, how: str) -> None:
+        self.tasks.append(asyncio.get_running_loop().create_task(self._one(how)))
+
+    async def _one(self, how: str) -> None:
+        if how == "wait_for":
+            item = await asyncio.wait_for(self.take(), 0.0005)
+        elif how == "timeout":
+            async with asyncio.timeout(0.0005):
+                item = await self.take()
+        else:
+            item = await self.take()
+        self.got.append(item)
+
+    def at(self, number: int) -> asyncio.Task[None] | None:
+        return self.tasks[number % len(self.tasks)] if self.tasks else None
+
+    async def end(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        for end in await asyncio.gather(*self.tasks, return_exceptions=True):
+            assert end is None or isinstance(end, TimeoutError | asyncio.CancelledError), end
+
+
+@given(STEPS)
+@settings(max_examples=150, deadline=None)
+def test_items_of_a_queue_survive_any_cancellation(steps: list[tuple[str, Any]]) -> None:
+    async def main() -> None:
+        budget = Budget(10**6)
+        inbox: Inbox[Any] = Inbox(5, budget=budget)
+        takers = Takers(lambda: taken(inbox))
+        sent: list[Any] = []
+        inbox.used = True
+        for what, value in steps:
+            if what == "put":
+                for _ in range(value):
+                    item = SimpleNamespace(number=len(sent), size=3)
+                    sent.append(item)
+                    assert inbox.put(item)
+            elif what == "take":
+                takers.start(value)
+            elif what == "turn":
+                for _ in range(value):
+                    await asyncio.sleep(0)
+            elif what == "late":
+                # In the very turn in which its item came, or its time ran out.
+                await asyncio.sleep(0.0006)
+                if (task := takers.at(value)) is not None:
+                    task.cancel()
+            elif (task := takers.at(value)) is not None:
+                task.cancel()
+        await asyncio.sleep(0)
+        await takers.end()
+        rest = [inbox.pop() for _ in range(len(inbox.items))]
+        assert takers.got + rest == sent
+        assert budget.held == 0 and not inbox._waiters and not inbox.full
+        # A waiter that was cancelled must not have swallowed the news of an item.
+        late = asyncio.create_task(taken(inbox))
+        await asyncio.sleep(0)
+        inbox.put(SimpleNamespace(size=3))
+        await asyncio.wait_for(late, 5)
+
+    asyncio.run(main())
+
+
+READS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 9000)),
+        st.tuples(st.just("read"), st.integers(-1, 7000)),
+        st.tuples(st.just("exactly"), st.integers(0, 12_000)),
+        st.tuples(st.just("cancel"), st.just(0)),
+        st.tuples(st.just("late"), st.just(0)),
+        st.tuples(st.just("turn"), st.integers(1, 3)),
+    ),
+    max_size=40,
+)
+
+
+@given(READS)
+@settings(max_examples=200, deadline=None)
+def test_bytes_of_a_stream_survive_any_cancellation(steps: list[tuple[str, Any]]) -> None:
+    async def main() -> None:
+        freed: list[int] = []
+        reading = Reading(freed.append)
+        home = SimpleNamespace(check=lambda: None)
+        stream = AioStream(SimpleNamespace(reading=reading, home=home))  # type: ignore[arg-type]
+        sent = got = b""
+        running: asyncio.Task[bytes] | None = None
+
+        async def one(what: str, size: int) -> bytes:
+            work = stream.read(size) if what == "read" else stream.readexactly(size)
+            return await (asyncio.wait_for(work, 0.0005) if size % 2 else work)
+
+        def collect() -> None:
+            nonlocal got, running
+            if running is not None and running.done():
+                if not running.cancelled() and not isinstance(running.exception(), TimeoutError):
+                    got += running.result()
+                running = None
+
+        for what, value in steps:
+            collect()
+            if what == "put":
+                data = bytes((len(sent) + n) % 251 for n in range(value))
+                sent += data
+                reading.put(data)
+            elif what in ("read", "exactly") and running is None:
+                running = asyncio.create_task(one(what, value))
+            elif what == "cancel" and running is not None:
+                running.cancel()
+            elif what == "late":
+                await asyncio.sleep(0.0006)
+            elif what == "turn":
+                for _ in range(value):
+                    await asyncio.sleep(0)
+        if running is not None:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        collect()
+        while reading.size:
+            got += await stream.read(997)
+        assert got == sent
+        assert sum(freed) == len(sent), "credit for each byte once, put back or not"
+        reading.end()
+        assert await stream.read() == b""
+
+    asyncio.run(main())
+
+
+@pytest.mark.asyncio
+async def test_a_result_that_came_after_the_task_was_cancelled_is_not_dropped() -> None:
+    told: list[Any] = []
+    unclaimed: list[str] = []
+    for cancel_first in (True, False):
+        task = asyncio.create_task(outcome(lambda done: told.append(done), unclaimed.append))
+        await asyncio.sleep(0)
+        if cancel_first:
+            task.cancel()
+        told.pop()("stream", None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert unclaimed == ["stream", "stream"]
+
+
+@pytest.mark.asyncio
+async def test_a_generator_that_is_closed_and_a_task_group_that_fails_take_nothing() -> None:
+    inbox: Inbox[str] = Inbox(10)
+    waiting = taken(inbox)
+    waiting.send(None)
+    inbox.put("first")
+    waiting.close()
+    inbox.pop()
+
+    async def fail_together() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(taken(inbox))
+            await asyncio.sleep(0)
+            inbox.put("second")
+            raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup):
+        await fail_together()
+    assert list(inbox.items) == ["second"]
+    inbox.close()
+    assert await taken(inbox) == "second"
+    with pytest.raises(EndClosed):
+        await taken(inbox)
+
+
+def test_deferreds_that_are_cancelled_take_nothing_also_inside_callbacks() -> None:
+    inbox: Inbox[int] = Inbox(10)
+    got: list[int] = []
+    waiting = [deferred(inbox.take) for _ in range(4)]
+    for each in waiting:
+        each.addErrback(lambda failure: failure.trap(CancelledError) and None)
+
+    def first(item: int) -> Deferred[None]:
+        got.append(item)
+        # It gives up the one whose turn is next, and then itself, inside a chain that goes on.
+        waiting[1].cancel()
+        inbox.put(20)
+        inner: Deferred[None] = Deferred()
+        return inner
+
+    waiting[0].addCallback(first)
+    for each in waiting[1:]:
+        each.addCallback(lambda item: got.append(item) if item is not None else None)
+    inbox.put(10)
+    waiting[0].addErrback(lambda failure: None)
+    waiting[0].cancel()
+    waiting[3].cancel()
+    inbox.put(30)
+    assert got == [10, 20] and list(inbox.items) == [30]
+
+
+def test_a_coroutine_of_twisted_that_is_cancelled_takes_nothing() -> None:
+    reading = Reading(lambda size: None)
+
+    async def work() -> bytes:
+        got: bytes = await deferred(lambda done: reading.read(5, done))
+        return got
+
+    cancelled = ensureDeferred(work())
+    cancelled.addErrback(lambda failure: failure.trap(CancelledError) and None)
+    cancelled.cancel()
+    again = ensureDeferred(work())
+    busy: list[Failure] = []
+    deferred(lambda done: reading.read(1, done)).addErrback(busy.append)
+    assert busy[0].check(RuntimeError)
+    reading.put(b"1234567")
+    assert again.result == b"12345"
+    assert reading.take(-1) == b"67"
+
+
+def test_small_blocks_are_joined_and_large_ones_are_not_copied_for_each_small_read() -> None:
+    reading = Reading(lambda size: None)
+    for _ in range(200_000):
+        reading.put(b"ab")
+    assert len(reading._blocks) < 10
+    reading.put(bytes(8_000_000))
+    blocks = 0
+    while reading.size:
+        # Each of these would copy the rest of its block.
+        blocks += len(reading.take(100)) <= 100
+    assert blocks >= 84_000
