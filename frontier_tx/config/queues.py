@@ -151,11 +151,25 @@ class JetStream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTLS:
+    """TLS towards the broker."""
+
+    enable: bool = setting(False, Flag(), "use TLS, and check the broker's certificate and name")
+    ca_cert: str = setting("", Text(), "file of the authorities that are trusted, PEM; empty: the system's")
+    cert: str = setting("", Text(), "file of this gateway's certificate, PEM, where the broker wants one")
+    key: str = setting("", Text(), "file of its key, PEM")
+    insecure_skip_verify: bool = setting(False, Flag(), "check nothing; for trials")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Nats:
     """NATS."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting((), _ADDRS, "servers, `host:port`", "addr", secret=True)
+    token: str = setting("", Text(), "token to log in with", secret=True)
+    credentials: str = setting("", Text(), "file of credentials (`.creds`) to log in with")
+    tls: QueueTLS = section(QueueTLS())
     producer: NatsProducer = section(NatsProducer())
     jetstream: JetStream = section(JetStream())
 
@@ -195,8 +209,47 @@ class RedisQueue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnQueue:
+    """A class of one's own that takes messages to a queue."""
+
+    name: str = setting(
+        "", Text("a name of lower-case letters, digits and dashes", pattern=r"[a-z0-9-]{1,64}"),
+        "name for the log, the metrics and errors",
+    )  # fmt: skip
+    class_: str = setting("", Text("a dotted path, such as package.module.Class"), "class: an `IBroker`")
+    topics: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue")
+    options: Mapping[str, Scalar] = setting({}, Values(), "given to the class")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueBuffer:
+    """What waits for a queue, each queue by itself."""
+
+    bytes: int = setting(
+        67_108_864, Whole(65_536, 1 << 40, "bytes"), "what may wait for the broker; one edge gets at most half of it"
+    )
+    seconds: float = setting(
+        20.0, Number(0.1, 3600), "how long a message may wait; then its edge is told that the broker is away"
+    )
+    window: int = setting(4096, Whole(1, 1_000_000), "messages that are sent to the broker and not confirmed")
+    window_bytes: int = setting(16_777_216, Whole(1, 1 << 40, "bytes"), "the same in bytes")
+    confirm_seconds: float = setting(
+        10.0, Number(0.1, 3600), "a broker that confirms nothing for so long is connected to anew"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MQM:
-    """Message queues, each for the topics that it lists. This version forwards to none: `enable: true` is refused."""
+    """Message queues, each for the topics that it lists."""
+
+    deliver: str = setting(
+        "one", Choice("one", "all"),
+        "where several queues and services take a topic: one of them, as `exchange.hashby` says, or all of them",
+    )  # fmt: skip
+    headers: bool = setting(True, Flag(), "tell consumers edge, topic and time in headers, where the broker has them")
+    unready: bool = setting(False, Flag(), "while a broker is away the gateway is not ready (`/readyz`)")
+    buffer: QueueBuffer = section(QueueBuffer())
+    own: tuple[OwnQueue, ...] = sections(OwnQueue, "queues of one's own")
 
     kafka: Kafka = section(Kafka())
     amqp: AMQP = section(AMQP())

@@ -20,7 +20,20 @@ class Record:
     :param sender: shares the buffer with the others: the edge's connection.
     """
 
-    __slots__ = ("topic", "value", "edge_id", "address", "when", "sender", "size", "due", "sent_at", "number", "done")
+    __slots__ = (
+        "topic",
+        "value",
+        "edge_id",
+        "address",
+        "when",
+        "sender",
+        "size",
+        "due",
+        "sent_at",
+        "number",
+        "key",
+        "done",
+    )
 
     def __init__(
         self, topic: str, value: bytes, edge_id: int, address: str, when: float, sender: Hashable, done: Done | None
@@ -38,6 +51,8 @@ class Record:
         self.sent_at = 0.0
         #: Its place in the spool; 0 for one that is in memory alone.
         self.number = 0
+        #: By which the broker may know it when it is sent again; made by the way to the broker.
+        self.key = ""
         #: None once it was told.
         self.done = done
 

@@ -1,0 +1,97 @@
+"""Forwarders from a configuration. A client library is imported only where its queue is enabled."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from zope.interface.verify import verifyObject
+
+from frontier_tx.config.queues import MQM, QueueBuffer
+from frontier_tx.errors import ConfigError
+from frontier_tx.queues.bridge import Bridge
+from frontier_tx.queues.forwarder import Forwarder
+from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.outbox import Bounds
+from frontier_tx.queues.routes import Queues
+
+#: The sections of ``mqm`` that stand for a broker, each with the library that it needs.
+LIBRARIES = {"kafka": "aiokafka", "amqp": "pika", "nats": "nats-py", "nsq": "", "redis": "txredisapi"}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a broker's way may use beside its own section.
+
+    :param reactor: Twisted's.
+    :param bridge: runs coroutines in an asyncio loop of a thread, which starts with the first.
+    :param gateway: name of this gateway, for consumers.
+    :param headers: whether metadata goes into headers.
+    """
+
+    reactor: Any
+    bridge: Bridge
+    gateway: str
+    headers: bool
+
+
+#: Makes a broker of a section; a module of each kind has one under the name ``make``.
+Maker = Callable[[Any, Surroundings], Any]
+
+
+def queues_of(config: MQM, reactor: Any, gateway: str = "") -> Queues:
+    """All enabled queues of a configuration, not started.
+
+    :raises ConfigError: a library or a class is missing, or a class is no ``IBroker``.
+    """
+    surroundings = Surroundings(reactor, Bridge(reactor), gateway, config.headers)
+    bounds = bounds_of(config.buffer)
+    found = [
+        Forwarder(name, topics, broker, reactor, bounds) for name, topics, broker in _brokers(config, surroundings)
+    ]
+    return Queues(found, config.deliver == "all")
+
+
+def bounds_of(buffer: QueueBuffer) -> Bounds:
+    """The bounds of one queue."""
+    return Bounds(
+        buffer_bytes=buffer.bytes,
+        buffer_seconds=buffer.seconds,
+        window=buffer.window,
+        window_bytes=buffer.window_bytes,
+        confirm_seconds=buffer.confirm_seconds,
+    )
+
+
+def _brokers(config: MQM, surroundings: Surroundings) -> Iterator[tuple[str, tuple[str, ...], Any]]:
+    for name in LIBRARIES:
+        section = getattr(config, name)
+        if section.enable:
+            module = _module(name)
+            yield name, module.topics(section), module.make(section, surroundings)
+    for own in config.own:
+        made = _own_class(own.class_)(dict(own.options), surroundings)
+        try:
+            verifyObject(IBroker, made)
+        except Exception as error:
+            raise ConfigError(f"mqm.own: {own.class_} is no IBroker: {error}") from None
+        yield own.name, own.topics, made
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(f"frontier_tx.queues.{name}")
+    except ImportError as error:
+        raise ConfigError(
+            f"mqm.{name}.enable: the library {LIBRARIES[name]} cannot be imported ({error}); "
+            f"install it: pip install 'frontier-tx[{name}]'"
+        ) from None
+
+
+def _own_class(path: str) -> Maker:
+    module, _, name = path.rpartition(".")
+    try:
+        found: Maker = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"mqm.own: the class {path!r} cannot be imported: {error}") from None
+    return found

@@ -1,0 +1,210 @@
+"""NATS and JetStream, with nats-py.
+
+A plain server confirms nothing by itself. But it answers a PING behind a batch only when it has taken that batch, and
+so its messages count as confirmed then. JetStream confirms each message when its stream has it. What is sent again
+after a lost connection carries the same ``Nats-Msg-Id``, by which a stream drops what it has already.
+"""
+
+import asyncio
+import itertools
+import secrets
+import ssl
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.api import StreamConfig
+from nats.js.client import JetStreamContext
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+
+from frontier_tx.config.queues import Nats
+from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session
+from frontier_tx.queues.bridge import Results
+from frontier_tx.queues.build import Surroundings
+from frontier_tx.queues.headers import headers_of
+from frontier_tx.queues.interfaces import Unusable
+from frontier_tx.queues.record import Record
+
+CONNECT_SECONDS = 5
+#: What the server takes back behind a batch, and JetStream's confirmation of one message, in seconds.
+CONFIRM_SECONDS = 10.0
+#: Bytes of headers that a message may have beside its value, within the server's bound.
+HEADER_ROOM = 1024
+
+_run = secrets.token_hex(8)
+_numbers = itertools.count(1)
+
+
+def topics(section: Nats) -> tuple[str, ...]:
+    """The subjects that go to this queue."""
+    return (section.jetstream.producer if section.jetstream.enable else section.producer).subjects
+
+
+def make(section: Nats, surroundings: Surroundings) -> AsyncioBroker:
+    """The way to the servers of a section."""
+    where = ", ".join(address.rpartition("@")[2] for address in section.addrs)
+    kind: type[_Plain] = _JetStream if section.jetstream.enable else _Plain
+    return AsyncioBroker(where, surroundings.bridge, lambda lost: kind(lost, section, surroundings))
+
+
+class _Plain(Session):
+    """A connection to a server without a stream."""
+
+    def __init__(self, lost: Callable[[str], None], section: Nats, surroundings: Surroundings) -> None:
+        super().__init__(lost)
+        self._section = section
+        self._surroundings = surroundings
+        self._client = Client()
+        self._told = False
+        #: Errors that the server told of on its own account, since the last batch.
+        self._complaints: list[str] = []
+
+    async def open(self) -> None:
+        section = self._section
+        servers = [each if "://" in each else f"nats://{each}" for each in section.addrs]
+        options: dict[str, Any] = {}
+        if section.tls.enable:
+            options["tls"] = _tls(section)
+        if section.credentials:
+            options["user_credentials"] = section.credentials
+        if section.token:
+            options["token"] = section.token
+        try:
+            await self._client.connect(
+                servers,
+                name=f"frontier {self._surroundings.gateway}".strip(),
+                connect_timeout=CONNECT_SECONDS,
+                # The forwarder connects anew: it knows what was not confirmed.
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                closed_cb=self._closed,
+                disconnected_cb=self._closed,
+                error_cb=self._complained,
+                **options,
+            )
+        except NatsError as error:
+            raise Unusable(self._complaints[-1] if self._complaints else str(error) or "no answer") from error
+
+    async def _closed(self) -> None:
+        if not self._told:
+            self._told = True
+            self.lost(self._complaints[-1] if self._complaints else "the server closed the connection")
+
+    async def _complained(self, error: Exception) -> None:
+        self._complaints.append(" ".join(str(error).split()) or type(error).__name__)
+
+    async def deliver(self, records: Sequence[Record], results: Results) -> Coroutine[Any, Any, None] | None:
+        sent = []
+        for record in records:
+            why = self._unfit(record)
+            if why:
+                results.put(record, why)
+                continue
+            await self._client.publish(record.topic, record.value, headers=self._headers(record))
+            sent.append(record)
+        return self._confirm(sent, results)
+
+    def _unfit(self, record: Record) -> str:
+        if not _is_subject(record.topic):
+            return f"{record.topic[:80]!r} is no subject that can be published to"
+        room = self._client.max_payload - (HEADER_ROOM if self._surroundings.headers else 0)
+        if len(record.value) > room:
+            return f"{len(record.value)} bytes are too many for the server, which takes {room}"
+        return ""
+
+    def _headers(self, record: Record) -> dict[str, str] | None:
+        if not self._surroundings.headers or not self._client._server_info.get("headers"):
+            return None
+        return headers_of(record, self._surroundings.gateway)
+
+    async def _confirm(self, sent: Sequence[Record], results: Results) -> None:
+        await self._client.flush(int(CONFIRM_SECONDS))
+        # The server's errors come before its PONG, in the order of what caused them.
+        complaints, self._complaints = self._complaints, []
+        for record in sent:
+            about = f'"{record.topic}"'.lower()
+            results.put(record, next((each for each in complaints if about in each.lower()), ""))
+
+    async def close(self) -> None:
+        self._told = True
+        if self._client.is_connected or self._client.is_connecting:
+            await self._client.close()
+
+
+class _JetStream(_Plain):
+    """A connection whose messages a stream takes."""
+
+    _stream: JetStreamContext
+
+    async def open(self) -> None:
+        await super().open()
+        self._stream = self._client.jetstream(timeout=CONNECT_SECONDS)
+        name, subjects = self._section.jetstream.name, list(topics(self._section))
+        try:
+            try:
+                found = await self._stream.stream_info(name)
+            except NotFoundError:
+                if subjects:
+                    await self._stream.add_stream(StreamConfig(name=name, subjects=subjects))
+                return
+        except (NatsError, APIError) as error:
+            raise Unusable(f"JetStream: the stream {name} cannot be used: {error}") from error
+        missing = [each for each in subjects if not any(_covers(has, each) for has in found.config.subjects or ())]
+        if missing:
+            raise Unusable(
+                f"JetStream: the stream {name} takes {', '.join(found.config.subjects or ()) or 'nothing'}, and not "
+                f"{', '.join(missing)}: add that to its subjects, or name another stream in mqm.nats.jetstream.name"
+            )
+
+    async def deliver(self, records: Sequence[Record], results: Results) -> Coroutine[Any, Any, None] | None:
+        confirming = []
+        for record in records:
+            why = self._unfit(record)
+            if why:
+                results.put(record, why)
+                continue
+            if not record.key:
+                record.key = f"{_run}-{next(_numbers)}"
+            headers = {**(self._headers(record) or {}), "Nats-Msg-Id": record.key}
+            future = await self._stream.publish_async(
+                record.topic, record.value, stream=self._section.jetstream.name, headers=headers
+            )
+            confirming.append((record, future))
+        return self._confirm_each(confirming, results)
+
+    async def _confirm_each(self, confirming: Sequence[tuple[Record, Any]], results: Results) -> None:
+        for record, future in confirming:
+            try:
+                await asyncio.wait_for(future, CONFIRM_SECONDS)
+            except NoStreamResponseError:
+                results.put(record, f"no stream takes the subject {record.topic}")
+            except APIError as error:
+                results.put(record, f"the stream refused it: {error.description or error}")
+            else:
+                results.put(record)
+
+
+def _is_subject(topic: str) -> bool:
+    return bool(topic) and all(topic.split(".")) and not any(c in topic for c in "*> \t\r\n\0")
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    """Whether a subject of a stream, which may have wildcards, takes this one."""
+    has, wanted = pattern.split("."), subject.split(".")
+    for index, word in enumerate(has):
+        if word == ">":
+            return len(wanted) > index
+        if index >= len(wanted) or word not in ("*", wanted[index]):
+            return False
+    return len(has) == len(wanted)
+
+
+def _tls(section: Nats) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=section.tls.ca_cert or None)
+    if section.tls.cert:
+        context.load_cert_chain(section.tls.cert, section.tls.key or None)
+    if section.tls.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
