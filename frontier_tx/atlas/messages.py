@@ -245,7 +245,8 @@ def _go_kind(value: Any) -> str:
     if isinstance(value, list):
         # gojson keeps an object as a list of pairs of its own class.
         return "array" if type(value) is list else "object"
-    return "string" if type(value) is str else f"number {value}" if value != "" else "number"
+    # And a number as the bytes of its text.
+    return "string" if isinstance(value, str) else f"number {value.decode()}"
 
 
 def _go_text(text: bytes, wanted: str) -> str:

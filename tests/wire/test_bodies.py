@@ -1,7 +1,10 @@
 """JSON bodies: what is tolerated, what is refused, and that a body looks alike whichever way it is read."""
 
 import base64
+import contextlib
 import json
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -206,7 +209,7 @@ def test_both_readers_agree_on_any_json(value: object) -> None:
         with pytest.raises(ValueError, match=r".+"):
             gojson.read_object(text, b._MESSAGE_SHAPE)
         return
-    slow = b._read_message(text)
+    slow = b._read_tolerantly(text)
     assert (data.key, data.payload, data.topic, data.timeout, data.deadline, data.context) == (
         slow.key, slow.payload, slow.topic, slow.timeout, slow.deadline, slow.context,
     )  # fmt: skip
@@ -239,3 +242,142 @@ def test_lists_of_strings_and_whole_numbers_within_bounds() -> None:
     for text in (b'{"names":{}}', b'{"names":"a"}', b'{"names":[1]}', b'{"n":18446744073709551616}', b'{"n":"1"}'):
         with pytest.raises(ValueError, match=r".+"):
             gojson.read_object(text, shape)
+
+
+# -- what goes on -------------------------------------------------------------------------------------------
+
+
+def test_an_escape_in_a_time_does_not_go_on() -> None:
+    text = b.message_json(value=b"v").replace(b'00Z","context"', b'00\\u005a","context"')
+    data, onward = b.decode_message(text)
+    assert data.deadline == UNSET and onward == b.message_json(value=b"v")
+
+
+def test_a_time_goes_on_in_the_form_that_all_read() -> None:
+    text = b'{"deadline":"2026-01-01T1:00:00,50+24:00","context":{"deadline":"2026-01-01T00:00:00.10Z"}}'
+    _, onward = b.decode_message(text)
+    assert onward == b.message_json(deadline="2025-12-31T01:00:00.5Z", context_deadline="2026-01-01T00:00:00.1Z")
+
+
+@pytest.mark.parametrize("first", [b"!" * 3000, b"QQ=Q" * 700, b"\\ud800" * 600, b"\\n" * 2000, b"QQ==" * 700])
+@pytest.mark.parametrize("last", [b"a", b"b" * 3000], ids=["small", "large"])
+def test_a_value_that_another_one_follows_does_not_go_on(first: bytes, last: bytes) -> None:
+    text = b'{"value":"' + first + b'","value":"' + base64.b64encode(last) + b'",' + TAIL
+    data, onward = b.decode_message(text)
+    assert data.payload == last and onward == b.message_json(value=last)
+
+
+@pytest.mark.parametrize("between", [b":", b": ", b" \n:\t"])
+@pytest.mark.parametrize("key", [b"value", b"Value", b"VALUE"])
+@pytest.mark.parametrize("beside", [b"", b'"trace":{"value":"' + b"x" * 2000 + b'"},'], ids=["alone", "beside"])
+def test_a_large_value_may_stand_among_whatever_others_write(between: bytes, key: bytes, beside: bytes) -> None:
+    value = bytes(range(256)) * 12_000
+    spent = gojson.METER.spent
+    for plain, escaped in ((b"", b""), (b"/", b"\\/"), (b"+", b"\\u002B")):
+        part = value[: 3 * 768 * 100] if plain else value
+        string = base64.b64encode(part)
+        string = string.replace(plain, escaped) if plain else string
+        text = b"{" + beside + b'"' + key + b'"' + between + b'"' + string + b'","zzz":null,' + TAIL
+        data, onward = b.decode_message(text)
+        assert data.payload == part and onward == b.message_json(value=part)
+    assert gojson.METER.spent - spent < 100_000
+
+
+def test_line_ends_in_a_large_value_do_not_go_on() -> None:
+    value = bytes(range(256)) * 40
+    lines = base64.encodebytes(value).replace(b"\n", b"\\r\\n")
+    data, onward = b.decode_message(b'{"value":"' + lines + b'",' + TAIL)
+    assert data.payload == value and onward == b.message_json(value=value)
+    session = b.decode_session(b'{"meta":"' + lines + b'","peer":"p"}')
+    assert session == b.SessionData(meta=value, peer="p")
+
+
+@pytest.mark.parametrize("bad", [b"=", b"Q", b"QQ==", b"\xff\xff\xff\xff", b"Q QQ", b"-_-_", b"\\u00e9QQQ", b"\\"])
+def test_a_large_value_that_is_no_base64_is_refused(bad: bytes) -> None:
+    string = bad + b"QUJD" * 500
+    with pytest.raises(IllegalPacket):
+        b.decode_message(b'{"value":"' + string + b'",' + TAIL)
+    with pytest.raises(IllegalPacket):
+        b.decode_session(b'{"meta":"' + string + b'"}')
+
+
+def test_what_stands_for_a_lifted_string_cannot_be_guessed_from_outside() -> None:
+    first = b.decode_message(b'{"value":"' + b"QUJD" * 500 + b'","value":"",' + TAIL)[0]
+    assert first.payload == b""
+    nested = b.decode_message(b'{"zzz":{"value":"' + b"QUJD" * 500 + b'"},' + TAIL)[0]
+    assert nested.payload == b""
+
+
+@pytest.mark.parametrize("key", ["topic", "error", "custom", "key", "zzz"])
+def test_too_much_beside_the_value_is_refused_and_costs_no_more_than_it_is_long(key: str) -> None:
+    filling = b"QUJD" * 2_000_000 if key in ("custom", "key") else b"x" * 8_000_000 + "\U0001f600".encode()
+    text = b'{"' + key.encode() + b'":"' + filling + b'","value":"QUJD",' + TAIL
+    tracemalloc.start()
+    try:
+        data = b.read_message(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert data.error is b.UNFIT and peak < 2 * b.BESIDE_VALUE
+    assert not (data.key or data.value or data.topic or data.custom)
+
+
+def test_a_ten_megabyte_body_is_not_held_many_times() -> None:
+    text = b.message_json(value=bytes(7_800_000), topic="t")
+    tracemalloc.start()
+    try:
+        _, onward = b.decode_message(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert onward == text and peak < 1.2 * len(text)
+
+
+def test_more_than_a_session_says_beside_its_meta_is_refused() -> None:
+    long = "p" * (b.BESIDE_META + 1)
+    data = b.decode_session(b.encode_data(b.SessionData(b"m", peer=long)))
+    assert (data.error is b.UNFIT, data.meta, data.peer) == (True, b"", "")
+    assert b.decode_register(b.encode_data(b.RegisterData(long))).error is b.UNFIT
+    with pytest.raises(IllegalPacket):
+        b.decode_conn(b.encode_data(b.ConnData(b"m", long)))
+    meta = bytes(7_000_000)
+    assert b.decode_session(b.encode_data(b.SessionData(meta, peer="p"))) == b.SessionData(meta, peer="p")
+
+
+SLOW = {
+    "pairs": b'"":0,',
+    "pairs of a key": b'"topic":"",',
+    "keys in another case": b'"kEy":"QUJD",',
+    "times": b'"Deadline":"2026-01-01T00:00:00Z",',
+    "contexts": b'"context":{"zzz":0},',
+    "bad UTF-8": b'"topic":"\xff\xff\xff\xff\xff\xff\xff\xff",',
+    "escapes": b'"error":"\\ud800\\ud800",',
+    "numbers": b'"value":[1,2,3,4,5,6,7,8,9],',
+    "objects": b'"zzz":[{},{},{},{}],',
+}
+
+
+@pytest.mark.parametrize("size", [gojson.MOST, b.BESIDE_VALUE, 10_000_000], ids=["slow", "beside", "large"])
+@pytest.mark.parametrize("unit", SLOW)
+def test_no_body_keeps_the_process_busy(unit: str, size: int) -> None:
+    """It takes some 4 ms on an idle machine of 2024; ten times that is allowed here."""
+    piece = SLOW[unit]
+    text = b"{" + piece * ((size - 100) // len(piece)) + TAIL
+    spent = gojson.METER.spent
+    took = []
+    for _ in range(3):
+        at = time.process_time()
+        with contextlib.suppress(IllegalPacket):
+            b.read_message(text)
+        took.append(time.process_time() - at)
+    assert min(took) < 0.04
+    assert gojson.METER.spent - spent <= 3 * gojson.MOST
+
+
+def test_the_slow_way_is_metered() -> None:
+    spent = gojson.METER.spent
+    text = b'{"zzz":1,"value":"YQ=="}'
+    b.read_message(text)
+    assert gojson.METER.spent - spent == len(text)
+    b.read_message(b.message_json(value=b"a", topic="t"))
+    assert gojson.METER.spent - spent == len(text)

@@ -49,6 +49,9 @@ type command struct {
 	Seed    int64    `json:"seed"`
 	WaitMs  int      `json:"wait_ms"`
 	EdgeIDs []uint64 `json:"edge_ids"`
+
+	// decode
+	Bodies [][]byte `json:"bodies"`
 }
 
 type reply map[string]any
@@ -58,7 +61,7 @@ var operations = map[string]func(*command) (reply, error){
 	"reonline": waitReonline, "register": register, "seen": waitSeen, "call": call, "call_many": callMany,
 	"publish": publish, "publish_many": publishMany, "receive": receive, "ack": ack, "drain": drain,
 	"drained": waitDrained, "open": open, "accept": accept, "streams": listStreams, "write": write, "read": read,
-	"write_bulk": writeBulk, "read_bulk": readBulk,
+	"write_bulk": writeBulk, "read_bulk": readBulk, "decode": decode,
 }
 
 var errUnknown = errors.New("goends: unknown op or name")
