@@ -207,6 +207,12 @@ def raise_open_files(rlimit: RLimit) -> None:
     _set_open_files(wanted, max(wanted, hard) if hard != resource.RLIM_INFINITY else hard)
 
 
+def open_files() -> int | None:
+    """How many files this process may have open; None where there is no limit."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def _set_open_files(soft: int, hard: int) -> bool:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

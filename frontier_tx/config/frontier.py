@@ -112,6 +112,22 @@ class Limits(WireLimits):
     control_seconds: float = setting(
         9.0, Number(0.05, 3600), "time for all control functions of one edge together; an edge itself waits 10 s"
     )
+    connections_per_address: int = setting(
+        0,
+        Whole(0, 1 << 30),
+        "connections per listener from one address (of IPv6: from one /64 network) at once; 0 means as many as leave a "
+        "fifth of the places for others, and any number from this machine",
+    )
+    handshakes: int = setting(
+        20_000,
+        _COUNT,
+        "connections per listener that have not introduced themselves; beyond it one that is silent for 2 s makes room",
+    )
+    bypass_bytes: int = setting(
+        268_435_456,
+        Whole(65_536, 1 << 40, "bytes"),
+        "what relayed connections hold together for sides that do not take it; beyond it the slowest are cut",
+    )
     pending_per_connection: int = setting(100_000, _COUNT, "calls and messages under way")
     edge_window: int = setting(
         64, _COUNT, "messages that an edge may have before it acknowledged them; those behind them wait"

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from zope.interface.verify import verifyObject
 
 from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactory
 from frontier_tx.gateway.protocols import LegProtocol
+from frontier_tx.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.switch.exchange import Exchange
@@ -47,6 +47,8 @@ class GatewayCore:
         renew_edge_ids: bool = True,
         control_seconds: float = 9.0,
         connections: int = 1_000_000,
+        per_address: int = 0,
+        strangers: int = 20_000,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         for interface, part in ((IHashPolicy, policy), (IIDAllocator, allocator)):
@@ -75,6 +77,8 @@ class GatewayCore:
         shared: dict[str, Any] = {
             "write_stall_seconds": self.exchange.settings.write_stall_seconds,
             "most": connections,
+            "per_address": per_address,
+            "strangers": strangers,
             "wall_clock": wall_clock,
         }
         self.edges: LegFactory = EdgeFactory(self.presence, self.alarms, self.outlet, limits, **shared)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.protocols import LegProtocol
+from frontier_tx.logs import Logger
 from frontier_tx.switch.leg import Kind
 
 STEP = 0.05

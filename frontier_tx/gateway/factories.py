@@ -5,11 +5,13 @@ from typing import ClassVar
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 from zope.interface import implementer
 
+from frontier_tx.gateway.door import Door, origin
 from frontier_tx.gateway.protocols import EdgeProtocol, LegProtocol, ServiceProtocol, address_text
 from frontier_tx.interfaces import IPlaneFactory
+from frontier_tx.lograte import LogRate
+from frontier_tx.logs import Logger
 from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
@@ -26,6 +28,8 @@ class LegFactory(Factory):
     To plug in an own protocol, subclass ``EdgeProtocol`` or ``ServiceProtocol`` and set ``protocol``.
 
     :param most: connections at one time; newcomers beyond it are closed at once.
+    :param per_address: connections from one address; 0: as many as leave room for others (``door.GREED``).
+    :param strangers: connections that have not introduced themselves.
     """
 
     protocol: type[LegProtocol]
@@ -42,37 +46,48 @@ class LegFactory(Factory):
         *,
         write_stall_seconds: float = 30.0,
         most: int = 1_000_000,
+        per_address: int = 0,
+        strangers: int = 20_000,
         wall_clock: Callable[[], float],
     ) -> None:
         self.connections: set[LegProtocol] = set()
         self.refused = 0
         self.accepted = 0
-        self.most = most
+        #: Connections that ended without a byte from the peer, as probes of load balancers do.
+        self.silent = 0
+        self.door = Door(most, per_address=per_address, strangers=strangers, now=alarms.now)
         self._presence = presence
         self._alarms = alarms
         self._outlet = outlet
         self._limits = limits
         self._write_stall_seconds = write_stall_seconds
         self._wall_clock = wall_clock
-        self._quiet_until = 0.0
+        self._refusals = LogRate(1, REFUSAL_LOG_SECONDS, alarms.now)
         #: How long a goodbye may take.
         self.close_seconds = (limits or Limits()).close_seconds
 
+    @property
+    def most(self) -> int:
+        """Connections at one time; may be set."""
+        return self.door.most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self.door.most = most
+
     def buildProtocol(self, addr: IAddress | None) -> LegProtocol | None:
         """Return a protocol for a newcomer, or None to turn it away."""
-        if len(self.connections) >= self.most:
+        where = origin(addr)
+        why = self.door.refusal(where)
+        if why:
             self.refused += 1
-            now = self._alarms.now()
-            if now >= self._quiet_until:
-                self._quiet_until = now + REFUSAL_LOG_SECONDS
-                self.log.warn(
-                    "{side}: {n} connections, the limit is reached; newcomers are turned away, {addr} among "
-                    "them. Raise limits.connections if the host can carry more",
-                    side=self.side,
-                    n=self.most,
-                    addr=address_text(addr)[1],
-                )
+            if self._refusals.allows():
+                told = why.format(addr=address_text(addr)[1]) + self._refusals.before()
+                self.log.warn("{side}: {told}", side=self.side, told=told)
             return None
+        in_the_way = self.door.in_the_way()
+        if isinstance(in_the_way, LegProtocol):
+            in_the_way.abort("timeout: no handshake, and others wait for the place")
         self.accepted += 1
         made = self.protocol(
             self._presence,
@@ -84,13 +99,26 @@ class LegFactory(Factory):
         )
         made.factory = self
         self.connections.add(made)
+        self.door.enter(made, where)
         return made
 
+    def introduced(self, protocol: LegProtocol) -> None:
+        """A peer has said who it is."""
+        self.door.introduced(protocol)
+
     def ended(self, protocol: LegProtocol, reason: str) -> None:
-        """A connection is over."""
+        """A connection is over. Of who never said a word nothing is said."""
         self.connections.discard(protocol)
-        if reason:
+        self.door.leave(protocol)
+        if protocol.silent and not _says_of_tls(reason):
+            self.silent += 1
+        elif reason:
             self.log.info("{leg} ended: {reason}", leg=protocol.leg, reason=reason)
+
+
+def _says_of_tls(reason: str) -> bool:
+    """Whether a handshake of TLS failed for what was in it, which its owner wants to read."""
+    return reason.startswith("TLS:") and "eof" not in reason.lower()
 
 
 class EdgeFactory(LegFactory):

@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.logger import Logger
 
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.reporter import LinkState, Reporter
@@ -19,6 +18,7 @@ from frontier_tx.config.address import is_unspecified, join_host_port, split_hos
 from frontier_tx.config.common import Dial, Listen
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.logs import Logger
 from frontier_tx.tls import client_context
 
 #: An address of a network that exists in documents only: asking for the way to it sends nothing.

@@ -99,6 +99,9 @@ class GatewayCollector(Collector):
             "frontier_connections", "Connections, handshakes under way included.", labels=["side"]
         )
         most = GaugeMetricFamily("frontier_connections_limit", "Connections at most.", labels=["side"])
+        strangers = GaugeMetricFamily(
+            "frontier_strangers", "Connections that have not introduced themselves.", labels=["side"]
+        )
         unsent = GaugeMetricFamily("frontier_unsent_bytes", "Bytes that peers have not taken yet.", labels=["side"])
         waiting = GaugeMetricFamily(
             "frontier_waiting_bytes", "Bytes of messages that wait for the acknowledgement of others.", labels=["side"]
@@ -107,14 +110,20 @@ class GatewayCollector(Collector):
             side, sums = factory.side, tally[factory.side]
             connections.add_metric([side], len(factory.connections))
             most.add_metric([side], factory.most)
+            strangers.add_metric([side], factory.door.strangers)
             unsent.add_metric([side], sums.unsent)
             waiting.add_metric([side], sums.waiting)
-        yield from (connections, most, unsent, waiting)
+        yield from (connections, most, strangers, unsent, waiting)
         streams = sum(sums.streams for sums in tally.values()) // 2
         yield _gauge("frontier_streams", "Open streams.", streams)
         if self._bypass is not None:
             count = len(self._bypass.connections)
             yield _gauge("frontier_bypass_connections", "Connections that are relayed or not yet recognised.", count)
+            held = self._bypass.held_bytes
+            yield _gauge("frontier_bypass_held_bytes", "Bytes that relays hold at most for slow sides.", held)
+            yield CounterMetricFamily(
+                "frontier_bypass_cut", "Relays cut for a side that took nothing.", value=self._bypass.cut
+            )
 
     def _traffic(self) -> Iterator[Metric]:
         core, counters = self._core, self._core.exchange.counters
@@ -135,10 +144,14 @@ class GatewayCollector(Collector):
             yield CounterMetricFamily(f"frontier_{name}", text, value=value)
         accepted = CounterMetricFamily("frontier_accepted", "Connections accepted.", labels=["side"])
         refused = CounterMetricFamily("frontier_refused", "Connections turned away for the limit.", labels=["side"])
+        silent = CounterMetricFamily(
+            "frontier_silent", "Connections that ended without a word, as probes do.", labels=["side"]
+        )
         for factory in (core.edges, core.services):
             accepted.add_metric([factory.side], factory.accepted)
             refused.add_metric([factory.side], factory.refused)
-        yield from (accepted, refused)
+            silent.add_metric([factory.side], factory.silent)
+        yield from (accepted, refused, silent)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

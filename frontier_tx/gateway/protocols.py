@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
+from frontier_tx.logs import Logger
 from frontier_tx.switch.errors import FarSideClosed
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import NO_LINK, Kind, Leg
@@ -60,6 +60,13 @@ class LegProtocol(WireProtocol):
         self._forward = presence.exchange.receive
         self._since = wall_now
         self.factory: Any = None
+        self._introduced = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the peer has not said a word so far."""
+        reader = self.connection.reader
+        return not self._introduced and not reader.held and reader.failure is None
 
     def connection_ready(self) -> None:
         """Make the leg: the peer is known by its address until it introduces itself."""
@@ -89,6 +96,9 @@ class LegProtocol(WireProtocol):
             case e.HeartbeatReceived():
                 presence.heartbeat(leg)
             case e.ConnReceived():
+                self._introduced = True
+                if self.factory is not None:
+                    self.factory.introduced(self)
                 presence.arrived(leg, event)
             case e.SessionRequested():
                 if leg.online:

@@ -6,7 +6,6 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
-from twisted.logger import Logger
 
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
@@ -16,7 +15,8 @@ from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
 from frontier_tx.gateway.membership import ReporterCollector, endpoints, meta_of, reporter_of
 from frontier_tx.gateway.metrics import GatewayCollector
-from frontier_tx.launch import Ports, port_number, raise_open_files
+from frontier_tx.launch import Ports, open_files, port_number, raise_open_files
+from frontier_tx.logs import Logger
 from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.process_metrics import ProcessFigures
@@ -24,6 +24,9 @@ from frontier_tx.program import log_of_application
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits
+
+#: Where so few files may be open, none are kept for others.
+FEW_FILES = 512
 
 
 def settings_of(config: FrontierConfig) -> Settings:
@@ -85,6 +88,8 @@ class Gateway(Service):
             renew_edge_ids=config.edgebound.edgeid_renew_when_idservice_comes,
             control_seconds=limits.control_seconds,
             connections=limits.connections,
+            per_address=limits.connections_per_address,
+            strangers=limits.handshakes,
         )
         #: Tells Frontlas who is here; None outside a cluster.
         self.reporter: Reporter | None = None
@@ -105,13 +110,20 @@ class Gateway(Service):
         """Open the ports; a port that cannot be opened ends the process with one line."""
         super().startService()  # type: ignore[no-untyped-call]
         raise_open_files(self.config.daemon.rlimit)
+        self._leave_files_for_others()
         settle_memory()
         config = self.config
         service_port = self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
             others = endpoints(config.edgebound.bypass, "edgebound.bypass", self._clock)
-            edges = self._bypass = BypassFactory(self.core.edges, others, self._clock)
+            edges = self._bypass = BypassFactory(
+                self.core.edges,
+                others,
+                self._clock,
+                held_bytes=config.limits.bypass_bytes,
+                stall_seconds=config.limits.write_stall_seconds,
+            )
         edge_port = self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
             site = observability_site(self._clock, self.not_ready, self._metrics())
@@ -125,6 +137,14 @@ class Gateway(Service):
             self.reporter.meta = meta_of(config, port_number(service_port), port_number(edge_port))
             self.log.info("member of the cluster as {id}", id=self.reporter.meta.frontier_id)
             self.reporter.start()
+
+    def _leave_files_for_others(self) -> None:
+        """Edges may not take the last open files: services, health and the links to others need some."""
+        files = open_files()
+        if files is not None and files >= FEW_FILES:
+            spare = max(64, files // 16)
+            for factory, most in ((self.core.edges, files - spare), (self.core.services, files - spare // 2)):
+                factory.most = min(factory.most, most)
 
     def _metrics(self) -> CollectorRegistry:
         registry = CollectorRegistry()
