@@ -27,6 +27,12 @@ from frontier_tx.wire.protocol import WireProtocol
 CALLS_UNDER_WAY = 10_000
 #: Bytes of answers that a Frontier has not taken; with more of them it is not read from until it has taken all.
 UNTAKEN_ANSWERS = 1_048_576
+#: What a Frontier says in its Conn that it is, and what others read that come here.
+KIND = "frontier"
+WRONG_DOOR = (
+    "this is the port where Frontlas listens for Frontiers; edges and services connect to a Frontier, cluster services "
+    "to the address of control_plane.listen, port 40011 by default"
+)
 
 
 class IAtlas(Interface):
@@ -73,6 +79,8 @@ class AtlasServerProtocol(WireProtocol):
 
     def _arrived(self, event: e.ConnReceived) -> None:
         try:
+            if event.kind not in ("", KIND):
+                raise BadEvent(WRONG_DOOR)
             self.meta = FrontierMeta.decode(event.meta)
         except BadEvent as error:
             self._refuse(str(error))
@@ -254,7 +262,7 @@ class AtlasClientProtocol(WireProtocol):
         """Introduce this Frontier."""
         self.outlet.enter()
         try:
-            self.connection.connect(self._meta.encode())
+            self.connection.connect(self._meta.encode(), kind=KIND)
         finally:
             self.outlet.leave()
 

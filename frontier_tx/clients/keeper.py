@@ -230,7 +230,8 @@ class Keeper:
         if self.closed:
             link.abort("closed")
         else:
-            link.connection.connect(self.meta, self.wanted_id, FRAME_LIMIT)
+            kind = "service" if self.tailed else "edge"
+            link.connection.connect(self.meta, self.wanted_id, FRAME_LIMIT, kind)
         return end
 
     def dial_failed(self, error: Exception) -> None:

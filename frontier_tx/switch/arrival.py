@@ -98,8 +98,12 @@ class EdgeArrival:
         self._refuse(Timeout.text)
         if self._asked is not None:
             self._presence.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
-            if self._next is not None:
-                self._give_up_waiting()
+            self.left()
+
+    def left(self) -> None:
+        """It will not come in, but it is not known yet what the services make of that."""
+        if self._next is not None:
+            self._next._hurry()
 
     # -- the id -------------------------------------------------------------------------------------------
 
@@ -122,22 +126,28 @@ class EdgeArrival:
         self.leg.id = edge_id
         turns = self._presence.turns
         before = turns.get(edge_id)
-        if before is not None and before._is_followed_by(self):
-            self._wait(self._until, self._late)
-        else:
+        if before is None:
             turns[edge_id] = self
             self._proceed()
-
-    def _is_followed_by(self, newcomer: "EdgeArrival") -> bool:
-        """Another one comes with the same id: return whether it has to wait for this one."""
-        if not self._waiting():
-            self._give_up_waiting()
-            return False
-        older, self._next = self._next, newcomer
+            return
+        older, before._next = before._next, self
         if older is not None:
             older._refuse(Replaced.text)
             older._over()
-        return True
+        self._wait(self._until, self._late)
+        if not before._waiting():
+            self._hurry()
+
+    def _hurry(self) -> None:
+        """The newcomer before this one is gone, and it is only to be learnt whether a service let it in."""
+        if self._waiting():
+            self._wait(min(self._until, self._presence.now() + PARTING_SECONDS), self._overtake)
+
+    def _overtake(self) -> None:
+        turns = self._presence.turns
+        turns[self.leg.id]._next = None
+        turns[self.leg.id] = self
+        self._proceed()
 
     # -- its turn -----------------------------------------------------------------------------------------
 
@@ -177,8 +187,6 @@ class EdgeArrival:
 
     def _announced(self, value: bytes, error: str) -> None:
         presence, leg = self._presence, self.leg
-        if leg.told is not Told.ASKED:
-            return
         if error:
             leg.told = Told.NOTHING
             self._refuse(error)
@@ -186,14 +194,8 @@ class EdgeArrival:
             leg.told = Told.ONLINE
             presence.let_in(leg)
         else:
-            presence.tell_offline(leg)
-        self._over()
-
-    def _give_up_waiting(self) -> None:
-        """It is refused or gone, but a service may still let it in: that one hears that it left, before the next."""
-        self._parting = False
-        if self.leg.told is Told.ASKED:
-            self._presence.tell_offline(self.leg)
+            presence.tell_offline(leg, self._over)
+            return
         self._over()
 
     # -- the end ------------------------------------------------------------------------------------------

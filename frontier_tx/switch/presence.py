@@ -108,9 +108,13 @@ class Presence:
             self.refuse(leg, MetaTooLarge.text)
             return
         leg.meta = event.meta
+        wrong = event.kind not in ("", leg.kind.value)
         if leg.kind is Kind.SERVICE:
-            self._service_arrived(leg, event)
-        elif looks_like_service(event.meta):
+            if wrong:
+                self.refuse(leg, SERVICE_DOOR)
+            else:
+                self._service_arrived(leg, event)
+        elif wrong or (not event.kind and looks_like_service(event.meta)):
             self.refuse(leg, EDGE_DOOR)
         else:
             arrival = self.coming[leg] = EdgeArrival(self, leg)
@@ -171,7 +175,9 @@ class Presence:
         accepted = leg.connection.client_id != NO_ID or leg.online
         was_online = leg.online
         self._retire(leg)
-        if leg not in self.coming:
+        if leg in self.coming:
+            self.coming[leg].left()
+        else:
             self.repository.holdings.let_go(leg)
         if was_online:
             self._tell("offline", leg)

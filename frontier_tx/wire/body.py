@@ -68,15 +68,16 @@ class _SmallData(MessageData, kw_only=True, omit_defaults=True, gc=False, forbid
 class ConnData(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """Body of Conn, ConnAck and DisConnAck.
 
-    Two extensions that other implementations skip: ``frame_limit`` is the largest body, in bytes, that the sender
+    Three extensions that other implementations skip: ``frame_limit`` is the largest body, in bytes, that the sender
     accepts, 0 stands for the protocol's 10 MiB; ``stream_window`` is how many bytes of a stream the sender lets
-    its peer have under way, 0 says that it knows no such credit.
+    its peer have under way, 0 says that it knows no such credit; ``kind`` is what dials, empty where it says nothing.
     """
 
     meta: bytes = b""
     error: str = ""
     frame_limit: _Nanoseconds = 0
     stream_window: _Nanoseconds = 0
+    kind: str = ""
 
 
 class SessionData(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
@@ -113,6 +114,7 @@ _CONN_SHAPE: Mapping[str, gojson.Reader] = {
     "error": gojson.read_string,
     "frame_limit": gojson.read_duration,
     "stream_window": gojson.read_duration,
+    "kind": gojson.read_string,
 }
 _SESSION_SHAPE: Mapping[str, gojson.Reader] = {
     "meta": gojson.read_bytes,

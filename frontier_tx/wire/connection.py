@@ -181,16 +181,18 @@ class Connection:
 
     # -- handshake ----------------------------------------------------------------------------------------
 
-    def connect(self, meta: bytes = b"", wanted_id: int = 0, frame_limit: int = 0) -> None:
+    def connect(self, meta: bytes = b"", wanted_id: int = 0, frame_limit: int = 0, kind: str = "") -> None:
         """Client: introduce yourself. Nothing else may be sent before the answer.
 
         :param frame_limit: largest body this end takes; 0 declares nothing.
+        :param kind: what dials, ``edge`` or ``service``; a server for others refuses it then for sure.
         """
         self.meta = meta
         self.state = State.CONN_SENT
         self._conn_packet_id = next(self.ids)
         fixed = CONN_FIXED.pack(ACQUIRE_CLIENT_ID | 1 << 4, 0, wanted_id)
-        data = encode_data(ConnData(meta=meta, frame_limit=frame_limit, stream_window=self.limits.stream_window))
+        window = self.limits.stream_window
+        data = encode_data(ConnData(meta=meta, frame_limit=frame_limit, stream_window=window, kind=kind))
         self.reader.limit = max(frame_limit, self.limits.frame_bytes)
         self.write(f.pack(f.CONN, self._conn_packet_id, fixed + data))
 
@@ -381,7 +383,7 @@ class Connection:
         self.heartbeat_interval = float(heartbeat_seconds(flags >> 4 & 3))
         self._declare(data.frame_limit)
         self._speak_credit(data.stream_window)
-        return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta)]
+        return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta, data.kind)]
 
     def _declare(self, frame_limit: int) -> None:
         self.reader.limit = self.limits.frame_bytes

@@ -11,12 +11,14 @@ if TYPE_CHECKING:
 class ConnReceived:
     """Server: a client introduced itself; answer with ``accept`` or ``refuse``.
 
-    ``wanted_id`` is 0 where it has no wish; with ``acquire`` unset the wish is not a wish but its id.
+    ``wanted_id`` is 0 where it has no wish; with ``acquire`` unset the wish is not a wish but its id. ``kind`` is
+    what it says that it is, empty where it says nothing.
     """
 
     wanted_id: int
     acquire: bool
     meta: bytes
+    kind: str = ""
 
 
 @dataclass(slots=True)

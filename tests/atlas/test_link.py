@@ -199,14 +199,14 @@ def test_a_link_without_extensions_reports_each_event(world: World, monkeypatch:
     assert calls == ["edge_online", "edge_heartbeat"]
 
 
-def raw(world: World, meta: bytes) -> Connection:
+def raw(world: World, meta: bytes, kind: str = "") -> Connection:
     protocol = world.factory.buildProtocol(None)
     transport = Transport()
     transport.protocol = protocol
     assert protocol is not None
     protocol.makeConnection(transport)
     end = Connection(Role.CLIENT, 0.0)
-    end.connect(meta)
+    end.connect(meta, kind=kind)
     end.context = (protocol, transport)
     return end
 
@@ -230,6 +230,12 @@ def talk(end: Connection) -> list[Any]:
 def test_unreadable_meta_is_refused(world: World, meta: bytes, error: str) -> None:
     told = talk(raw(world, meta))
     assert told[0].error.startswith(error)
+
+
+@pytest.mark.parametrize("kind", ["edge", "service"])
+def test_who_is_no_frontier_is_told_so(world: World, kind: str) -> None:
+    told = talk(raw(world, META.encode(), kind))
+    assert told[0].error.startswith("this is the port where Frontlas listens for Frontiers")
 
 
 @pytest.mark.parametrize(

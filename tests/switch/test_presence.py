@@ -663,14 +663,39 @@ def test_an_edge_that_was_asked_about_when_it_left_is_gone_before_it_comes_again
     asked = service.request()
     left.cut()
     back = arriving(world, wanted=5, acquire=False)
-    offline, online = service.take(f.FrameType.REQUEST)
-    assert (offline.data.key, event(offline)["Str"]) == (b"edge_offline", left.leg.address)
-    assert (online.data.key, event(online)["Str"]) == (b"edge_online", back.leg.address)
+    service.nothing()
     service.respond(asked)
+    offline = service.request()
+    assert (offline.data.key, event(offline)["Str"]) == (b"edge_offline", left.leg.address)
+    service.respond(offline)
+    online = service.request()
+    assert (online.data.key, event(online)["Str"]) == (b"edge_online", back.leg.address)
     service.respond(online)
     assert back.one(p.ConnAck).data.error == ""
     service.nothing()
     assert world.core.presence.coming == {} == world.core.presence.turns
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_an_answer_that_does_not_come_holds_up_the_next_for_three_seconds(answered: bool) -> None:
+    world = World()
+    service = world.service(methods=CONTROL[1:])
+    left = arriving(world, wanted=5, acquire=False)
+    asked = service.request()
+    left.cut()
+    back = arriving(world, wanted=5, acquire=False)
+    if answered:
+        service.respond(asked)
+        assert service.request().data.key == b"edge_offline"
+    world.advance(2.9)
+    service.nothing()
+    world.advance(0.2)
+    service.respond(service.request())
+    assert back.one(p.ConnAck).data.error == ""
+    if not answered:
+        service.respond(asked)
+        assert event(service.request())["Str"] == left.leg.address
+    assert world.core.presence.turns == {}
 
 
 def test_the_one_that_is_replaced_reads_why_where_it_can() -> None:
@@ -735,6 +760,20 @@ def test_an_edge_at_the_port_of_the_services_is_told_so(meta: bytes) -> None:
     error = edge.one(p.ConnAck).data.error
     assert error.startswith("illegal service meta: ")
     assert "this is the port of the services" in error and "edgebound.listen" in error
+
+
+@pytest.mark.parametrize(("door", "kind", "text"), [
+    ("edges", "service", "this is the port of the edges"),
+    ("edges", "frontier", "this is the port of the edges"),
+    ("edges", "edge", ""),
+    ("services", "edge", "this is the port of the services"),
+    ("services", "service", ""),
+])  # fmt: skip
+def test_what_a_newcomer_says_that_it_is_counts_whatever_its_meta_looks_like(door: str, kind: str, text: str) -> None:
+    world = World()
+    peer = world.connect(getattr(world.core, door))
+    peer.conn(b'{"service":"x","topics":null}', kind=kind)
+    assert peer.one(p.ConnAck).data.error.partition(";")[0] == text
 
 
 # -- what is remembered -----------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ class Peer:
     def next_id(self) -> int:
         return next(self.numbers)
 
-    def conn(self, meta: bytes = b"", wanted: int = 0, acquire: bool = True, **declared: int) -> int:
+    def conn(self, meta: bytes = b"", wanted: int = 0, acquire: bool = True, **declared: Any) -> int:
         flags = (p.ACQUIRE_CLIENT_ID if acquire else 0) | 1 << 4
         data = ConnData(meta=meta, **declared)
         return self.send(p.Conn(packet_id=self.next_id(), flags=flags, client_id=wanted, data=data))
