@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.config.address import join_host_port, split_host_port
 from frontier_tx.planes.contract import frontlas_contract
-from frontier_tx.planes.grpc_client import GrpcClientConnection, connect
+from frontier_tx.planes.grpc_client import GrpcClientConnection, NotSentError, connect
 from frontier_tx.planes.status import RpcError, Status
 from frontier_tx.switch.errors import EdgeNotOnline
 from frontier_tx.waiting import Waiters
@@ -23,6 +23,8 @@ UNKNOWN_TEXT = "redis: nil"
 INCOMPLETE_TEXT = "redis lost its data"
 #: Questions under way at a time; further ones wait for their turn.
 CONCURRENT = 50
+#: Bytes of one answer: the list of all Frontiers comes in one.
+MAX_ANSWER = 32 * 1024 * 1024
 #: Seconds for which nothing is asked after all servers failed.
 PAUSE = 1.0
 
@@ -225,6 +227,9 @@ class Atlas:
                 cause = f"{name}: {error}"
                 trouble = trouble or not str(error).startswith(INCOMPLETE_TEXT)
                 silent = error.status is Status.DEADLINE_EXCEEDED
+                if isinstance(error, NotSentError) and (connection.usable or connection.spent):
+                    # Turned away unseen, or the last of its connection: the call is made once more.
+                    continue
                 if alone and connection.usable and not silent:
                     break
                 self._leave(connection)
@@ -260,7 +265,7 @@ class Atlas:
         if self._current is not None:
             if self._current.usable:
                 return self._current
-            self._leave(self._current)
+            self._leave(self._current, stay=self._current.spent)
         if self._trouble and self._clock.seconds() < self._quiet_until:
             raise FrontlasUnavailable(self._trouble)
         waiting = self._waiters.wait()
@@ -286,6 +291,7 @@ class Atlas:
                     join_host_port(host, port),
                     secure=self._secure,
                     timeout=self._timeout,
+                    max_message=MAX_ANSWER,
                 )
             except RpcError as error:
                 causes.append(str(error))
@@ -301,11 +307,12 @@ class Atlas:
     def _next(self) -> None:
         self._turn = (self._turn + 1) % len(self.addresses)
 
-    def _leave(self, connection: GrpcClientConnection) -> None:
+    def _leave(self, connection: GrpcClientConnection, stay: bool = False) -> None:
         # Other questions may still be answered on it: each has its own time limit, which is over by then.
         if connection is self._current:
             self._current = None
-            self._next()
+            if not stay:
+                self._next()
             self._leaving[connection] = self._clock.callLater(self._timeout, self._left, connection)
 
     def _left(self, connection: GrpcClientConnection) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
 
 from frontier_tx.planes.status import RpcError, Status
 
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of one message by default, the usual limit of gRPC."""
+
+_TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE)
+_FIXED = {1: 8, 5: 4}
+_UNFINISHED = bytes(range(128, 256))
 
 PREFIX = struct.Struct(">BI")
 
@@ -54,6 +61,49 @@ class MessageReader:
             message = bytes(self._buffer[PREFIX.size : PREFIX.size + length])
             del self._buffer[: PREFIX.size + length]
             yield message
+
+
+def crowded(message: bytes, descriptor: Any, most: int) -> bool:
+    """Whether a message in wire format has more than ``most`` fields and values of packed fields, which would make the
+    decoder work for long. What is malformed is left to the decoder."""
+    position, end, count = 0, len(message), 0
+    try:
+        while position < end:
+            count += 1
+            if count > most:
+                return True
+            tag, position = _varint(message, position)
+            kind = tag & 7
+            if kind == 0:
+                _, position = _varint(message, position)
+            elif kind == 2:
+                size, position = _varint(message, position)
+                field = descriptor.fields_by_number.get(tag >> 3) if size > 1 else None
+                if field is not None and field.is_repeated and field.type not in _TEXTS:
+                    packed = message[position : position + size]
+                    count += len(packed.translate(None, _UNFINISHED))
+                position += size
+            elif kind in _FIXED:
+                position += _FIXED[kind]
+            elif kind > 4:
+                return False
+    except IndexError:
+        return False
+    return count > most
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    byte = message[position]
+    position += 1
+    if byte < 128:
+        return byte, position
+    number, shift = byte & 127, 7
+    while byte >= 128 and shift < 70:
+        byte = message[position]
+        position += 1
+        number |= (byte & 127) << shift
+        shift += 7
+    return number, position
 
 
 def parse_timeout(text: str) -> float:

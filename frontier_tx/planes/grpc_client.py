@@ -25,14 +25,17 @@ from twisted.python.failure import Failure
 
 from frontier_tx.attempts import cancellable
 from frontier_tx.planes.contract import MethodSpec
-from frontier_tx.planes.frame_gate import GoAway
+from frontier_tx.planes.frame_gate import LAST_STREAM_ID, GoAway
 from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, decode_message, format_timeout, frame
+from frontier_tx.planes.header_block import TOO_LARGE
 from frontier_tx.planes.http2 import Http2Connection, Http2Limits
 from frontier_tx.planes.http2_stream import Headers, Http2Stream
 from frontier_tx.planes.status import RpcError, Status, status_of_http, status_of_number
 
 _QUEUED = 16
 """Responses that wait for the reader of a stream before the server is made to wait."""
+_MAX_WAITING = 1000
+"""Calls that wait on one connection for the server to take more of them."""
 _MAX_QUEUED = 10_000
 """Responses that fit the receive window of a stream but are too many to be held as objects."""
 
@@ -67,6 +70,7 @@ class GrpcClientConnection(Http2Connection):
         self.max_message = max_message
         self.ready: Deferred[GrpcClientConnection] = Deferred(lambda _: self.abort())
         self.closed: Deferred[None] = Deferred()
+        self._waiting: dict[WaitingCall, None] = {}
         self._head: Headers = [
             (b":method", b"POST"),
             (b":scheme", b"https" if secure else b"http"),
@@ -82,15 +86,24 @@ class GrpcClientConnection(Http2Connection):
     @property
     def usable(self) -> bool:
         """Whether a call made now would be sent."""
-        return self.ready.called and not (self.draining or self.disconnected or self.closing)
+        return self.ready.called and not (self.draining or self.disconnected or self.closing or self.spent)
+
+    @property
+    def spent(self) -> bool:
+        """Whether the numbers of streams are used up: one connection has 2**30 of them. Calls under way go on."""
+        return (self.h2.highest_outbound_stream_id or -1) + 2 > LAST_STREAM_ID
 
     def unary(self, method: MethodSpec, request: Any, timeout: float | None = None) -> Deferred[Any]:
         """Call a unary method; gives the response message.
 
         Fails with ``RpcError``: what the server answered, DEADLINE_EXCEEDED after ``timeout`` seconds, UNAVAILABLE when
-        the connection is lost; with ``NotSentError`` when the call certainly did not reach a handler. Cancelling the
-        Deferred cancels the call.
+        the connection is lost; with ``NotSentError`` when the call certainly did not reach a handler. While the server
+        takes no more calls at a time, up to 1,000 wait for their turn. Cancelling the Deferred cancels the call.
         """
+        if self.usable and self._crowded and len(self._waiting) < _MAX_WAITING:
+            waiting = WaitingCall(self, method, request, timeout)
+            self._waiting[waiting] = None
+            return waiting.answer
         started = self._start(method, request, timeout)
         if isinstance(started, RpcError):
             return fail(started)
@@ -103,10 +116,28 @@ class GrpcClientConnection(Http2Connection):
             raise started
         return ResponseStream(started)
 
+    @property
+    def _crowded(self) -> bool:
+        return len(self.streams) >= self.h2.remote_settings.max_concurrent_streams
+
+    def give_up_waiting(self, waiting: WaitingCall) -> None:
+        """A call that waits for its turn waits no longer."""
+        self._waiting.pop(waiting, None)
+
+    def remove(self, stream: Http2Stream) -> None:
+        super().remove(stream)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._waiting and not (self.usable and self._crowded):
+            waiting = next(iter(self._waiting))
+            del self._waiting[waiting]
+            waiting.start()
+
     def _start(self, method: MethodSpec, request: Any, timeout: float | None) -> ClientCall | RpcError:
         if not self.usable:
             return NotSentError("the connection to the server is closed; connect again")
-        if len(self.streams) >= self.h2.remote_settings.max_concurrent_streams:
+        if self._crowded:
             return NotSentError(f"{len(self.streams)} calls are under way on this connection, the server takes no more")
         if timeout is not None and timeout <= 0:
             return RpcError(Status.DEADLINE_EXCEEDED, "the deadline had passed before the call was sent")
@@ -120,10 +151,18 @@ class GrpcClientConnection(Http2Connection):
         self.h2.send_headers(call.stream_id, headers)
         call.queue(frame(request.SerializeToString()))
         call.finish()
+        if self.spent:
+            # The connection ends with its last call; whoever calls next finds it of no use, and makes another one.
+            self.draining = True
+            self._go_on()
         return call
 
     def close(self) -> None:
         """End the connection; calls under way fail with CANCELLED."""
+        self.draining = True
+        for waiting in list(self._waiting):
+            self.give_up_waiting(waiting)
+            waiting.fail(RpcError(Status.CANCELLED, "the call was cancelled"))
         for call in list(self.streams.values()):
             call.cancel()
         self.lose()
@@ -134,6 +173,7 @@ class GrpcClientConnection(Http2Connection):
             if call.stream_id > goaway.last_stream_id:
                 self.remove(call)
                 call.end(NotSentError("the server is going away and did not take this call"))
+        self._go_on()
         if not self.streams:
             self.lose()
 
@@ -169,9 +209,60 @@ class GrpcClientConnection(Http2Connection):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         super().connectionLost(reason)
+        self._go_on()
         if not self.ready.called:
             self.ready.errback(NotSentError("the server closed the connection before HTTP/2 was set up; is it gRPC?"))
         self.closed.callback(None)
+
+
+class WaitingCall:
+    """A unary call that waits until the server takes one more."""
+
+    def __init__(
+        self, connection: GrpcClientConnection, method: MethodSpec, request: Any, timeout: float | None
+    ) -> None:
+        self.answer: Deferred[Any] = Deferred(self._cancel)
+        self._connection = connection
+        self._method = method
+        self._request = request
+        self._running: Deferred[Any] | None = None
+        self._timer: IDelayedCall | None = None
+        if timeout is not None:
+            self._timer = connection.clock.callLater(max(0.0, timeout), self._expire)
+
+    def start(self) -> None:
+        """There is room, or the connection is over."""
+        timer, self._timer = self._timer, None
+        timeout = None
+        if timer is not None:
+            timeout = timer.getTime() - self._connection.clock.seconds()
+            timer.cancel()
+        self._running = self._connection.unary(self._method, self._request, timeout)
+        self._running.addBoth(self._told)
+
+    def fail(self, error: RpcError) -> None:
+        """It is not made."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._told(Failure(error))  # type: ignore[no-untyped-call]
+
+    def _told(self, outcome: Any) -> None:
+        if not self.answer.called:
+            self.answer.callback(outcome)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._connection.give_up_waiting(self)
+        self.fail(RpcError(Status.DEADLINE_EXCEEDED, "the deadline passed while the server took no more calls"))
+
+    def _cancel(self, _: Deferred[Any]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._connection.give_up_waiting(self)
+        if self._running is not None:
+            self._running.cancel()
 
 
 class ClientCall(Http2Stream):
@@ -224,7 +315,10 @@ class ClientCall(Http2Stream):
     def head(self, headers: Headers) -> None:
         """The headers of the response."""
         fields = dict(headers)
-        http_status = int(fields.get(b":status", b"0"))
+        if self._too_large(fields):
+            return
+        number = fields.get(b":status", b"0")
+        http_status = int(number) if number.isdigit() else 0
         if b"grpc-status" in fields:
             self.trailers(headers)
         elif http_status != 200 or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
@@ -256,9 +350,18 @@ class ClientCall(Http2Stream):
             if self.responses:
                 self._wake()
 
+    def _too_large(self, fields: dict[bytes, bytes]) -> bool:
+        if TOO_LARGE not in fields:
+            return False
+        limit = self.connection.limits.max_header_bytes
+        self._broken(RpcError(Status.RESOURCE_EXHAUSTED, f"the headers of the answer are larger than {limit} bytes"))
+        return True
+
     def trailers(self, headers: Headers) -> None:
         """The status."""
         fields = dict(headers)
+        if self._too_large(fields):
+            return
         status = status_of_number(fields.get(b"grpc-status", b"").decode("latin-1"))
         if status is not Status.OK:
             self.error = RpcError(status, decode_message(fields.get(b"grpc-message", b"")))

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.planes.addresses import Account
 from frontier_tx.planes.frame_gate import GoAway
-from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, encode_message, frame, parse_timeout
+from frontier_tx.planes.framing import MAX_MESSAGE, MessageReader, crowded, encode_message, frame, parse_timeout
 from frontier_tx.planes.header_block import TOO_LARGE
 from frontier_tx.planes.http2 import Http2Connection, Http2Limits
 from frontier_tx.planes.http2_stream import Headers, Http2Stream
@@ -28,6 +28,10 @@ _HEAD: Headers = [
     (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", b"identity"),
 ]
+MAX_VALUES = 10_500
+"""Values that a large request may hold; more would keep the decoder busy for long."""
+_PLAIN_SIZE = 64 * 1024
+"""Bytes of a request that are decoded without a look at how much is in them."""
 _QUEUED_REQUESTS = 16
 """Requests of a client stream that wait for the handler before the client is made to wait."""
 _MAX_QUEUED_REQUESTS = 1024
@@ -158,7 +162,7 @@ class GrpcCall(Http2Stream):
                 deadline = plane.clock.seconds() + parse_timeout(headers["grpc-timeout"])
             except ValueError as error:
                 raise RpcError(Status.INTERNAL, str(error)) from None
-        return CallContext(method, headers, self.connection.peer, "grpc", deadline)
+        return CallContext(method, headers, self.connection.peer, "grpc", deadline, self.connection.turn)
 
     def data(self, data: bytes, size: int) -> None:
         """Bytes of the request; ``size`` is what they took of the window."""
@@ -208,8 +212,11 @@ class GrpcCall(Http2Stream):
 
     def _decode(self, message: bytes) -> Any:
         assert self._context is not None
+        request = self._context.method.request
+        if len(message) > _PLAIN_SIZE and crowded(message, request.DESCRIPTOR, MAX_VALUES):
+            raise RpcError(Status.INVALID_ARGUMENT, f"the request holds more than {MAX_VALUES} values")
         try:
-            return self._context.method.request.FromString(message)
+            return request.FromString(message)
         except DecodeError as error:
             why = "proto: cannot parse invalid wire-format data"
             if "UTF-8" in str(error):

@@ -94,11 +94,15 @@ class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
             self._full = True
             self._networkProducer.pauseProducing()
 
+    def turn(self) -> Deferred[None]:
+        """Fires when it is this connection's turn, for work that goes on in slices."""
+        return succeed(None) if self._lane is None else self._lane.turn()
+
     def _ask(self) -> None:
         ready = self._input and not (self._asked or self._handlingRequest or self._waitingForTransport)
         if ready and not self._finished and self._lane is not None:
             self._asked = True
-            self._lane.ask(self._in_turn)
+            self._lane.ask(self._in_turn, len(self._input))
 
     def _in_turn(self) -> None:
         self._asked = False
@@ -299,7 +303,8 @@ class RestResource:
         address = request.client
         peer = f"{getattr(address, 'host', '')}:{getattr(address, 'port', '')}"
         verb = request.method.decode("latin-1")
-        self._router.serve(RestRequest(verb, request.uri, fields, peer), Http1Exchange(request))
+        turn = request.channel.turn
+        self._router.serve(RestRequest(verb, request.uri, fields, peer, turn), Http1Exchange(request))
         return NOT_DONE_YET
 
 

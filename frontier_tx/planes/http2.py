@@ -25,6 +25,7 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -188,10 +189,14 @@ class Http2Connection(Protocol):
                 self._full = True
                 self._hold_back()
 
+    def turn(self) -> Deferred[None]:
+        """Fires when it is this connection's turn, for work that goes on in slices."""
+        return succeed(None) if self._lane is None else self._lane.turn()
+
     def _ask(self) -> None:
         if not self._asked and self._lane is not None:
             self._asked = True
-            self._lane.ask(self._in_turn)
+            self._lane.ask(self._in_turn, self._gate.waiting)
 
     def _in_turn(self) -> None:
         self._asked = False

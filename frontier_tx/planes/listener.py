@@ -125,7 +125,11 @@ class PlaneFactory(Factory):
     def _plain(self, exchange: PlainExchange) -> None:
         fields = exchange.headers
         request = RestRequest(
-            fields.get(":method", ""), fields.get(":path", "").encode("latin-1"), fields, exchange.connection.peer
+            fields.get(":method", ""),
+            fields.get(":path", "").encode("latin-1"),
+            fields,
+            exchange.connection.peer,
+            exchange.connection.turn,
         )
         self._router.serve(request, Http2Exchange(exchange))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -26,10 +26,18 @@ log = Logger()
 Send = Callable[[Any], "Deferred[None]"]
 """Hands one response message to a transport; fires when the next one may follow."""
 
-TURN = 100
-"""Responses that one stream sends at most before the reactor gets its turn."""
+Turn = Callable[[], "Deferred[None]"]
+"""Waits until it is the turn of whoever asked."""
+
+TURN = 16
+"""Responses that one stream sends at most before others get their turn."""
 LOG_EVERY = 60.0
 """Seconds between two tracebacks of one kind of failure in one method."""
+
+
+def at_once() -> Deferred[None]:
+    """The turn of somebody whose work is shared with nobody's."""
+    return succeed(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,8 @@ class CallContext:
     """What a handler may want to know about a call besides its request.
 
     ``metadata`` are the request headers, names in lower case; ``peer`` is ``host:port`` of the caller; ``via`` is
-    ``grpc`` or ``rest``; ``deadline`` is in seconds of the reactor's clock, None without one.
+    ``grpc`` or ``rest``; ``deadline`` is in seconds of the reactor's clock, None without one. A handler that has much
+    to do does a few milliseconds of it, awaits ``turn()``, and goes on.
     """
 
     method: MethodSpec
@@ -45,6 +54,7 @@ class CallContext:
     peer: str
     via: str
     deadline: float | None = None
+    turn: Turn = at_once
 
 
 Authorize = Callable[[CallContext], Awaitable[None] | None]
@@ -187,7 +197,7 @@ class Plane:
                 sent += 1
                 if sent % TURN == 0:
                     # A handler that always has more must let the reactor see to the others.
-                    await deferLater(self.clock, 0)
+                    await (deferLater(self.clock, 0) if context.turn is at_once else context.turn())
         except Exception:
             # Cancelled while sending: the handler does not know yet.
             close = getattr(responses, "aclose", None)

@@ -24,6 +24,8 @@ MAX_IDS = 10_000
 MAX_COUNT = 1_000
 """The largest step of a scan; ``count`` is a hint, and 0 leaves the size to the registry."""
 DEFAULT_COUNT = 10
+SLICE = 500
+"""Records that are put into an answer in one go; it takes about a millisecond."""
 
 
 class ClusterQueries:
@@ -53,7 +55,9 @@ class ClusterQueries:
         """A step of a scan, the Frontiers of edges, Frontiers by name, or all of them."""
         make = self._answers.frontier
         if _scans(request):
-            return await self._step("ListFrontiersResponse", "frontiers", request, self._registry.frontiers_page, make)
+            return await self._step(
+                "ListFrontiersResponse", "frontiers", request, self._registry.frontiers_page, make, context
+            )
         with registry_errors():
             if request.edge_ids:
                 records = await _several(request.edge_ids, self._registry.frontiers_of_edges)
@@ -61,16 +65,17 @@ class ClusterQueries:
                 records = await _several(request.frontier_ids, self._registry.frontiers_by_ids)
             else:
                 records = await self._registry.frontiers()
-        return self._response("ListFrontiersResponse", frontiers=[make(record) for record in records])
+        return await self._list("ListFrontiersResponse", "frontiers", records, make, context)
 
     async def list_edges(self, request: Any, context: CallContext) -> Any:
         """A step of a scan, or edges by identity."""
         make = self._answers.edge
         if _scans(request):
-            return await self._step("ListEdgesResponse", "edges", request, self._registry.edges_page, make)
+            page = self._registry.edges_page
+            return await self._step("ListEdgesResponse", "edges", request, page, make, context)
         with registry_errors():
             records = await _several(request.edge_ids, self._registry.edges)
-        return self._response("ListEdgesResponse", edges=[make(record) for record in records])
+        return await self._list("ListEdgesResponse", "edges", records, make, context)
 
     async def get_edge_by_id(self, request: Any, context: CallContext) -> Any:
         """One edge."""
@@ -90,10 +95,12 @@ class ClusterQueries:
         """A step of a scan, or services by identity."""
         make = self._answers.service
         if _scans(request):
-            return await self._step("ListServicesResponse", "services", request, self._registry.services_page, make)
+            return await self._step(
+                "ListServicesResponse", "services", request, self._registry.services_page, make, context
+            )
         with registry_errors():
             records = await _several(request.service_ids, self._registry.services)
-        return self._response("ListServicesResponse", services=[make(record) for record in records])
+        return await self._list("ListServicesResponse", "services", records, make, context)
 
     async def get_service_by_id(self, request: Any, context: CallContext) -> Any:
         """One service, as the Frontier that saw it last recorded it."""
@@ -112,6 +119,17 @@ class ClusterQueries:
     def _response(self, name: str, **fields: Any) -> Any:
         return self._message(f"controlplane.{name}")(**fields)
 
+    async def _list(
+        self, name: str, field: str, records: Sequence[Any], make: Callable[[Any], Any], context: CallContext
+    ) -> Any:
+        response = self._response(name)
+        answers = getattr(response, field)
+        for start in range(0, len(records), SLICE):
+            if start:
+                await context.turn()
+            answers.extend([make(record) for record in records[start : start + SLICE]])
+        return response
+
     async def _step(
         self,
         name: str,
@@ -119,12 +137,15 @@ class ClusterQueries:
         request: Any,
         page: Callable[[int, int], Deferred[Page[Any]]],
         make: Callable[[Any], Any],
+        context: CallContext,
     ) -> Any:
         with registry_errors():
             step = await page(request.cursor, min(request.count, MAX_COUNT) or DEFAULT_COUNT)
         if step.cursor > MAX_CURSOR:
             raise RpcError(Status.OUT_OF_RANGE, "there is more to scan than a cursor of this interface can count")
-        return self._response(name, cursor=step.cursor, **{field: [make(record) for record in step.records]})
+        response = await self._list(name, field, step.records, make, context)
+        response.cursor = step.cursor
+        return response
 
 
 def _scans(request: Any) -> bool:

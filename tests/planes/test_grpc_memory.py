@@ -78,9 +78,15 @@ def test_answers_larger_than_any_window(memory: Memory) -> None:
 def test_requests_larger_than_any_window_but_not_than_the_limit(memory: Memory) -> None:
     client, pump = memory.client()
     spec = method("ListServices")
-    fits = client.unary(spec, spec.request(service_ids=[2**63] * 400_000))
+    fits = client.unary(FRONTIERS, FRONTIERS.request(frontier_ids=["x" * 400] * 10_000))
     pump.flush()
-    assert outcome(fits).cursor == 400_000
+    assert outcome(fits) == message("ListFrontiersResponse", cursor=0)
+    many = client.unary(spec, spec.request(service_ids=[2**63] * 400_000))
+    pump.flush()
+    assert (outcome(many).status, outcome(many).message) == (
+        Status.INVALID_ARGUMENT,
+        "the request holds more than 10500 values",
+    )
     over = client.unary(spec, spec.request(service_ids=[2**63] * 500_000))
     pump.flush()
     assert outcome(over).status is Status.RESOURCE_EXHAUSTED

@@ -20,7 +20,7 @@ from frontier_tx.planes.framing import frame
 from frontier_tx.planes.http1 import Http1Limits
 from frontier_tx.planes.http2 import Http2Limits
 from frontier_tx.planes.listener import ListenerLimits
-from tests.planes.support import CLUSTER, Memory, message
+from tests.planes.support import CLUSTER, Memory, RawPeer, message
 
 HEADERS = [
     (":method", "POST"),
@@ -46,11 +46,15 @@ class Peer:
     """An HTTP/2 client of h2 that does what the test says."""
 
     def __init__(self, memory: Memory) -> None:
-        self.raw = memory.raw()
+        self.begin(memory.raw())
+        self.turn()
+
+    def begin(self, raw: RawPeer) -> None:
+        """Be ready to speak, without having said a word."""
+        self.raw = raw
         self.h2 = H2Connection(H2Configuration(client_side=True, validate_outbound_headers=False))
         self.h2.initiate_connection()
         self.events: list[Event] = []
-        self.turn()
 
     def turn(self) -> None:
         """Exchange what there is until nothing comes."""
