@@ -170,17 +170,6 @@ def test_too_many_calls_are_refused() -> None:
     assert memory.plane.calls == 0
 
 
-def test_more_streams_than_the_server_takes_are_not_sent(memory: Memory) -> None:
-    client, pump = memory.client()
-    for _ in range(100):
-        client.unary(SLOW, SLOW.request()).addErrback(lambda _: None)
-    pump.flush()
-    assert isinstance(outcome(client.unary(SLOW, SLOW.request())), NotSentError)
-    assert memory.plane.calls == 100
-    client.abort()
-    pump.flush()
-
-
 def test_a_stream(memory: Memory) -> None:
     client, pump = memory.client()
     stream = client.stream(EVENTS, EVENTS.request(services=True))
