@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred, run, tell
 from frontier_tx.clients.dialling import dial_to
-from frontier_tx.clients.home import Home
 from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
@@ -112,6 +111,7 @@ class Client(Incoming):
             cleared=self._alarms.stop,
             failing=self._cannot_connect,
         )
+        self._home = self.keeper.home
 
     def _as_endpoint(
         self, endpoint: IStreamClientEndpoint | str, port: int | None, tls: IOpenSSLClientConnectionCreator | None
@@ -193,10 +193,6 @@ class Client(Incoming):
     def online(self) -> bool:
         """Whether a connection is up."""
         return self.keeper.online
-
-    @property
-    def _home(self) -> Home:
-        return self.keeper.home
 
     # -- speaking -----------------------------------------------------------------------------------------
 

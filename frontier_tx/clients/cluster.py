@@ -12,7 +12,6 @@ from frontier_tx.clients.atlas import Atlas, EndpointFor
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.hearing import HearingIntake
-from frontier_tx.clients.home import Home
 from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.link import ClientProtocol
@@ -74,6 +73,7 @@ class ClusterService(Incoming, Presence):
             protocol=self.protocol,
             **options,
         )
+        self._home = self.core.home
         self.topics = tuple(topics)
 
     def __repr__(self) -> str:
@@ -107,10 +107,6 @@ class ClusterService(Incoming, Presence):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-    @property
-    def _home(self) -> Home:
-        return self.core.home
 
     @property
     def online(self) -> bool:

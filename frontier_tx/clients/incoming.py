@@ -23,11 +23,7 @@ class Incoming(Messages):
     log = Logger(namespace="frontier.client")
     intake: Intake
     reactor: Any
-
-    @property
-    def _home(self) -> Home:
-        """Where it may be used."""
-        raise NotImplementedError
+    _home: Home
 
     def receive(self) -> "Deferred[Message]":
         """Return the next message, to be answered with ``ack()`` or ``fail(text)``.
@@ -80,6 +76,8 @@ class Incoming(Messages):
 class Presence:
     """How a service hands out edge ids and follows who is online."""
 
+    _home: Home
+
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
         """Answer calls of this method."""
         raise NotImplementedError
@@ -90,12 +88,15 @@ class Presence:
         What it raises refuses the edge; it reads the text of a ``HandlerError``, of anything else a reference number
         that stands in the log. Like every handler it may return a Deferred or a coroutine.
         """
+        self._home.check()
         return maybeDeferred(lambda: self.register("get_edge_id", id_handler(function)))
 
     def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge before it is let in; what it raises refuses it, see above."""
+        self._home.check()
         return maybeDeferred(lambda: self.register("edge_online", event_handler(function)))
 
     def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> "Deferred[None]":
         """Let ``function(event)`` know of each edge that left."""
+        self._home.check()
         return maybeDeferred(lambda: self.register("edge_offline", event_handler(function)))

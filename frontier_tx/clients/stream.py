@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 class Speaker:
     """What an edge and a stream have in common: they speak on one session."""
 
-    @property
-    def _home(self) -> Home:
-        """Where it may be used."""
-        raise NotImplementedError
+    _home: Home
 
     def _channel(self) -> Channel:
         raise NotImplementedError
@@ -102,6 +99,7 @@ class Stream(Speaker, Messages):
 
     def __init__(self, channel: StreamChannel, reactor: Any) -> None:
         self.channel = channel
+        self._home = channel.home
         self.reactor = reactor
         channel.owner = self
 
@@ -124,10 +122,6 @@ class Stream(Speaker, Messages):
     def open(self) -> bool:
         """Whether something can be sent."""
         return self.channel.open
-
-    @property
-    def _home(self) -> Home:
-        return self.channel.home
 
     def _channel(self) -> Channel:
         return self.channel
