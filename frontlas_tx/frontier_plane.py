@@ -22,11 +22,12 @@ from frontier_tx.atlas.messages import (
     decode_events,
 )
 from frontier_tx.atlas.protocols import AtlasServerProtocol, IAtlas
+from frontier_tx.planes.addresses import address_key
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
 
 #: Refused Frontiers that are remembered.
-REMEMBERED = 100_000
+REMEMBERED = 1_000
 #: A Frontier of the other implementation does nothing else for a peer until its report is answered; what took longer
 #: is recorded later all the same.
 ANSWER_SECONDS = 0.9
@@ -65,6 +66,8 @@ class FrontierPlane:
             meta.edge_addr,
             meta.boot_id,
             self._on_lost(link),
+            link.is_alive,
+            address_key(link.host),
         )
 
         def claimed(claim: Claim) -> None:

@@ -27,6 +27,7 @@ MEANINGS: Final = {
     "changes_total": "Changes told to them.",
     "changes_dropped_total": "Changes that a slow one of them did not get.",
     "claims_refused_total": "Frontiers refused because their id is in use.",
+    "frontiers_displaced_total": "Frontiers that made room for others because the registry was full.",
     "redis_commands_total": "Commands sent to Redis.",
     "redis_connections": "Connections to Redis that can be used.",
     "redis_waiting": "Commands that wait to be sent or answered.",

@@ -37,6 +37,20 @@ EVENTS_AT_MOST = 1000
 
 MAX_PEER_ID = 2**64 - 1
 
+#: Bytes of the meta of a Frontier, of its identity, of an address (a host name with its port) and of a boot id. With
+#: these a list of as many Frontiers as a registry may know stays below the 4 MiB that gRPC clients take.
+META_BYTES = 16_384
+FRONTIER_ID_BYTES = 255
+ADDRESS_BYTES = 262
+BOOT_ID_BYTES = 128
+#: Bytes of a peer's address as its Frontier saw it, which may be a path.
+PEER_ADDRESS_BYTES = 512
+#: Bytes of a body that is written in another way than usual: reading it is slow.
+ODD_BYTES = 16_384
+#: Bytes of many events in one call, and commas among them: it is known before it is read that they are not too many.
+EVENTS_BYTES = 2_097_152
+EVENTS_COMMAS = 200_000
+
 
 class BadEvent(ValueError):
     """A body that is not what its method demands; the text goes back to the Frontier."""
@@ -74,13 +88,17 @@ class FrontierMeta:
     def decode(cls, text: bytes) -> "FrontierMeta":
         """Read the meta of a Conn.
 
-        :raises BadEvent: it is not a JSON object, or a value is not text.
+        :raises BadEvent: it is not a JSON object, or a value is not text, too long, or has characters that no name has.
         """
+        if len(text) > META_BYTES:
+            raise BadEvent(f"illegal meta: {len(text)} bytes, at most {META_BYTES} are taken")
         keys = ("frontier_id", "advertised_servicebound_addr", "advertised_edgebound_addr", "boot_id")
         try:
             taken = gojson.read_object(text, dict.fromkeys(keys, gojson.read_string))
         except ValueError as error:
             raise BadEvent(_go_text(text, "apis.FrontierInstance") or f"illegal meta: {error}") from None
+        for key, most in zip(keys, (FRONTIER_ID_BYTES, ADDRESS_BYTES, ADDRESS_BYTES, BOOT_ID_BYTES), strict=True):
+            _check_text(key, taken.get(key, ""), most, plain=key != "frontier_id")
         return cls(*(taken.get(key, "") for key in keys))
 
     @property
@@ -140,11 +158,14 @@ class PeerEvent:
         peer_id = body.edge_id if method.startswith("edge") else body.service_id
         if not 0 < peer_id <= MAX_PEER_ID:
             return cls._decode_tolerantly(method, bytes(text))
+        _check_text("addr", body.addr, PEER_ADDRESS_BYTES)
         return cls(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age))
 
     @classmethod
     def _decode_tolerantly(cls, method: str, text: bytes) -> "PeerEvent":
         """The same for what is written in another way than usual, and for the texts of what is wrong."""
+        if len(text) > ODD_BYTES:
+            raise BadEvent(f"illegal {method}: {len(text)} bytes that are not the JSON of an event")
         kind = "".join(word.capitalize() for word in method.split("_"))
         id_key = "edge_id" if method.startswith("edge") else "service_id"
         shape: dict[str, gojson.Reader] = {
@@ -164,6 +185,7 @@ class PeerEvent:
         if not 0 < peer_id <= MAX_PEER_ID:
             raise BadEvent(f"illegal {id_key} {peer_id}: an id is a number from 1 to {MAX_PEER_ID}")
         frontier_id, addr, service = (taken.get(key, "") for key in ("frontier_id", "addr", "service"))
+        _check_text("addr", addr, PEER_ADDRESS_BYTES)
         return cls(method, peer_id, frontier_id, addr, service, max(0, taken.get("age", 0)))
 
 
@@ -182,6 +204,8 @@ def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
 
     :raises BadEvent: it is no list of at most ``EVENTS_AT_MOST``.
     """
+    if len(text) > EVENTS_BYTES or text.count(b",") > EVENTS_COMMAS:
+        raise BadEvent(f"illegal {EVENTS}: more than {EVENTS_AT_MOST} events, or {EVENTS_BYTES} bytes")
     try:
         listed = _events(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -212,6 +236,15 @@ class _Body(msgspec.Struct):
 _events = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _pair = msgspec.json.Decoder(tuple[str, msgspec.Raw]).decode
 _body = msgspec.json.Decoder(_Body).decode
+
+
+def _check_text(key: str, text: str, most: int, plain: bool = False) -> None:
+    """Refuse what is too long or would not be seen; ``plain`` texts are of ASCII without blanks."""
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    if size > most:
+        raise BadEvent(f"illegal {key}: {size} bytes, at most {most} are taken")
+    if not text.isprintable() or (plain and (not text.isascii() or " " in text)):
+        raise BadEvent(f"illegal {key}: it has characters that no such name has")
 
 
 def _event(item: msgspec.Raw) -> PeerEvent:

@@ -1,8 +1,9 @@
 """Both ends of the atlas plane as Twisted protocols. Subclass them, or put them on a transport of your own."""
 
+from collections import Counter
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -11,8 +12,10 @@ from zope.interface import Interface, implementer
 
 from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
 from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
+from frontier_tx.planes.addresses import address_key
 from frontier_tx.planes.complaints import Complaints
 from frontier_tx.timers import Alarms
+from frontier_tx.waiting import Waiters
 from frontier_tx.wire import events as e
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, decode_message, message_json
@@ -33,6 +36,9 @@ WRONG_DOOR = (
     "this is the port where Frontlas listens for Frontiers; edges and services connect to a Frontier, cluster services "
     "to the address of control_plane.listen, port 40011 by default"
 )
+#: Within so many seconds a Frontier shows that it lives when another connection asks for its place. Both
+#: implementations answer at once, whatever they are busy with, and wait 10 s to be let in.
+PROBE_SECONDS = 3.0
 
 
 class IAtlas(Interface):
@@ -51,6 +57,20 @@ class IAtlas(Interface):
         """The link of an accepted Frontier ended; ``by_peer`` tells whether the Frontier's side ended it."""
 
 
+class _Probe:
+    """Those who wait to see whether a Frontier lives; sits in the process's timer."""
+
+    __slots__ = ("tick", "link", "waiters")
+
+    def __init__(self, link: "AtlasServerProtocol") -> None:
+        self.tick = 0
+        self.link = link
+        self.waiters: Waiters[bool] = Waiters()
+
+    def fire(self, now: float) -> None:
+        self.link.probed(False)
+
+
 @implementer(IAtlasProtocol)
 class AtlasServerProtocol(WireProtocol):
     """Frontlas's end of the link to one Frontier."""
@@ -66,9 +86,42 @@ class AtlasServerProtocol(WireProtocol):
         self._accepted = False
         self._congested = False
         self._complained = False
+        self._probe: _Probe | None = None
+        #: The address that the factory counts it under.
+        self.counted_as = ""
+
+    @property
+    def host(self) -> str:
+        """Where the Frontier connects from; empty where its transport does not say."""
+        peer = self.transport.getPeer() if self.transport is not None else None
+        return str(getattr(peer, "host", "") or "")
+
+    def is_alive(self) -> "Deferred[bool]":
+        """Whether the Frontier gives a sign of life within ``PROBE_SECONDS``; it is asked for one."""
+        if not self.connection.connected:
+            return succeed(False)
+        if self._under_way >= CALLS_UNDER_WAY:
+            # It waits for us, so that nothing is read from it.
+            return succeed(True)
+        if self._probe is None:
+            self._probe = _Probe(self)
+            self.alarms.schedule(self._probe, self.alarms.now() + PROBE_SECONDS)
+            # Every end acknowledges a Register, and takes one that it had before for the same.
+            body = f.pack_of_session(f.REGISTER, next(self.connection.ids), DEFAULT_SESSION, METHODS[0].encode())
+            self.connection.write(body)
+        return self._probe.waiters.wait()
+
+    def probed(self, alive: bool) -> None:
+        """Tell those who asked for a sign of life."""
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            self.alarms.cancel(probe)
+            probe.waiters.tell(alive)
 
     def event_received(self, event: e.Event) -> None:
         """Let the Frontier in, and note its heartbeats; streams have no place here."""
+        if self._probe is not None and isinstance(event, e.HeartbeatReceived):
+            self.probed(True)
         match event:
             case e.ConnReceived():
                 self._arrived(event)
@@ -113,6 +166,8 @@ class AtlasServerProtocol(WireProtocol):
 
     def frame_received(self, frame: Frame) -> None:
         """Answer calls; a Register is acknowledged, everything else is ignored."""
+        if self._probe is not None:
+            self.probed(True)
         connection = self.connection
         if frame.type == f.REGISTER:
             connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT))
@@ -161,8 +216,9 @@ class AtlasServerProtocol(WireProtocol):
 
     def connection_gone(self, reason: str) -> None:
         """Tell Frontlas."""
+        self.probed(False)
         if self.factory is not None:
-            self.factory.connections.discard(self)
+            self.factory.left(self)
         if self.meta is None and self.close_reason:
             self._complain(self.close_reason)
         if self._accepted:
@@ -192,15 +248,31 @@ class AtlasServerFactory(Factory):
         self._outlet = outlet
         self._limits = limits
         self._most = most
+        self._by_address: Counter[str] = Counter()
+        #: Connections that were turned away.
+        self.refused = 0
 
     def buildProtocol(self, addr: IAddress | None) -> AtlasServerProtocol | None:
-        """Return a protocol, or None when there are too many links."""
-        if len(self.connections) >= self._most:
+        """Return a protocol, or None when there are too many links; one address leaves as many free as it has."""
+        key = address_key(str(getattr(addr, "host", "") or ""))
+        if self._by_address[key] >= self._most - len(self.connections):
+            self.refused += 1
+            self.complaints.note(key, "too many connections, of all or of this address (limits.connections)")
             return None
         made = self.protocol(self._atlas, self._alarms, self._outlet, self._limits)
         made.factory = self
+        made.counted_as = key
+        self._by_address[key] += 1
         self.connections.add(made)
         return made
+
+    def left(self, link: AtlasServerProtocol) -> None:
+        """A connection is over."""
+        if link in self.connections:
+            self.connections.discard(link)
+            self._by_address[link.counted_as] -= 1
+            if not self._by_address[link.counted_as]:
+                del self._by_address[link.counted_as]
 
 
 def _text(transport: Any) -> str:

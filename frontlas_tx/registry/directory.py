@@ -6,6 +6,7 @@ of the store's clock so that several Frontlas with differing clocks agree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -35,7 +36,8 @@ class Entry:
     ``number`` is small, unique and constant; ``token`` names the holder's connection, empty after a release.
     ``renewed`` and ``left`` are milliseconds (``left`` 0 while held).  ``born`` (seconds) and ``generation``
     change with the node's process: older peers do not count.  ``hung_up`` says that the node's own side ended
-    the last link.
+    the last link.  ``origin`` is the address that its link comes from, ``held`` how many peers it had at the last
+    renewal or at its end.
     """
 
     frontier_id: str
@@ -50,6 +52,8 @@ class Entry:
     generation: int = 1
     respelled: bool = False
     hung_up: bool = False
+    origin: str = ""
+    held: int = 0
 
     def alive(self, now: int, lease: Lease) -> bool:
         """Whether the peers of this Frontier count as online."""
@@ -70,9 +74,17 @@ class Entry:
         """What is told to those who ask."""
         return FrontierRecord(self.frontier_id, self.sb, self.eb, alive, self.boot, self.respelled)
 
-    def released(self, now: int, by_peer: bool) -> Entry:
-        """The entry after its holder left."""
-        return replace(self, token="", left=now, hung_up=by_peer)
+    def released(self, now: int, by_peer: bool, held: int = 0) -> Entry:
+        """The entry after its holder left with so many peers."""
+        return replace(self, token="", left=now, hung_up=by_peer, held=held)
+
+    def ended(self, lease: Lease) -> int:
+        """When its life ended, or ends unless it is renewed (ms)."""
+        return self.left or self.renewed + int(lease.alive * 1000)
+
+    def is_same_process(self, boot: str) -> bool:
+        """Whether the process that holds it comes back on another connection: nobody else knows its boot id."""
+        return bool(boot) and boot == self.boot
 
     def is_process(self, boot: str) -> bool:
         """Whether this is still the process of the node that comes back now.
@@ -91,10 +103,11 @@ def claimed(
     token: str,
     now: int,
     number: int,
+    origin: str = "",
 ) -> Entry:
     """The entry after an accepted claim; ``number`` is used only for a new one."""
     if current is None:
-        return Entry(frontier_id, number, sb, eb, boot, token, now)
+        return Entry(frontier_id, number, sb, eb, boot, token, now, origin=origin)
     replaced = not current.is_process(boot)
     return replace(
         current,
@@ -105,10 +118,26 @@ def claimed(
         renewed=now,
         left=0,
         hung_up=False,
+        origin=origin,
         born=now // 1000 if replaced else current.born,
         generation=current.generation + (1 if replaced else 0),
         respelled=current.respelled != replaced,
     )
+
+
+def dispensable(entries: Iterable[Entry], now: int, lease: Lease, origin: str) -> Entry | None:
+    """The Frontier that makes room for a new one from ``origin`` in a full directory, None if none does.
+
+    Those that have ended go first, without peers before those with, the earliest end before later ones; then live
+    ones without peers, of the origin that has the most Frontiers, unless it has fewer than the newcomer's.
+    """
+    kept = list(entries)
+    ended = [entry for entry in kept if not entry.alive(now, lease)]
+    if ended:
+        return min(ended, key=lambda entry: (entry.held > 0, entry.ended(lease)))
+    share = Counter(entry.origin for entry in kept)
+    empty = [entry for entry in kept if not entry.held and share[entry.origin] >= share[origin]]
+    return min(empty, key=lambda entry: (-share[entry.origin], entry.renewed), default=None)
 
 
 def free_number(taken: Iterable[int]) -> int | None:

@@ -34,3 +34,8 @@ class RegistryFullError(RegistryError):
 
 class InvalidReportError(RegistryError):
     """An event that cannot be recorded, such as one for identity 0."""
+
+
+def no_room() -> RegistryFullError:
+    """There is no place for one more Frontier, as all have peers or come from where fewer are."""
+    return RegistryFullError("the registry knows 4095 frontiers, the most it can; remove some")

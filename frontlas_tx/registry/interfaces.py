@@ -76,14 +76,20 @@ class IRegistry(Interface):
         advertised_eb_addr: str,
         boot_id: str = "",
         on_lost: Callable[[str], None] | None = None,
+        probe: Callable[[], Deferred[bool]] | None = None,
+        origin: str = "",
     ) -> Deferred[Claim]:
         """Take the identity for one connection.
 
-        A live holder is replaced if its addresses are the same (the same node coming back), if its connection
-        has been silent for 40 s, or if its Frontlas is gone; else fails with ``FrontierAlreadySetError``.
+        A live holder is replaced by the same process (the same ``boot_id``), by one with the same addresses if it shows
+        no sign of life when it is asked for one (``probe``), if its connection has been silent for 40 s, or if its
+        Frontlas is gone; else fails with ``FrontierAlreadySetError``. Fails with ``RegistryFullError`` if there is no
+        room for one more: Frontiers that have ended make room, those without peers first, then live ones without peers
+        of the ``origin`` (the address that the connection comes from) with the most Frontiers.
         ``boot_id`` names the process of the node: a changed one voids all peers of the former process. Where
         none is sent, a node whose own side ended its last link (see ``release``) counts as restarted.
-        ``on_lost`` is called once if another connection takes over; close the connection then.
+        ``on_lost`` is called once if another connection takes over; close the connection then. ``probe`` asks this
+        connection for a sign of life and gives within a few seconds whether one came; without it the connection lives.
         """
 
     def renew(claim: Claim) -> Deferred[None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count as counter
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
@@ -21,6 +21,7 @@ from frontlas_tx.registry.directory import (
     claimed,
     decode_cursor,
     differences,
+    dispensable,
     encode_cursor,
     free_number,
     page_of,
@@ -32,6 +33,7 @@ from frontlas_tx.registry.errors import (
     RegistryError,
     RegistryFullError,
     RegistryUnavailableError,
+    no_room,
 )
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
@@ -103,6 +105,7 @@ class MemoryRegistry:
         self._upkeep.clock = clock
         self._reports = 0
         self._refused = 0
+        self._displaced = 0
         self.ready = False
         self._stopped = False
         self.why_not_ready = "the registry has not been started"
@@ -137,53 +140,76 @@ class MemoryRegistry:
         advertised_eb_addr: str,
         boot_id: str = "",
         on_lost: Callable[[str], None] | None = None,
+        probe: Callable[[], Deferred[bool]] | None = None,
+        origin: str = "",
     ) -> Deferred[Claim]:
-        now = self._now()
-        current = self._entries.get(frontier_id)
-        holder = self._holders.get(frontier_id)
-        if current is not None and current.alive(now, self._lease):
-            same = bool(advertised_sb_addr) and (current.sb, current.eb) == (
-                advertised_sb_addr,
-                advertised_eb_addr,
-            )
-            silent = holder is None or self._clock.seconds() - holder.spoke > self._lease.silence
-            if not same and not silent:
-                self._refused += 1
-                return fail(FrontierAlreadySetError())
-        number = free_number(entry.number for entry in self._entries.values())
-        if current is None and number is None:
-            return fail(RegistryFullError("the registry knows 4095 frontiers, the most it can; remove some"))
+        addresses = (advertised_sb_addr, advertised_eb_addr)
+        return ensureDeferred(self._claim(frontier_id, *addresses, boot_id, on_lost, probe, origin))
+
+    async def _claim(
+        self,
+        frontier_id: str,
+        sb: str,
+        eb: str,
+        boot: str,
+        on_lost: Callable[[str], None] | None,
+        probe: Callable[[], Deferred[bool]] | None,
+        origin: str,
+    ) -> Claim:
+        same = bool(sb) and (entry := self._entries.get(frontier_id)) is not None and (entry.sb, entry.eb) == (sb, eb)
+        holder = self._respected(frontier_id, boot)
+        if holder is not None and same and not await holder.claim.lives():
+            # Others may have asked for the place at the same time.
+            now_there = self._respected(frontier_id, boot)
+            holder = None if now_there is holder else now_there
+        if holder is not None:
+            self._refused += 1
+            raise FrontierAlreadySetError
+        now, current = self._now(), self._entries.get(frontier_id)
+        number = current.number if current is not None else self._free_number(origin)
         token = f"memory/{next(self._serial)}"
-        entry = claimed(
-            current,
-            frontier_id,
-            advertised_sb_addr,
-            advertised_eb_addr,
-            boot_id,
-            token,
-            now,
-            number or 0,
-        )
+        entry = claimed(current, frontier_id, sb, eb, boot, token, now, number, origin)
         if current is not None and entry.generation != current.generation:
             self._drop(frontier_id, current.generation)
         self._entries[frontier_id] = entry
-        claim = Claim(
-            frontier_id,
-            token,
-            advertised_sb_addr,
-            advertised_eb_addr,
-            boot_id,
-            entry.born,
-            entry.respelled,
-            current is not None and entry.generation == current.generation,
-            on_lost,
-        )
+        returning = current is not None and entry.generation == current.generation
+        claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost, probe, origin)
         moment = self._clock.seconds()
+        former = self._holders.get(frontier_id)
         self._holders[frontier_id] = _Holder(claim, PeerTable(self._max_edges), moment, claimed_at=moment)
-        self._refresh()
+        self._changed(frontier_id)
+        if former is not None:
+            former.claim.void("another connection of this frontier took its place")
+        return claim
+
+    def _respected(self, frontier_id: str, boot: str) -> _Holder | None:
+        """The holder of an identity that a newcomer with this boot id does not simply replace."""
+        entry, holder = self._entries.get(frontier_id), self._holders.get(frontier_id)
+        if entry is None or holder is None or not entry.alive(self._now(), self._lease):
+            return None
+        if entry.is_same_process(boot) or self._clock.seconds() - holder.spoke > self._lease.silence:
+            return None
+        return holder
+
+    def _free_number(self, origin: str) -> int:
+        """A number for a new Frontier; in a full registry another one makes room."""
+        number = free_number(entry.number for entry in self._entries.values())
+        if number is not None:
+            return number
+        gone = dispensable(self._entries.values(), self._now(), self._lease, origin)
+        if gone is None:
+            raise no_room()
+        self._displaced += 1
+        self._forget(gone, "the registry is full, and another frontier needed the place of one without peers")
+        return gone.number
+
+    def _forget(self, entry: Entry, why: str) -> None:
+        self._drop(entry.frontier_id, entry.generation)
+        del self._entries[entry.frontier_id]
+        holder = self._holders.pop(entry.frontier_id, None)
+        self._changed(entry.frontier_id)
         if holder is not None:
-            holder.claim.void("another connection of this frontier took its place")
-        return succeed(claim)
+            holder.claim.void(why)
 
     def renew(self, claim: Claim) -> Deferred[None]:
         holder = self._holder(claim)
@@ -191,20 +217,22 @@ class MemoryRegistry:
             return fail(self._lost(claim))
         holder.spoke = self._clock.seconds()
         entry = self._entries[claim.frontier_id]
-        self._entries[claim.frontier_id] = replace(entry, renewed=self._now(), left=0)
+        self._entries[claim.frontier_id] = replace(entry, renewed=self._now(), left=0, held=holder.table.size)
         for edge_id in list(holder.elsewhere):
             holder.elsewhere.discard(edge_id)
             peer = holder.table.edges.get(edge_id)
             if peer is not None:
                 self._record(holder, Report(ReportKind.EDGE_HEARTBEAT, edge_id, peer.addr), peer)
-        self._refresh()
+        self._changed(claim.frontier_id)
         return succeed(None)
 
     def release(self, claim: Claim, by_peer: bool = False) -> Deferred[None]:
-        if self._holder(claim) is not None:
+        holder = self._holder(claim)
+        if holder is not None:
             del self._holders[claim.frontier_id]
-            self._entries[claim.frontier_id] = self._entries[claim.frontier_id].released(self._now(), by_peer)
-            self._refresh()
+            entry = self._entries[claim.frontier_id]
+            self._entries[claim.frontier_id] = entry.released(self._now(), by_peer, holder.table.size)
+            self._changed(claim.frontier_id)
         return succeed(None)
 
     # Peers
@@ -308,6 +336,7 @@ class MemoryRegistry:
             "services": float(self._service_total),
             "reports_total": float(self._reports),
             "claims_refused_total": float(self._refused),
+            "frontiers_displaced_total": float(self._displaced),
             "watchers": float(self._feed.watchers),
             "changes_total": float(self._feed.published),
             "changes_dropped_total": float(self._feed.dropped),
@@ -445,13 +474,9 @@ class MemoryRegistry:
 
     def _tidy(self) -> None:
         now = self._now()
-        for name, entry in list(self._entries.items()):
+        for entry in list(self._entries.values()):
             if entry.forgotten(now, self._lease):
-                self._drop(name, entry.generation)
-                del self._entries[name]
-                forgotten = self._holders.pop(name, None)
-                if forgotten is not None:
-                    forgotten.claim.void("the frontier was silent for so long that it was forgotten")
+                self._forget(entry, "the frontier was silent for so long that it was forgotten")
         moment = self._clock.seconds()
         for holder in list(self._holders.values()):
             if not holder.synced and moment - holder.claimed_at >= self._lease.naming:
@@ -460,10 +485,20 @@ class MemoryRegistry:
         self._refresh()
 
     def _refresh(self) -> None:
+        """Tell who came to life and whose life ended."""
         now = self._now()
         alive = {name: entry.record(True) for name, entry in self._entries.items() if entry.alive(now, self._lease)}
         before, self._alive = self._alive, alive
         self._feed.publish(differences(before, alive))
+
+    def _changed(self, frontier_id: str) -> None:
+        """The same for one Frontier."""
+        entry, before = self._entries.get(frontier_id), self._alive.pop(frontier_id, None)
+        now = None
+        if entry is not None and entry.alive(self._now(), self._lease):
+            now = self._alive[frontier_id] = entry.record(True)
+        old, new = ({frontier_id: record} if record is not None else {} for record in (before, now))
+        self._feed.publish(differences(old, new))
 
     def _edge(self, edge_id: int) -> EdgeRecord | None:
         record = self._edges.get(edge_id)

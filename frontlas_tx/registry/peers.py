@@ -34,6 +34,11 @@ class PeerTable:
         self._unnamed: tuple[set[int], set[int]] | None = None
 
     @property
+    def size(self) -> int:
+        """Peers of both kinds."""
+        return len(self.edges) + len(self.services)
+
+    @property
     def syncing(self) -> bool:
         """Whether a sync is under way."""
         return self._unnamed is not None

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 MAX_PEER_ID = 2**64 - 1
+CONTENDERS = 16
+"""Connections that may ask at the same time for the place of one that holds an identity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,8 @@ class Claim:
 
     ``lost`` becomes the reason once the claim is void (another connection took the identity over);
     ``on_lost`` is then called once with it.  ``born`` is the second before which no peer of this node's
-    process can have come online.
+    process can have come online.  ``probe`` and ``origin`` are as in ``IRegistry.claim``, ``contenders`` those who wait
+    for a sign of life.
     """
 
     frontier_id: str
@@ -168,7 +172,25 @@ class Claim:
     respelled: bool
     returning: bool
     on_lost: Callable[[str], None] | None = field(default=None, repr=False)
+    probe: Callable[[], Deferred[bool]] | None = field(default=None, repr=False)
+    origin: str = ""
     lost: str | None = None
+    contenders: int = 0
+
+    async def lives(self) -> bool:
+        """Whether the holder shows a sign of life, now that another connection asks for its place.
+
+        One that cannot be asked lives, and so does one that many ask for at the same time.
+        """
+        if self.lost is not None:
+            return False
+        if self.probe is None or self.contenders >= CONTENDERS:
+            return True
+        self.contenders += 1
+        try:
+            return await self.probe()
+        finally:
+            self.contenders -= 1
 
     def void(self, reason: str) -> None:
         """Mark the claim as lost and tell its holder, once."""

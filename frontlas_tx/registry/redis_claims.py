@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from itertools import count as counter
 from typing import Any
 
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from frontier_tx.atlas.protocols import PROBE_SECONDS
+from frontier_tx.waiting import Waiters
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
-from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryError, RegistryFullError
-from frontlas_tx.registry.records import Claim, EdgeRecord
+from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryError, no_room
+from frontlas_tx.registry.records import CONTENDERS, Claim, EdgeRecord
 from frontlas_tx.registry.redis_held import Lives
 from frontlas_tx.registry.redis_index import RedisIndex
 from frontlas_tx.registry.redis_keys import (
@@ -22,7 +26,9 @@ from frontlas_tx.registry.redis_keys import (
     alive_key,
     decode_entry,
     edges_of,
+    encode_answer,
     encode_entry,
+    encode_question,
     hash_key,
     services_of,
 )
@@ -35,12 +41,25 @@ log = Logger()
 
 DEAD = 30.0
 """Seconds without a sign of life after which another Frontlas is dead."""
+UNHEARD = 4.0
+"""The same for one that was asked about a Frontier and did not answer; it tells that it lives every second."""
+ANSWER_WITHIN = PROBE_SECONDS + 1.0
+"""Seconds within which another Frontlas answers."""
+
+
+class Life(Enum):
+    """Whether the holder of an identity lives."""
+
+    ALIVE = "alive"
+    ENDED = "ended"
+    UNHEARD = "its Frontlas did not answer"
 
 
 class RedisClaims:
     """The claims of one Frontlas.
 
-    ``sessions`` are those that hold, by Frontier; ``refused`` counts claims that were not granted,
+    ``sessions`` are those that hold, by Frontier; ``refused`` counts claims that were not granted, ``displaced``
+    Frontiers that made room for others,
     ``closed_written`` the writes of sessions that are over.
     """
 
@@ -68,6 +87,8 @@ class RedisClaims:
         self._serial = counter(1)
         self.sessions: dict[str, Session] = {}
         self.refused = 0
+        self.displaced = 0
+        self._asked: dict[str, Waiters[Life]] = {}
         self.closed_written = 0
 
     async def claim(
@@ -77,69 +98,127 @@ class RedisClaims:
         eb: str,
         boot: str,
         on_lost: Callable[[str], None] | None,
+        probe: Callable[[], Deferred[bool]] | None = None,
+        origin: str = "",
     ) -> Claim:
         """See ``IRegistry.claim``."""
         token = f"{self.instance}/{next(self._serial)}"
         await self._index.fresh(STALE)
-        await self._reference_allows(frontier_id, sb, eb)
-        code, text, former_text = await self._claim_entry(frontier_id, sb, eb, boot, token)
+        await self._reference_allows(frontier_id)
+        code, text, former_text, gone_text = await self._claim_entry(frontier_id, sb, eb, boot, token, origin)
         if code == 2:
-            raise RegistryFullError("the registry knows 4095 frontiers, the most it can; remove some")
+            raise no_room()
         if code == 0:
             self.refused += 1
             raise FrontierAlreadySetError
         entry = decode_entry(text)
         former = decode_entry(former_text) if former_text else None
         returning = former is not None and former.generation == entry.generation
-        claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost)
+        claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost, probe, origin)
         self.void(frontier_id, "another connection of this frontier took its place")
         session = Session(self._redis, self._clock, self, claim, entry, self._lives, self._max_peers, entry.renewed)
         self.sessions[frontier_id] = session
         if former is not None and not returning:
             self.background(session, lambda: session.repairs.clear(former))
         self._index.note(entry)
+        if gone_text:
+            await self._make_room(decode_entry(gone_text))
         await self._redis.batch([*self._life_signs(session), command("PUBLISH", CHANNEL, "F")])
         return claim
 
-    async def _reference_allows(self, frontier_id: str, sb: str, eb: str) -> None:
-        """A node that is connected to a Frontlas of the reference is taken over only by itself."""
-        key = hash_key(frontier_id)
-        alive, addresses = await self._ask(
-            command("GET", alive_key(frontier_id)), command("HMGET", key, "advertised_sb_addr", "advertised_eb_addr")
-        )
-        if alive and b"/" not in alive and (not sb or addresses != [sb.encode(), eb.encode()]):
+    async def _make_room(self, gone: Entry) -> None:
+        """A Frontier was taken out of the full directory."""
+        self._index.drop(gone.frontier_id)
+        self.displaced += 1
+        self.void(gone.frontier_id, "the registry is full, and another frontier needed the place of one without peers")
+        keys = (hash_key(gone.frontier_id), alive_key(gone.frontier_id), edges_of(gone), services_of(gone))
+        await self._redis.batch([command("DEL", key) for key in keys])
+
+    async def _reference_allows(self, frontier_id: str) -> None:
+        """A node that is connected to a Frontlas of the reference cannot be asked whether it lives: it does until its
+        life sign ends, as for that Frontlas itself."""
+        [alive] = await self._ask(command("GET", alive_key(frontier_id)))
+        if alive and b"/" not in alive:
             self.refused += 1
             raise FrontierAlreadySetError
 
-    async def _claim_entry(self, frontier_id: str, sb: str, eb: str, boot: str, token: str) -> tuple[int, bytes, bytes]:
-        """What the claim script answers; a holder on this instance that is gone or silent is not
-        respected."""
-        stale = ""
+    async def _claim_entry(
+        self, frontier_id: str, sb: str, eb: str, boot: str, token: str, origin: str
+    ) -> tuple[int, bytes, bytes, bytes]:
+        """What the claim script answers; a holder that is gone, silent, or shows no sign of life is not respected."""
+        stale, dead, looked = "", DEAD, False
         while True:
-            [reply] = await self._ask(
-                CLAIM(
-                    INDEX,
-                    self._lease_time(),
-                    frontier_id,
-                    sb,
-                    eb,
-                    boot,
-                    token,
-                    int(self._lease.alive * 1000),
-                    stale,
-                    int(DEAD * 1000),
-                )
+            request = CLAIM(
+                INDEX,
+                self._lease_time(),
+                frontier_id,
+                sb,
+                eb,
+                boot,
+                token,
+                int(self._lease.alive * 1000),
+                stale,
+                int(dead * 1000),
+                origin,
             )
-            if reply[0] != 0 or stale:
-                return reply[0], *reply[1:], *[b""] * (3 - len(reply))
-            holder = decode_entry(reply[1]).token
-            session = self.sessions.get(frontier_id)
-            ours = holder.startswith(f"{self.instance}/")
-            current = session is not None and session.claim.token == holder
-            silent = session is None or self._clock.seconds() - session.spoke > self._lease.silence
-            if not ours or (current and not silent):
-                return 0, reply[1], b""
-            stale = holder
+            [reply] = await self._ask(request)
+            if reply[0] != 0 or looked:
+                made = [*reply[1:], b"", b"", b""]
+                return reply[0], made[0], made[1], made[2]
+            holder = decode_entry(reply[1])
+            life = await self._life_of(holder, bool(sb) and (holder.sb, holder.eb) == (sb, eb))
+            if life is Life.ALIVE:
+                return 0, reply[1], b"", b""
+            looked = True
+            stale, dead = (holder.token, DEAD) if life is Life.ENDED else ("", UNHEARD)
+
+    async def _life_of(self, holder: Entry, same: bool) -> Life:
+        """Whether the holder of an identity lives; it is asked if its own addresses (``same``) ask for its place."""
+        if not holder.token.startswith(f"{self.instance}/"):
+            return await self._ask_its_frontlas(holder) if same else Life.ALIVE
+        session = self.sessions.get(holder.frontier_id)
+        if session is None or session.claim.token != holder.token:
+            return Life.ENDED
+        if self._clock.seconds() - session.spoke > self._lease.silence:
+            return Life.ENDED
+        return Life.ALIVE if not same or await session.claim.lives() else Life.ENDED
+
+    async def _ask_its_frontlas(self, holder: Entry) -> Life:
+        """Let the Frontlas that holds the link ask the Frontier for a sign of life, and answer over the channel."""
+        waiters = self._asked.setdefault(holder.token, Waiters())
+        if len(waiters) >= CONTENDERS:
+            return Life.ALIVE
+        waiting = waiters.wait()
+        if len(waiters) == 1:
+            question = encode_question(holder.frontier_id, holder.token)
+            await self._redis.batch([command("PUBLISH", CHANNEL, question)])
+        waiting.addTimeout(ANSWER_WITHIN, self._clock, lambda _result, _seconds: Life.UNHEARD)
+        try:
+            return await waiting
+        finally:
+            if not len(waiters):
+                self._asked.pop(holder.token, None)
+
+    def question(self, frontier_id: str, token: str) -> None:
+        """Another Frontlas asks whether a Frontier lives whose link is here, or was."""
+        if token.startswith(f"{self.instance}/"):
+            ensureDeferred(self._answer(frontier_id, token)).addErrback(_cannot_answer)
+
+    async def _answer(self, frontier_id: str, token: str) -> None:
+        session = self.sessions.get(frontier_id)
+        alive = False
+        if session is not None and session.claim.token == token:
+            alive = await session.claim.lives()
+            if not alive and not session.closed:
+                await self.release(session.claim, by_peer=False)
+                session.claim.void("it gave no sign of life when another connection asked for its place")
+        await self._redis.batch([command("PUBLISH", CHANNEL, encode_answer(token, alive))])
+
+    def answer(self, token: str, alive: bool) -> None:
+        """Another Frontlas says whether the holder of a claim lives."""
+        waiters = self._asked.pop(token, None)
+        if waiters is not None:
+            waiters.tell(Life.ALIVE if alive else Life.ENDED)
 
     async def renew(self, claim: Claim) -> None:
         """See ``IRegistry.renew``."""
@@ -157,8 +236,12 @@ class RedisClaims:
         """Extend the lease of a session, whoever asks for it."""
         claim = session.claim
         entry_text = encode_entry(session.held.entry)
-        renewal = RENEW(INDEX, self._lease_time(), claim.frontier_id, claim.token, entry_text)
+        peers = session.held.table.size
+        renewal = RENEW(INDEX, self._lease_time(), claim.frontier_id, claim.token, entry_text, peers)
         [reply] = await self._ask(renewal)
+        if reply[0] == 2:
+            self.void(claim.frontier_id, "the registry is full, and other frontiers have taken the place of this one")
+            raise self._lost(claim)
         entry = decode_entry(reply[1])
         if reply[0] == 0 and entry.renewed < session.claimed_at:
             # A failover brought an older state back, in which somebody else held the identity.
@@ -177,7 +260,8 @@ class RedisClaims:
     async def _claim_again(self, session: Session, stale: str) -> Reply:
         claim, lease = session.claim, int(self._lease.alive * 1000)
         identity = (claim.frontier_id, claim.advertised_sb_addr, claim.advertised_eb_addr, claim.boot_id)
-        request = CLAIM(INDEX, self._lease_time(), *identity, claim.token, lease, stale, int(DEAD * 1000))
+        dead = int(DEAD * 1000)
+        request = CLAIM(INDEX, self._lease_time(), *identity, claim.token, lease, stale, dead, claim.origin)
         [reply] = await self._ask(request)
         session.held.dirty = True
         return reply
@@ -223,12 +307,13 @@ class RedisClaims:
         session = self.sessions.get(claim.frontier_id)
         if session is None or session.claim is not claim:
             return
+        peers = session.held.table.size
         del self.sessions[claim.frontier_id]
         session.close(self._lost(claim))
         self.closed_written += session.held.written
         key = hash_key(claim.frontier_id)
         [released, *_] = await self._ask(
-            RELEASE(INDEX, self._lease_time(), claim.frontier_id, claim.token, int(by_peer)),
+            RELEASE(INDEX, self._lease_time(), claim.frontier_id, claim.token, int(by_peer), peers),
             DROP_ALIVE(alive_key(claim.frontier_id), claim.token),
             command("HSET", key, "edge_count", 0, "service_count", 0),
             command("PUBLISH", CHANNEL, "F"),
@@ -317,3 +402,8 @@ class RedisClaims:
         """The time to name peers by heartbeats is over."""
         session.held.named = True
         self.background(session, lambda: session.reconcile(everything=False))
+
+
+def _cannot_answer(failure: Any) -> None:
+    # Redis is away, which is named elsewhere, or the Frontier left meanwhile.
+    failure.trap(RegistryError)

@@ -141,7 +141,11 @@ class RedisIndex:
     def note(self, entry: Entry) -> None:
         """Take in an entry that was just written."""
         self._entries[entry.frontier_id] = entry
-        self._changed()
+        name = entry.frontier_id
+        old = {name: self._alive.pop(name)} if name in self._alive else {}
+        new = {name: entry.record(True)} if self.alive(entry) else {}
+        self._alive |= new
+        self._feed.publish(differences(old, new))
 
     def drop(self, frontier_id: str) -> None:
         """Leave out an entry that was just removed."""

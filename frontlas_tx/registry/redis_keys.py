@@ -21,7 +21,8 @@ to when (ms) there was no Frontlas at all lately, ``epoch`` a random text whose 
 data."""
 CHANNEL = "frontlas:x:changes"
 """Messages: ``F`` alone says that a Frontier came or went, ``E`` and a JSON list carries changes of peers, ``M`` and a
-JSON list edges that left a Frontier for another one."""
+JSON list edges that left a Frontier for another one; ``Q`` and a Frontier with the token of its holder ask the
+Frontlas of that holder whether it lives, ``A`` with the token and whether it does is the answer."""
 
 Move = tuple[str, int, int]
 """The Frontier that an edge has left, the edge, and since when (seconds) another one has it."""
@@ -88,6 +89,8 @@ class _Entry(msgspec.Struct):
     gen: int
     re: int
     up: int = 0
+    ip: str = ""
+    has: int = 1
 
 
 _encode = msgspec.json.Encoder().encode
@@ -96,6 +99,8 @@ _service = msgspec.json.Decoder(_Service)
 _entry = msgspec.json.Decoder(_Entry, strict=False)
 _entries = msgspec.json.Decoder(list[_Entry], strict=False)
 _changes = msgspec.json.Decoder(list[tuple[str, str, int, str, str, int]])
+_question = msgspec.json.Decoder(tuple[str, str])
+_answer = msgspec.json.Decoder(tuple[str, bool])
 _moves = msgspec.json.Decoder(list[Move])
 _REFERENCE_SERVICE = re.compile(r"service: (.*), frontier_id: (.*), addr: (.*), update_time: (\d+)", re.DOTALL)
 
@@ -154,12 +159,16 @@ def encode_entry(entry: Entry) -> bytes:
             entry.generation,
             int(entry.respelled),
             int(entry.hung_up),
+            entry.origin,
+            entry.held,
         )
     )
 
 
 def _to_entry(e: _Entry) -> Entry:
-    return Entry(e.id, e.n, e.sb, e.eb, e.boot, e.token, e.at, e.left, e.born, e.gen, bool(e.re), bool(e.up))
+    return Entry(
+        e.id, e.n, e.sb, e.eb, e.boot, e.token, e.at, e.left, e.born, e.gen, bool(e.re), bool(e.up), e.ip, e.has
+    )
 
 
 def decode_entry(text: bytes) -> Entry:
@@ -198,3 +207,29 @@ def decode_moves(message: bytes) -> list[Move]:
         return _moves.decode(message[1:])
     except (msgspec.DecodeError, UnicodeError):
         return []
+
+
+def encode_question(frontier_id: str, token: str) -> bytes:
+    """A message for :data:`CHANNEL`."""
+    return b"Q" + _encode((frontier_id, token))
+
+
+def decode_question(message: bytes) -> tuple[str, str] | None:
+    """Frontier and token of a question; None if it cannot be read."""
+    try:
+        return _question.decode(message[1:])
+    except (msgspec.DecodeError, UnicodeError):
+        return None
+
+
+def encode_answer(token: str, alive: bool) -> bytes:
+    """A message for :data:`CHANNEL`."""
+    return b"A" + _encode((token, alive))
+
+
+def decode_answer(message: bytes) -> tuple[str, bool] | None:
+    """Token and life of an answer; None if it cannot be read."""
+    try:
+        return _answer.decode(message[1:])
+    except (msgspec.DecodeError, UnicodeError):
+        return None

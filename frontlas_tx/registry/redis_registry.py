@@ -42,8 +42,10 @@ from frontlas_tx.registry.redis_index import RedisIndex
 from frontlas_tx.registry.redis_keys import (
     CHANNEL,
     INDEX,
+    decode_answer,
     decode_changes,
     decode_moves,
+    decode_question,
     edges_of,
     hash_key,
     health_key,
@@ -170,8 +172,11 @@ class RedisRegistry:
         advertised_eb_addr: str,
         boot_id: str = "",
         on_lost: Callable[[str], None] | None = None,
+        probe: Callable[[], Deferred[bool]] | None = None,
+        origin: str = "",
     ) -> Deferred[Claim]:
-        return ensureDeferred(self._claims.claim(frontier_id, advertised_sb_addr, advertised_eb_addr, boot_id, on_lost))
+        addresses = (advertised_sb_addr, advertised_eb_addr)
+        return ensureDeferred(self._claims.claim(frontier_id, *addresses, boot_id, on_lost, probe, origin))
 
     def renew(self, claim: Claim) -> Deferred[None]:
         return ensureDeferred(self._claims.renew(claim))
@@ -286,6 +291,7 @@ class RedisRegistry:
             "changes_total": float(self._feed.published),
             "changes_dropped_total": float(self._feed.dropped),
             "claims_refused_total": float(self._claims.refused),
+            "frontiers_displaced_total": float(self._claims.displaced),
             **{f"{name}_total": float(number) for name, number in self._counts.items()},
             **self._redis.metrics(),
         }
@@ -385,13 +391,22 @@ class RedisRegistry:
         self._repairing -= 1
 
     def _message(self, message: bytes) -> None:
-        if message == b"F":
-            ensureDeferred(self._index.fresh(0.0)).addErrback(lambda failure: None)
-        elif message.startswith(b"M"):
-            for frontier_id, edge_id, since in decode_moves(message):
-                self._claims.moved_away(edge_id, frontier_id, since)
-        elif self._feed.watchers:
-            self._feed.publish(decode_changes(message))
+        match message[:1]:
+            case b"F":
+                ensureDeferred(self._index.fresh(0.0)).addErrback(lambda failure: None)
+            case b"M":
+                for frontier_id, edge_id, since in decode_moves(message):
+                    self._claims.moved_away(edge_id, frontier_id, since)
+            case b"Q":
+                question = decode_question(message)
+                if question is not None:
+                    self._claims.question(*question)
+            case b"A":
+                answer = decode_answer(message)
+                if answer is not None:
+                    self._claims.answer(*answer)
+            case _ if self._feed.watchers:
+                self._feed.publish(decode_changes(message))
 
     def _gap(self) -> None:
         self._gaps += 1

@@ -26,12 +26,39 @@ end
 local function number(wanted)
   local used = {}
   for _, text in ipairs(redis.call('HVALS', KEYS[1])) do
-    if string.sub(text, 1, 1) == '{' then used[cjson.decode(text).n] = true end
+    local taken = string.match(text, '"n":(%d+)')
+    if taken then used[tonumber(taken)] = true end
   end
   if wanted and not used[wanted] then return wanted end
   for n = 1, 4095 do if not used[n] then return n end end
 end
 """
+
+_ROOM = """
+local function make_room(lease, origin)
+  local all, share, best, rank = {}, {}, nil, math.huge
+  for _, text in ipairs(redis.call('HVALS', KEYS[1])) do
+    if string.sub(text, 1, 1) == '{' then
+      local entry = cjson.decode(text)
+      entry.ip = entry.ip or ''
+      all[#all + 1], share[entry.ip] = entry, (share[entry.ip] or 0) + 1
+    end
+  end
+  for _, entry in ipairs(all) do
+    local over, full, mine = entry.left > 0 or now >= entry.at + lease, (entry.has or 1) > 0, math.huge
+    if over then
+      mine = (entry.left > 0 and entry.left or entry.at + lease) + (full and 1e13 or 0)
+    elseif not full and share[entry.ip] >= (share[origin] or 0) then
+      mine = 1e14 + (4096 - share[entry.ip]) * 2e12 + entry.at
+    end
+    if mine < rank then best, rank = entry, mine end
+  end
+  if not best then return end
+  redis.call('HDEL', KEYS[1], 'f:' .. best.id, 't:' .. best.id)
+  return best
+end
+"""
+"""The rules of ``directory.dispensable``."""
 
 POLL = Script(
     _NOW
@@ -77,13 +104,14 @@ written since the epoch began."""
 
 CLAIM = Script(
     _NOW
+    + _ROOM
     + """
 local id, sb, eb, boot, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local lease, stale, dead = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9])
+local lease, stale, dead, origin = tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), ARGV[10]
 local current = get(id)
 if current and current.token == token then return {1, cjson.encode(current), cjson.encode(current)} end
 if current and current.left == 0 and now < current.at + lease then
-  local free = (sb ~= '' and current.sb == sb and current.eb == eb) or current.token == stale
+  local free = (boot ~= '' and current.boot == boot) or current.token == stale
   if not free then
     local instance = string.match(current.token, '^(.-)/')
     local seen = instance and redis.call('HGET', KEYS[1], 'i:' .. instance)
@@ -92,7 +120,10 @@ if current and current.left == 0 and now < current.at + lease then
   if not free then return {0, cjson.encode(current)} end
 end
 local entry = {id = id, sb = sb, eb = eb, boot = boot, token = token, at = now, left = 0, up = 0}
+local gone
+entry.ip, entry.has = origin, 0
 if current then
+  entry.has = current.has or 1
   local replaced = current.boot ~= boot or (boot == '' and current.up == 1)
   entry.n, entry.born, entry.gen, entry.re = current.n, current.born, current.gen, current.re
   if replaced then
@@ -100,13 +131,18 @@ if current then
   end
 else
   entry.n, entry.born, entry.gen, entry.re = number(), 0, 1, 0
-  if not entry.n then return {2} end
+  if not entry.n then
+    gone = make_room(lease, origin)
+    if not gone then return {2} end
+    entry.n = gone.n
+  end
 end
-return {1, put(entry), current and cjson.encode(current) or ''}
+return {1, put(entry), current and cjson.encode(current) or '', gone and cjson.encode(gone) or ''}
 """
 )
 """now, id, both addresses, boot id, token, lease ms, token known to be dead, ms after which an
-unseen instance is dead -> 1, entry, former entry; 0, entry of the holder; 2 if the index is full."""
+unseen instance is dead, address that the link comes from -> 1, entry, former entry, entry that made room for it; 0,
+entry of the holder; 2 if the index is full."""
 
 RENEW = Script(
     _NOW
@@ -116,25 +152,27 @@ local entry = get(id)
 if not entry then
   entry = cjson.decode(ARGV[4])
   entry.n = number(entry.n)
+  if not entry.n then return {2} end
 elseif entry.token ~= token then
   return {0, cjson.encode(entry)}
 end
-entry.at, entry.left, entry.up = now, 0, 0
+entry.at, entry.left, entry.up, entry.has = now, 0, 0, tonumber(ARGV[5])
 return {1, put(entry)}
 """
 )
-"""now, id, token, entry to write if there is none -> 1, entry; 0, entry of another holder."""
+"""now, id, token, entry to write if there is none, number of peers -> 1, entry; 0, entry of another holder; 2 if there
+is none and the index is full."""
 
 RELEASE = Script(
     _NOW
     + """
 local entry = get(ARGV[2])
 if not entry or entry.token ~= ARGV[3] then return {0} end
-entry.token, entry.left, entry.up = '', now, tonumber(ARGV[4])
+entry.token, entry.left, entry.up, entry.has = '', now, tonumber(ARGV[4]), tonumber(ARGV[5])
 return {1, put(entry)}
 """
 )
-"""now, id, token, whether the node's side hung up -> 1, entry; 0 if somebody else holds it."""
+"""now, id, token, whether the node's side hung up, number of peers -> 1, entry; 0 if somebody else holds it."""
 
 FORGET = Script("""
 local text = redis.call('HGET', KEYS[1], 'f:' .. ARGV[1])

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
@@ -176,6 +177,62 @@ def test_another_frontier_with_the_same_id_is_refused_by_name(world: World) -> N
     other = world.reporter(m.FrontierMeta("frontier01", "10.0.0.2:30011", "10.0.0.2:30012"))
     assert other.trouble == "frontier already set"
     assert world.plane.links == 1
+
+
+def test_a_frontier_that_lives_keeps_its_place_against_whoever_repeats_what_is_listed(world: World) -> None:
+    world.edge(42)
+    reporter = world.reporter()
+    for boot in ("", "guessed"):
+        other = world.reporter(m.FrontierMeta(META.frontier_id, META.service_addr, META.edge_addr, boot))
+        assert other.trouble == "frontier already set"
+        other.stop()
+    assert reporter.trouble == ""
+    assert (world.plane.links, world.holder(42)) == (1, "frontier01")
+
+
+def test_a_frontier_whose_host_died_is_replaced_after_it_gave_no_sign_of_life(world: World) -> None:
+    world.reporter()
+    dead = world.endpoint.pipes.pop()
+    other = world.reporter(m.FrontierMeta(META.frontier_id, META.service_addr, META.edge_addr, "another"))
+    assert other.trouble == "not connected yet"
+    world.run(2)
+    assert other.trouble == ""
+    assert not dead.transports[1].connected
+    assert world.plane.links == 1
+
+
+@pytest.mark.parametrize(
+    ("meta", "error"),
+    [
+        (m.FrontierMeta("x" * 256, "h:1", "h:2"), "illegal frontier_id: 256 bytes, at most 255 are taken"),
+        (m.FrontierMeta("é" * 128, "h:1", "h:2"), "illegal frontier_id: 256 bytes, at most 255 are taken"),
+        (m.FrontierMeta("a\x1b[2J", "h:1", "h:2"), "illegal frontier_id: it has characters"),
+        (m.FrontierMeta("a\u202eb", "h:1", "h:2"), "illegal frontier_id: it has characters"),
+        (m.FrontierMeta("a", "h" * 300 + ":1", "h:2"), "illegal advertised_servicebound_addr: 302 bytes"),
+        (m.FrontierMeta("a", "h:1", "h 1:2"), "illegal advertised_edgebound_addr: it has characters"),
+        (m.FrontierMeta("a", "h:1", "h:2", "b" * 129), "illegal boot_id: 129 bytes"),
+        (m.FrontierMeta("x" * 120_000, "h:1", "h:2"), "illegal meta: "),
+    ],
+)
+def test_who_cannot_be_named_is_refused(world: World, meta: m.FrontierMeta, error: str) -> None:
+    told = talk(raw(world, meta.encode()))
+    assert told[0].error.startswith(error)
+    assert world.plane.links == 0
+
+
+def test_one_address_leaves_room_for_others(world: World) -> None:
+    factory = AtlasServerFactory(world.plane, world.alarms, world.outlet, most=10)
+
+    def connect(host: str) -> bool:
+        return factory.buildProtocol(IPv4Address("TCP", host, 1)) is not None
+
+    assert [connect("10.0.0.1") for _ in range(20)].count(True) == 5
+    assert [connect("10.0.0.2") for _ in range(20)].count(True) == 3
+    assert connect("10.0.0.3")
+    assert factory.refused == 32
+    for link in list(factory.connections):
+        factory.left(link)
+    assert [connect("10.0.0.1") for _ in range(20)].count(True) == 5
 
 
 def test_the_id_of_a_frontier_is_the_same_every_time() -> None:

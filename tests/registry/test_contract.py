@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from zope.interface.verify import verifyObject
 
-from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, InvalidReportError
+from frontlas_tx.redis.interfaces import Script
+from frontlas_tx.registry import directory, redis_claims, redis_scripts
+from frontlas_tx.registry.errors import (
+    ClaimLostError,
+    FrontierAlreadySetError,
+    InvalidReportError,
+    RegistryFullError,
+)
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
 from frontlas_tx.registry.records import (
     Change,
@@ -37,6 +44,8 @@ def world(request: pytest.FixtureRequest) -> Any:
 
 
 async def take(world: Any, name: str, port: int = 1, **more: Any) -> Claim:
+    # Links of these tests show no sign of life when another one asks for their place, unless they say so.
+    more.setdefault("probe", lambda: succeed(False))
     return await world.registry.claim(name, f"{name}.example:{port}", f"{name}.example:{port + 1}", **more)
 
 
@@ -52,6 +61,13 @@ async def where(world: Any, edge_id: int) -> str | None:
 
 async def names(world: Any) -> list[str]:
     return [record.frontier_id for record in await world.registry.frontiers()]
+
+
+def limit_frontiers(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let the directory have so few places."""
+    monkeypatch.setattr(directory, "MAX_FRONTIERS", most)
+    text = redis_scripts.CLAIM.text.decode().replace("for n = 1, 4095 do", f"for n = 1, {most} do")
+    monkeypatch.setattr(redis_claims, "CLAIM", Script(text))
 
 
 async def walk(step: Any, count: int) -> list[Any]:
@@ -250,6 +266,113 @@ async def test_the_same_node_takes_its_place_back(world: Any) -> None:
     await world.registry.release(first)
     assert await where(world, 1) == "a"
     assert await names(world) == ["a"]
+
+
+@pytest.mark.parametrize(("held_by", "asked_by"), [("x", "y"), ("x", ""), ("", ""), ("", "y")])
+@pytest_twisted.ensureDeferred
+async def test_nobody_takes_the_place_of_one_that_lives(world: Any, held_by: str, asked_by: str) -> None:
+    asked: list[Deferred[bool]] = []
+    reasons: list[str] = []
+
+    def probe() -> Deferred[bool]:
+        asked.append(Deferred())
+        return asked[-1]
+
+    first = await take(world, "a", boot_id=held_by, probe=probe, on_lost=reasons.append)
+    await tell(world, first, Report(ON, 1))
+    # All that ListFrontiers tells is repeated.
+    waiting = take(world, "a", boot_id=asked_by, probe=lambda: succeed(True))
+    taking = ensureDeferred(waiting)
+    await world.settle()
+    assert len(asked) == 1
+    asked[0].callback(True)
+    with pytest.raises(FrontierAlreadySetError):
+        await taking
+    await tell(world, first, Report(ON, 2))
+    assert await where(world, 1) == "a"
+    assert reasons == []
+    taking = ensureDeferred(take(world, "a", boot_id=asked_by))
+    await world.settle()
+    asked[1].callback(False)
+    second = await taking
+    assert len(reasons) == 1
+    with pytest.raises(ClaimLostError):
+        await world.registry.report(first, [Report(OFF, 1)])
+    await tell(world, second, Report(ON, 3))
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_several_that_ask_for_a_dead_ones_place_one_gets_it(world: Any) -> None:
+    dead: list[Deferred[bool]] = []
+
+    def probe() -> Deferred[bool]:
+        dead.append(Deferred())
+        return dead[-1]
+
+    await take(world, "a", probe=probe)
+    asking = [ensureDeferred(take(world, "a", probe=lambda: succeed(True))) for _ in range(40)]
+    await world.settle()
+    assert len(dead) == 16
+    for each in dead:
+        each.callback(False)
+    outcomes = []
+    for each in asking:
+        try:
+            outcomes.append(await each)
+        except FrontierAlreadySetError:
+            outcomes.append(None)
+    assert sum(outcome is not None for outcome in outcomes) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_process_that_holds_a_place_needs_no_proof(world: Any) -> None:
+    await take(world, "a", boot_id="x", probe=lambda: succeed(True))
+    assert (await take(world, "a", port=100, boot_id="x")).returning
+
+
+@pytest_twisted.ensureDeferred
+async def test_in_a_full_registry_the_ended_and_the_empty_make_room(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_frontiers(monkeypatch, 12)
+    reasons: list[str] = []
+    honest = await take(world, "honest", origin="10.0.0.1")
+    await tell(world, honest, Report(ON, 1))
+    await world.registry.renew(honest)
+    ended = await take(world, "ended", origin="10.0.0.1")
+    await tell(world, ended, Report(ON, 2))
+    await world.registry.release(ended)
+    for n in range(10):
+        await world.registry.release(await take(world, f"gone{n}", origin="10.0.0.9"))
+    # Those that have ended, without peers first.
+    for n in range(10):
+        await take(world, f"flood{n}", origin="10.0.0.9", on_lost=reasons.append)
+        assert ("ended" in await names(world)) is True
+    await take(world, "flood10", origin="10.0.0.9", on_lost=reasons.append)
+    assert set(await names(world)) == {"honest", *(f"flood{n}" for n in range(11))}
+    # Then live ones without peers, of whoever has most.
+    assert reasons == []
+    await take(world, "late", origin="10.0.0.2")
+    assert len(reasons) == 1
+    assert {"honest", "late"} < set(await names(world))
+    for n in range(11, 30):
+        await take(world, f"flood{n}", origin="10.0.0.9")
+    await world.agree() if hasattr(world, "agree") else await world.settle()
+    assert {"honest", "late"} < set(await names(world))
+    assert await where(world, 1) == "honest"
+    assert world.registry.metrics()["frontiers_displaced_total"] == 31
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_registry_refuses_where_nobody_is_dispensable(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit_frontiers(monkeypatch, 3)
+    for n in range(3):
+        claim = await take(world, f"f{n}", origin="10.0.0.1")
+        await tell(world, claim, Report(ON, n + 1))
+        await world.registry.renew(claim)
+    with pytest.raises(RegistryFullError, match="4095 frontiers"):
+        await take(world, "more", origin="10.0.0.2")
+    assert await names(world) == ["f0", "f1", "f2"]
 
 
 @pytest_twisted.ensureDeferred

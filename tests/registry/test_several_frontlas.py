@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import deferLater
 
 from frontlas_tx.redis.interfaces import command
+from frontlas_tx.registry import redis_claims
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryUnavailableError
 from frontlas_tx.registry.records import ChangeKind, Claim, Counts, Report, ReportKind
 from tests.registry.worlds import RedisWorld, make_world
@@ -30,6 +31,8 @@ def world(request: pytest.FixtureRequest) -> Iterator[RedisWorld]:
 
 
 async def take(registry: Any, name: str, port: int = 1, **more: Any) -> Claim:
+    # Links of these tests show no sign of life when another one asks for their place, unless they say so.
+    more.setdefault("probe", lambda: succeed(False))
     return await registry.claim(name, f"{name}.example:{port}", f"{name}.example:{port + 1}", **more)
 
 
@@ -87,6 +90,47 @@ async def test_another_frontlas_refuses_a_second_node_and_takes_the_same_one_bac
     for registry in (one, two):
         assert (await registry.frontier_of_edge(1)).frontier_id == "a"
     assert await raw(world, "GET", "frontlas:alive:frontiers:a") == second.token.encode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_frontlas_asks_the_one_that_has_the_link(world: RedisWorld) -> None:
+    one, two = world.registries
+    alive, asked = True, 0
+
+    def probe() -> Deferred[bool]:
+        nonlocal asked
+        asked += 1
+        return succeed(alive)
+
+    reasons: list[str] = []
+    first = await take(one, "a", on_lost=reasons.append, probe=probe)
+    await one.report(first, [Report(ON, 1)])
+    for _ in range(2):
+        with pytest.raises(FrontierAlreadySetError):
+            await take(two, "a")
+    assert (asked, reasons) == (2, [])
+    assert (await two.frontier_of_edge(1)).frontier_id == "a"
+    alive = False
+    second = await take(two, "a")
+    assert len(reasons) == 1
+    assert await two.report(second, [Report(ON, 2)]) == [None]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_frontlas_that_does_not_answer_and_has_gone_holds_nobody(
+    world: RedisWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_claims, "ANSWER_WITHIN", 0.3)
+    one, two = world.registries
+    await take(one, "a")
+    # It lives, by its sign of life, and only does not hear.
+    monkeypatch.setattr(one._claims, "question", lambda *_: None)
+    with pytest.raises(FrontierAlreadySetError):
+        await take(two, "a")
+    await crash(world)
+    world.clock.shift += 5
+    await two.upkeep()
+    await take(two, "a")
 
 
 @pytest_twisted.ensureDeferred
