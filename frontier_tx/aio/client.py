@@ -22,6 +22,7 @@ from frontier_tx.clients.keeper import CLOSED, NOT_CONNECTED, Backoff, Keeper
 from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.values import addressed, callback, edge_target, id_bytes, instance, note, octets
 from frontier_tx.clients.where import host_of
+from frontier_tx.switch.errors import Replaced
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.errors import EndClosed
@@ -127,6 +128,8 @@ class Client(Incoming):
         self._tasks.tell("on_online", self._on_online)
 
     def _went_offline(self, reason: str) -> None:
+        if reason == Replaced.text:
+            log.warning("%r is offline: %s. Is there a second one of it?", self, reason)
         self._tasks.tell("on_offline", self._on_offline, reason)
 
     def _cannot_connect(self, why: str) -> None:

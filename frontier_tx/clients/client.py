@@ -19,6 +19,7 @@ from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.stream import Speaker, Stream
 from frontier_tx.clients.values import addressed, callback, edge_target
 from frontier_tx.clients.where import host_of
+from frontier_tx.switch.errors import Replaced
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
@@ -135,7 +136,10 @@ class Client(Incoming):
             tell(self.log, "on_online", self._on_online)
 
     def _went_offline(self, reason: str) -> None:
-        self.log.debug("{who} offline: {reason}", who=self, reason=reason)
+        if reason == Replaced.text:
+            self.log.warn("{who} is offline: {reason}. Is there a second one of it?", who=self, reason=reason)
+        else:
+            self.log.debug("{who} offline: {reason}", who=self, reason=reason)
         if self._on_offline is not None:
             tell(self.log, "on_offline", self._on_offline, reason)
 

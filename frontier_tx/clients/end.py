@@ -100,6 +100,8 @@ class End:
         self.request_budget = Budget(intake.bounds.request_bytes)
         #: The server's reason when it turned this end away.
         self.refusal: ConnectionRefused | None = None
+        #: The server's reason when it said goodbye, where it gave one.
+        self.farewell = ""
         #: Streams on which somebody waits to write.
         self.drains: dict[StreamChannel, None] = {}
         self._opening: dict[int, Done] = {}
@@ -137,6 +139,8 @@ class End:
                 if done is not None:
                     done(None, OperationTimeout() if error == "timeout" else remote_error(error))
             case e.SessionDismissed(session, error):
+                if session.id == DEFAULT_SESSION:
+                    self.farewell = error
                 self._session_over(session.id, error or None)
             case e.SessionEnded(session):
                 self._session_over(session.id, None)
@@ -159,7 +163,7 @@ class End:
         opening, self._opening = self._opening, {}
         for done in opening.values():
             done(None, ForceClosed())
-        self.owner.went_offline(self, reason)
+        self.owner.went_offline(self, reason or self.farewell)
 
     def drained(self) -> None:
         """The link sent something: whoever waits to write goes on when enough is gone."""

@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Bounds, Client, Edge, Service
 from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.errors import (
     ConnectionRefused,
     EndClosed,
@@ -47,9 +48,9 @@ class InMemory:
 class Memory:
     """A gateway, its clock and its clients."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         self.clock = Clock()
-        self.core = GatewayCore(self.clock, wall_clock=self.wall)
+        self.core = GatewayCore(self.clock, limits=limits, wall_clock=self.wall)
         self.pumps: list[IOPump] = []
 
     def wall(self) -> float:
@@ -375,3 +376,32 @@ def test_closing_leaves_nothing_behind(memory: Memory) -> None:
     assert [end.pending for end in ends] == [0, 0] and [end.channels for end in ends] == [{}, {}]
     assert [end.running for end in ends] == [0, 0]
     assert not memory.core.repository.edges and not memory.core.repository.services
+
+
+def test_the_one_of_two_with_the_same_id_that_is_replaced_reads_why() -> None:
+    memory = Memory(Limits(stream_window=1 << 20))
+    service, _ = memory.connected(Service)
+    memory.result(service.register_get_edge_id(lambda meta: 7))
+    lost: list[str] = []
+    memory.connected(Edge, on_offline=lost.append, reconnect=None)
+    second, _ = memory.connected(Edge)
+    memory.settle(1)
+    assert lost == ["replaced by another connection with the same id"]
+    assert second.edge_id == 7 and second.online
+
+
+def test_an_edge_that_was_there_before_its_service_comes_again_for_its_id() -> None:
+    memory = Memory(Limits(stream_window=1 << 20))
+    lost: list[str] = []
+    edges = [memory.connected(Edge, meta=b"%d" % number, on_offline=lost.append)[0] for number in range(1, 6)]
+    service, _ = memory.connected(Service)
+    online: list[int] = []
+    for done in (
+        service.register_edge_online(lambda event: online.append(event.edge_id)),
+        service.register_get_edge_id(int),
+    ):
+        memory.result(done)
+    memory.settle(12)
+    assert [edge.edge_id for edge in edges] == [1, 2, 3, 4, 5]
+    assert sorted(online) == [1, 2, 3, 4, 5]
+    assert lost == ["a service that hands out edge ids has come; connect again"] * 5
