@@ -133,6 +133,17 @@ class Limits(WireLimits):
         64, _COUNT, "messages that an edge may have before it acknowledged them; those behind them wait"
     )
     service_window: int = setting(128, _COUNT, "the same of a service")
+    edge_calls: int = setting(
+        256,
+        _COUNT,
+        "calls that an edge may have before it answers one of them; those behind them wait",
+    )
+    service_calls: int = setting(256, _COUNT, "the same of a service")
+    memory_bytes: int = setting(
+        1_073_741_824,
+        Whole(67_108_864, 1 << 50, "bytes"),
+        "memory of the whole process; five eighths of it may be filled with what is not delivered yet",
+    )
     methods_per_connection: int = setting(10_000, _COUNT, "methods registered")
     method_bytes: int = setting(
         4096, Whole(1, 1_048_576, "bytes"), "length of the name of a method, a topic or a service"

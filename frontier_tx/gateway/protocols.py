@@ -23,6 +23,10 @@ from frontier_tx.wire.protocol import WireProtocol
 #: for ever when hundreds reach them while hundreds of theirs are on the way (docs/decisions/message-window.md).
 BUSY = 200
 BURST = 32
+#: A peer that has one in so many bytes of what may wait for it from answers of the gateway's own is not read from until
+#: it takes some of them.
+OWN_SHARE = 32
+EVERYTHING = 1 << 62
 
 
 def address_text(address: IAddress | None) -> tuple[str, str]:
@@ -59,6 +63,13 @@ class LegProtocol(WireProtocol):
         self._exchange: Exchange = presence.exchange
         self._forward = presence.exchange.receive
         self._since = wall_now
+        self._budget = presence.exchange.budget
+        #: Bytes that are counted: those that the peer does not take, and those of a frame that is not whole yet.
+        self._untaken = self._partial = 0
+        #: What of its untaken bytes the peer caused itself, and whether it is not read from because of them.
+        self._own = 0
+        self._own_stopped = False
+        self._own_most = presence.exchange.settings.write_buffer_bytes // OWN_SHARE
         self.factory: Any = None
         self._introduced = False
 
@@ -74,14 +85,29 @@ class LegProtocol(WireProtocol):
         network, address = address_text(self.transport.getPeer())
         self.leg = Leg(self.kind, self.connection, self, address, self._since)
         self.leg.network = network
+        self._budget.connected(1)
 
     def slice_done(self) -> None:
-        """A peer that goes on asking and does not take its answers is dropped.
+        """Count what is left of it.
 
-        What others send it is refused from ``write_buffer_bytes`` on, so only what it causes itself gets that far.
+        While the peer takes nothing, what its own bytes bring it can only be answers of the gateway's own.
         """
-        if not self._idle and self.unsent > 2 * self._exchange.settings.write_buffer_bytes:
-            self.abort("it does not take its answers")
+        if not self._idle:
+            self._count_own()
+        held = self.connection.reader.held
+        if held != self._partial and not self._gone:
+            self._budget.hold(self.leg, held - self._partial)
+            self._partial = held
+
+    def _count_own(self) -> None:
+        grown = self.unsent + self.handed - self._untaken
+        if grown > 0 and not self._gone:
+            self._own += grown
+            self._untaken += grown
+            self._budget.hold(self.leg, grown)
+            if self._own > self._own_most and not self._own_stopped:
+                self._own_stopped = True
+                self.pause_reading()
 
     def frame_received(self, frame: Frame) -> None:
         """Forward; what comes from a leg whose place was taken is dropped."""
@@ -120,14 +146,30 @@ class LegProtocol(WireProtocol):
     def close(self, reason: str = "") -> None:
         """Say goodbye in order: what this peer still owes will not come, and nothing new is sent to it."""
         if hasattr(self, "leg"):
+            # What was let in goes out before the goodbye.
+            self._exchange.doors.feed(self.leg, EVERYTHING)
             self._exchange.deafen(self.leg)
         super().close(reason)
 
     def flush(self) -> None:
-        """Write; whoever was stopped because this peer was behind goes on."""
+        """Write, and go on with what waits for this peer as long as it takes it."""
         super().flush()
-        if self.leg.congesting and self.unsent <= self._exchange.pressure.low:
-            self._exchange.pressure.relieved(self.leg)
+        leg = self.leg
+        while leg.queued and self._idle and not (self._gone or self._resting):
+            if not self._exchange.doors.feed(leg):
+                break
+            super().flush()
+        if not self._idle or self._untaken:
+            self._count_untaken()
+
+    def _count_untaken(self) -> None:
+        untaken = 0 if self._gone else self.unsent + self.handed
+        self._budget.hold(self.leg, untaken - self._untaken)
+        self._untaken = untaken
+        self._own = min(self._own, untaken)
+        if self._own_stopped and 2 * self._own <= self._own_most:
+            self._own_stopped = False
+            self.resume_reading()
 
     def burst(self) -> int:
         """See ``BUSY``."""
@@ -139,6 +181,9 @@ class LegProtocol(WireProtocol):
         if not hasattr(self, "leg"):
             return
         self._presence.gone(self.leg)
+        self._budget.hold(self.leg, -self._untaken - self._partial)
+        self._untaken = self._partial = 0
+        self._budget.connected(-1)
         self.leg.link = NO_LINK
         if self.factory is not None:
             self.factory.ended(self, reason)

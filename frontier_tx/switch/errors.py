@@ -108,6 +108,12 @@ class PendingLimit(ForwardError):
     text = "too many pending"
 
 
+class MethodTooLong(ForwardError):
+    """The name of a method is longer than the gateway's limit allows, in a call or in a Register."""
+
+    text = "method name too long"
+
+
 class ReceiverCongested(ForwardError):
     """The receiver has not taken what is waiting for it, and the gateway's buffer for it is full."""
 

@@ -8,29 +8,28 @@ come from outside.
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
+from frontier_tx.switch.budget import FEED, PENDING_BYTES, SMALL_ANSWER, Budget
+from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.deadlines import Deadlines
+from frontier_tx.switch.doors import Doors
 from frontier_tx.switch.errors import (
     CallCanceled,
     CallerDeadlineExceeded,
-    EdgeNotOnline,
     FarSideClosed,
     FrameTooLarge,
-    IllegalEdgeID,
-    NoChoice,
+    MethodTooLong,
     PendingLimit,
     ReceiverCongested,
-    RecordNotFound,
-    TopicNotOnline,
 )
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.pressure import Pressure
 from frontier_tx.switch.repository import Repository
+from frontier_tx.switch.routing import Router
 from frontier_tx.switch.settings import Counters, Settings
 from frontier_tx.switch.streams import StreamEnd
 from frontier_tx.switch.sweep import Sweep
-from frontier_tx.switch.window import Lane, Window
+from frontier_tx.switch.window import CallWindow, MessageWindow, Window
 from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import (
@@ -44,14 +43,25 @@ from frontier_tx.wire.body import (
     encode_message,
     message_json,
 )
-from frontier_tx.wire.frame import MESSAGE, MESSAGE_ACK, REQUEST, RESPONSE, SESSION_HEADER, VERSION, Frame
+from frontier_tx.wire.frame import (
+    DEFAULT_BODY_LIMIT,
+    MESSAGE,
+    MESSAGE_ACK,
+    REQUEST,
+    RESPONSE,
+    SESSION_HEADER,
+    VERSION,
+    Frame,
+)
 from frontier_tx.wire.ids import DEFAULT_SESSION
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
-from frontier_tx.wire.sessions import Session
 from frontier_tx.wire.times import UNSET, format_time
 
-#: Methods that the gateway itself calls at services.
-CONTROL_METHODS = frozenset((b"get_edge_id", b"edge_online", b"edge_offline"))
+#: Methods up to this length are repeated in the gateway's own answers; a longer one is not kept.
+REPEATED_METHOD = 128
+#: How far the window of messages of an end that did not declare itself is doubled, and of one that did.
+STRANGER_MOST, OWN_MOST = 256, 65_536
+CALLS_MOST = 1_000_000
 _CANCEL_BODY = {reason: CANCEL_FIXED.pack(reason) for reason in (CANCELED, DEADLINE_EXCEEDED)}
 
 
@@ -70,15 +80,16 @@ class Exchange:
         self.repository = repository
         self.settings = settings or Settings()
         self.counters = Counters()
-        self.pending_count = 0
+        #: What the process keeps.
+        self.budget = Budget(self.settings.memory_bytes, self._feed_bytes())
         #: The process's timer.
         self.timers = timers
-        self._policy: IHashPolicy = policy or ByEdgeID()
+        self._router = Router(repository, self.settings, policy, on_fault)
         self._wall_clock = wall_clock
-        self._on_fault = on_fault or (lambda what: None)
         self.pressure = Pressure(
             timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
         )
+        self.doors = Doors(self.budget, self.settings, self.counters, self.pressure)
         self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
         self._handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self._got_request,
@@ -90,6 +101,16 @@ class Exchange:
             f.REGISTER: self._got_register,
             f.REGISTER_ACK: self._got_register_ack,
         }
+
+    def _feed_bytes(self) -> int:
+        """What a connection is given at once: little beside what may wait for it."""
+        settings = self.settings
+        return max(1, min(FEED, settings.write_high_bytes // 8, settings.write_buffer_bytes // 8))
+
+    @property
+    def pending_count(self) -> int:
+        """How many calls and messages wait for their answers."""
+        return self.budget.pendings
 
     def receive(self, leg: Leg, frame: Frame) -> None:
         """Take an application frame that came in on a leg.
@@ -112,31 +133,31 @@ class Exchange:
 
     def _forward(self, leg: Leg, frame: Frame, data: MessageData, kind: int) -> None:
         """Send a Request or a Message on to where it belongs, or answer why not."""
-        end: StreamEnd | None = None
+        far: StreamEnd | None = None
         if frame.session_id != DEFAULT_SESSION:
             end = leg.streams.get(frame.session_id)
             if end is None or end.other is None:
                 self.counters.dropped += 1
                 return
-            target, session = end.other.leg, end.other.session
-            assert session is not None
-            target_session = session.id
-            way: Leg | StreamEnd = end.other
+            far = end.other
+            assert far.session is not None
+            target = far.leg
+            target_session = far.session.id
         else:
-            session = None
             target_session = DEFAULT_SESSION
-            found = self._route_edge(leg, data, kind) if leg.is_edge else self._route_service(data)
+            found = self._route(leg, data, kind)
             if isinstance(found, str):
                 self._answer(leg, frame, kind, data.key, found)
                 return
-            way = target = found
-        refused = self._admit(leg, target, kind)
-        if refused:
-            self._answer(leg, frame, kind, data.key, refused)
-            return
-        timers = self.timers
-        now = timers.now()
+            target = found
         settings = self.settings
+        if len(leg.asked) >= settings.pending_per_connection:
+            self._answer(leg, frame, kind, data.key, PendingLimit.text)
+            return
+        if len(data.key) > settings.method_bytes:
+            self._answer(leg, frame, kind, b"", MethodTooLong.text)
+            return
+        now = self.timers.now()
         due = now + settings.call_seconds
         by_caller = False
         if data.deadline != UNSET or data.context.deadline != UNSET:
@@ -151,9 +172,18 @@ class Exchange:
                 due = min(due, now + left)
         data.deadline = self._deadlines.own(now)
         body = encode_message(data)
+        size = len(body) + 8
         connection = target.connection
-        if len(body) + 8 > connection.peer_frame_bytes:
+        if size > connection.peer_frame_bytes:
             self._answer(leg, frame, kind, data.key, FrameTooLarge.text)
+            return
+        window = target.call_window if kind == REQUEST else target.message_window
+        if window is None:
+            window = self._new_window(target, kind)
+        waits = window.out >= window.room and not window.grants(leg, far)
+        straight = not target.queued and connection.outbox_bytes + size <= self.budget.feed
+        if (waits or not straight) and self.doors.refuses(leg, target, size, PENDING_BYTES):
+            self._answer(leg, frame, kind, data.key, ReceiverCongested.text)
             return
         packet_id = next(connection.ids)
         pending = Pending(
@@ -162,102 +192,90 @@ class Exchange:
             packet_id,
             target_session,
             leg,
+            leg,
             frame.packet_id,
             frame.session_id,
-            data.key,
+            data.key if len(data.key) <= REPEATED_METHOD else b"",
             self._overdue,
         )
         if by_caller:
             pending.overdue_text = CallerDeadlineExceeded.text
-        if end is not None:
-            pending.stream = end.pending
-            end.pending.add(pending)
         self._enter(pending)
-        timers.schedule(pending, due)
-        out = SESSION_HEADER.pack(VERSION, kind, packet_id, len(body) + 8, target_session) + body
-        if kind == MESSAGE:
-            lane = way.lane
-            if lane is None:
-                lane = way.lane = self._new_lane(target, session)
-            if not lane.enter(pending, out):
+        self.timers.schedule(pending, due)
+        pending.window = window
+        out = SESSION_HEADER.pack(VERSION, kind, packet_id, size, target_session) + body
+        if far is not None:
+            pending.end = far
+            far.pending.add(pending)
+        if waits:
+            window.wait(pending, leg, far, out)
+            return
+        window.out += 1
+        if far is None:
+            if straight:
+                connection.write(out)
                 return
-        if session is None:
-            connection.write(out)
-        else:
-            connection.sessions.write(session, out)
+        elif kind == MESSAGE:
+            window.stream_out += 1
+            far.out += 1
+        self.doors.send(leg, target, far, out)
 
-    def _new_lane(self, target: Leg, session: Session | None) -> Lane:
-        if target.window is None:
-            size = self.settings.edge_window if target.is_edge else self.settings.service_window
-            target.window = Window(target, size, self.timers)
-        return Lane(target.window, session)
-
-    def _route_service(self, data: MessageData) -> Leg | str:
-        """A service names the edge in the last eight bytes of ``custom``."""
-        custom = data.custom
-        if len(custom) < 8:
-            return IllegalEdgeID.text
-        edge = self.repository.edges.get(int.from_bytes(custom[-8:]))
-        if edge is None or edge.deaf:
-            return EdgeNotOnline.text
-        data.custom = custom[:-8]
-        return edge
-
-    def _route_edge(self, leg: Leg, data: MessageData, kind: int) -> Leg | str:
-        """An edge names a method or a topic; services are told the edge's id behind ``custom``."""
+    def _route(self, leg: Leg, data: MessageData, kind: int) -> Leg | str:
+        if not leg.is_edge:
+            return self._router.edge(data)
         if kind == REQUEST:
-            if data.key in CONTROL_METHODS and not self.settings.edges_call_control_methods:
-                return RecordNotFound.text
-            candidates = self.repository.services_of_method(data.key)
-            nobody = RecordNotFound.text
+            return self._router.service_of_method(leg, data)
+        return self._router.service_of_topic(leg, data)
+
+    def _new_window(self, target: Leg, kind: int) -> Window:
+        settings = self.settings
+        made: Window
+        if kind == REQUEST:
+            size = settings.edge_calls if target.is_edge else settings.service_calls
+            made = target.call_window = CallWindow(target, size, CALLS_MOST, self.doors, self.timers)
         else:
-            candidates = self.repository.services_of_topic(data.topic)
-            nobody = TopicNotOnline.text
-        if not candidates:
-            return nobody
-        data.custom += leg.tail
-        return candidates[0] if len(candidates) == 1 else self.choose(candidates, leg) or NoChoice.text
+            size = settings.edge_window if target.is_edge else settings.service_window
+            declared = target.connection.peer_frame_bytes > DEFAULT_BODY_LIMIT
+            most = OWN_MOST if declared else STRANGER_MOST
+            made = target.message_window = MessageWindow(target, size, most, self.doors, self.timers)
+        return made
 
     def choose(self, candidates: Sequence[Leg], edge: Leg) -> Leg | None:
         """Choose one of several services for an edge; None where the policy that was plugged in fails."""
-        try:
-            chosen: Leg = self._policy.choose(candidates, edge)
-            if chosen in candidates:
-                return chosen
-            raise ValueError(f"{chosen!r} is none of the candidates")
-        except Exception:
-            self._on_fault(f"{self._policy!r} chose no service")
-            return None
+        return self._router.choose(candidates, edge)
 
-    def _admit(self, leg: Leg, target: Leg, kind: int) -> str:
-        """Return why nothing more may be sent, or nothing."""
-        if len(leg.asked) >= self.settings.pending_per_connection:
-            return PendingLimit.text
-        waiting = target.link.unsent
-        if kind == MESSAGE:
-            # Calls go past the messages that wait.
-            waiting += target.waiting_bytes
-        if waiting > self.settings.write_buffer_bytes:
-            return ReceiverCongested.text
-        return ""
-
-    def call_service(self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done) -> Pending | None:
+    def call_service(
+        self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done, sender: Leg | None = None
+    ) -> Pending | None:
         """Call a control function at a service; ``done`` is told the value and the error text, once.
 
         :param seconds: the deadline that the service is told. The answer is waited for as long as any other.
-        :return: None where the service takes nothing.
+        :param sender: the edge because of which it is called.
+        :return: None where the service takes nothing more because of this edge.
         """
-        if leg.link.unsent > self.settings.write_buffer_bytes:
-            done(b"", ReceiverCongested.text)
+        sender = sender or leg
+        deadline = format_time(self._wall_clock() + seconds)
+        body = message_json(key=method, value=value, deadline=deadline)
+        connection = leg.connection
+        error = ""
+        if len(body) + 8 > connection.peer_frame_bytes:
+            error = FrameTooLarge.text
+        elif self.doors.refuses(sender, leg, len(body), PENDING_BYTES):
+            error = ReceiverCongested.text
+        if error:
+            done(b"", error)
             return None
-        packet_id = next(leg.connection.ids)
-        pending = Pending(True, leg, packet_id, DEFAULT_SESSION, None, 0, DEFAULT_SESSION, method, self._overdue)
+        packet_id = next(connection.ids)
+        pending = Pending(
+            True, leg, packet_id, DEFAULT_SESSION, sender, None, 0, DEFAULT_SESSION, method, self._overdue
+        )
         pending.done = done
         self._enter(pending)
         self.timers.schedule(pending, self.timers.now() + self.settings.call_seconds)
-        deadline = format_time(self._wall_clock() + seconds)
-        body = message_json(key=method, value=value, deadline=deadline)
-        leg.connection.write(f.pack_of_session(REQUEST, packet_id, DEFAULT_SESSION, body))
+        pending.window = leg.call_window or self._new_window(leg, REQUEST)
+        # There are few for each edge: they wait for nobody's calls.
+        pending.window.out += 1
+        self.doors.send(sender, leg, None, f.pack_of_session(REQUEST, packet_id, DEFAULT_SESSION, body))
         return pending
 
     # -- calls and messages: back -------------------------------------------------------------------------
@@ -291,33 +309,54 @@ class Exchange:
             pending.done(b"", "")
             return
         source = pending.source
-        if source is None:
-            return
-        if len(text) + 8 > source.connection.peer_frame_bytes:
-            text = message_json(key=pending.method, error=FrameTooLarge.text)
-        self._reply(source, pending, text)
+        if source is not None and source.online:
+            if len(text) + 8 > source.connection.peer_frame_bytes:
+                text = message_json(key=pending.method, error=FrameTooLarge.text)
+            self._deliver(leg, source, pending, text)
+
+    def _deliver(self, leg: Leg, source: Leg, pending: Pending, text: bytes) -> None:
+        """Pass an answer of ``leg`` on to who asked."""
+        session_id = pending.source_session
+        kind = RESPONSE if pending.request else MESSAGE_ACK
+        size = len(text) + 8
+        out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, session_id) + text
+        connection = source.connection
+        straight = not source.queued and connection.outbox_bytes + size <= self.budget.feed
+        end: StreamEnd | None = None
+        if session_id == DEFAULT_SESSION:
+            if straight:
+                connection.write(out)
+                return
+        else:
+            end = source.streams.get(session_id)
+            if end is None:
+                return
+        # The place of the call that is answered has room for a small answer.
+        refused = not straight and size > SMALL_ANSWER and self.doors.refuses(leg, source, size)
+        if refused and not leg.is_edge:
+            # A service is not stopped for what one edge does not take.
+            text = message_json(key=pending.method if pending.request else b"", error=ReceiverCongested.text)
+            out = f.pack_of_session(kind, pending.source_packet, session_id, text)
+        self.doors.send(leg, source, end, out)
+        if refused and leg.is_edge:
+            self.doors.stop(leg, source)
 
     def _reply(self, source: Leg, pending: Pending, text: bytes) -> None:
+        """Give an answer of the gateway's own to who asked."""
         if not source.online:
             return
         kind = RESPONSE if pending.request else MESSAGE_ACK
-        source_session = pending.source_session
-        header = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, len(text) + 8, source_session)
-        if source_session == DEFAULT_SESSION:
-            source.connection.write(header + text)
-        else:
-            session = source.connection.sessions.live.get(source_session)
-            if session is None:
-                return
-            source.connection.sessions.write(session, header + text)
-        if source.link.unsent > self.settings.write_buffer_bytes:
-            source.link.abort("it does not take its answers")
+        session = source.connection.sessions.live.get(pending.source_session)
+        if session is not None:
+            out = f.pack_of_session(kind, pending.source_packet, session.id, text)
+            source.connection.sessions.write(session, out)
 
     def _answer(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str) -> None:
         """Answer a Request or Message that goes nowhere."""
         self.counters.local_answers += 1
         answer = RESPONSE if kind == REQUEST else MESSAGE_ACK
-        text = message_json(key=method if kind == REQUEST else b"", error=error)
+        key = method if kind == REQUEST and len(method) <= REPEATED_METHOD else b""
+        text = message_json(key=key, error=error)
         leg.connection.write(f.pack_of_session(answer, frame.packet_id, frame.session_id, text))
 
     def fail(self, pending: Pending, error: str) -> None:
@@ -345,17 +384,20 @@ class Exchange:
 
     def withdraw(self, pending: Pending, reason: int) -> None:
         """Tell the far side that nobody waits for its answer any more."""
-        connection = pending.target.connection
-        session = connection.sessions.live.get(pending.target_session)
-        if session is not None and connection.connected:
-            body = _CANCEL_BODY[reason]
-            # Behind the Request itself, which may still be held back there.
-            connection.sessions.write(
-                session, f.pack_of_session(f.REQUEST_CANCEL, pending.target_packet, session.id, body)
-            )
+        target, session_id = pending.target, pending.target_session
+        if pending.frame is not None or session_id not in target.connection.sessions.live:
+            # It was never sent, or nobody is there any more.
+            return
+        if target.connection.connected:
+            out = f.pack_of_session(f.REQUEST_CANCEL, pending.target_packet, session_id, _CANCEL_BODY[reason])
+            # Behind the Request itself, which may still wait there.
+            self.doors.send(pending.sender, target, pending.end, out)
 
     def _enter(self, pending: Pending) -> None:
-        self.pending_count += 1
+        budget = self.budget
+        budget.pendings += 1
+        if not budget.pendings & 255:
+            budget.refresh()
         pending.target.pending[pending.target_packet] = pending
         source = pending.source
         if source is not None:
@@ -368,21 +410,28 @@ class Exchange:
 
     def settle(self, pending: Pending) -> None:
         """Take what is answered, or given up, out of every table."""
-        self.pending_count -= 1
+        self.budget.pendings -= 1
         self.timers.cancel(pending)
         del pending.target.pending[pending.target_packet]
         if pending.source is not None:
             del pending.source.asked[pending.key]
-        if pending.stream is not None:
-            pending.stream.discard(pending)
-        if pending.lane is not None:
-            pending.lane.leave(pending)
+        if pending.end is not None:
+            pending.end.pending.discard(pending)
+        window = pending.window
+        if window is None:
+            return
+        if pending.frame is None and pending.end is None and not window.waiting and window.room == window.size:
+            window.out -= 1
+        else:
+            window.leave(pending)
 
     def disown(self, pending: Pending, error: str = "") -> None:
         """The sender of a message has gone, or is told an error now: it goes its way without anybody to answer."""
         source = pending.source
         assert source is not None
         del source.asked[pending.key]
+        if pending.queue is not None:
+            source.held_back -= 1
         pending.source = None
         if error:
             self.counters.local_answers += 1
@@ -400,7 +449,7 @@ class Exchange:
         if frame.session_id == DEFAULT_SESSION:
             method = bytes(frame.body)
             if len(method) > self.settings.method_bytes:
-                error = "method name too long"
+                error = MethodTooLong.text
             elif (method not in leg.methods and len(leg.methods) >= self.settings.methods_per_connection) or (
                 not self.repository.register(leg, method, self._wall_clock())
             ):
@@ -415,38 +464,55 @@ class Exchange:
         if end is None or end.other is None:
             self.counters.dropped += 1
             return
+        body = frame.body
+        if not body:
+            # It means nothing, and ends of the Go library that do not read it stop at some hundreds.
+            return
         other = end.other
         session = other.session
         assert session is not None
-        body = frame.body
         self.counters.stream_bytes += len(body)
-        connection = other.leg.connection
-        header = SESSION_HEADER.pack(VERSION, f.STREAM, next(connection.ids), len(body) + 8, session.id)
-        if session.held is None:
-            connection.write(header)
+        target = other.leg
+        connection = target.connection
+        size = len(body) + 8
+        if not target.queued and session.held is None and connection.outbox_bytes + size <= self.budget.feed:
+            connection.write(SESSION_HEADER.pack(VERSION, f.STREAM, next(connection.ids), size, session.id))
             connection.write(body)
-            waiting = other.leg.link.unsent
-        else:
-            connection.sessions.write(session, header + body)
-            waiting = session.held_bytes
-        if waiting > self.pressure.high:
-            self.pressure.stop(leg, other.leg)
+            return
+        self.doors.send_bytes(leg, other, body)
+        raw = other.raw
+        if raw is not None and (raw.size > self.pressure.high or not self.doors.fits(leg, target, 0)):
+            self.pressure.stop(leg, target)
 
     # -- legs going ---------------------------------------------------------------------------------------
 
     def deafen(self, leg: Leg) -> None:
         """The peer gave up session 1: nothing new is sent to it, and what it owes will not come."""
         leg.deaf = True
-        if leg.lane is not None:
-            leg.lane.shut()
+        self._shut(leg, None)
+        self.doors.drop_default(leg)
         self._force_close(p for p in leg.pending.values() if p.target_session == DEFAULT_SESSION)
+
+    def shut(self, end: StreamEnd) -> None:
+        """A stream is over at this end: what waits for it there is not sent. Its owner settles what was asked."""
+        self._shut(end.leg, end)
+        end.on_drained = None
+        self.doors.drop(end)
+
+    @staticmethod
+    def _shut(leg: Leg, end: StreamEnd | None) -> None:
+        for window in (leg.call_window, leg.message_window):
+            if window is not None:
+                window.shut(end)
 
     def forget(self, leg: Leg) -> None:
         """The leg is gone: end everything that hangs on it, on the other legs too."""
         leg.deaf = True
         self.repository.remove(leg)
-        if leg.lane is not None:
-            leg.lane.shut()
+        for window in (leg.call_window, leg.message_window):
+            if window is not None:
+                window.close()
+        self.doors.forget(leg)
         Sweep(self.timers, leg.asked.values(), self._abandon)
         self._force_close(leg.pending.values())
         self.pressure.forget(leg)

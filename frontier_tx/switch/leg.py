@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 from frontier_tx.wire.connection import Connection
 
 if TYPE_CHECKING:
+    from frontier_tx.switch.doors import Door
     from frontier_tx.switch.pending import Pending
     from frontier_tx.switch.pressure import Stall
     from frontier_tx.switch.streams import StreamEnd
-    from frontier_tx.switch.window import Lane, Window
+    from frontier_tx.switch.window import Window
 
 
 class Kind(Enum):
@@ -37,6 +38,10 @@ class Link(Protocol):
     def unsent(self) -> int:
         """Bytes that wait because the peer does not take them."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether the peer has taken everything that it was given."""
+
     def pause_reading(self) -> None:
         """Take no more from this peer until as many ``resume_reading``."""
 
@@ -54,6 +59,7 @@ class NoLink:
     """The link of a leg whose connection is gone."""
 
     unsent = 0
+    idle = False
 
     def pause_reading(self) -> None:
         """There is nothing to read."""
@@ -80,9 +86,9 @@ class Leg:
 
     __slots__ = (
         "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
-        "methods", "pending", "asked", "streams", "opening", "window", "lane", "waiting_bytes", "deaf",
-        "online", "congesting", "stopped_by", "stall", "host_number",
-        "told", "allocated", "record_bytes",
+        "methods", "pending", "asked", "streams", "opening", "message_window", "call_window", "door", "queued",
+        "waiting_bytes", "held_bytes", "held_back", "deaf", "online", "congesting", "stopped_by", "stall",
+        "host_number", "told", "allocated", "record_bytes",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
@@ -108,11 +114,18 @@ class Leg:
         self.streams: dict[int, "StreamEnd"] = {}
         #: Streams being opened towards this leg: negotiate id -> who asked.
         self.opening: dict[int, "StreamEnd"] = {}
-        #: Messages on their way to this leg, and among them to session 1; made with the first.
-        self.window: "Window | None" = None
-        self.lane: "Lane | None" = None
-        #: What waits there and is not sent yet.
+        #: Messages and calls on their way to this leg; each is made with the first.
+        self.message_window: "Window | None" = None
+        self.call_window: "Window | None" = None
+        #: What waits for this leg by sender, as long as something does.
+        self.door: "Door | None" = None
+        #: Bytes of frames that wait there until its connection takes more, and of all that waits, windows included.
+        self.queued = 0
         self.waiting_bytes = 0
+        #: Bytes that are kept on this leg's account (``budget``).
+        self.held_bytes = 0
+        #: How many of what this leg asked wait in windows.
+        self.held_back = 0
         #: Whether the peer gave up session 1: nothing reaches it any more, but it is still connected.
         self.deaf = False
         self.online = False

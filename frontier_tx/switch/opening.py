@@ -2,7 +2,7 @@
 
 import random
 
-from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed, ServiceNotOnline
+from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed, ReceiverCongested, ServiceNotOnline
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.streams import StreamEnd
@@ -11,6 +11,9 @@ from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequest
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
 from frontier_tx.wire.packets import CANCELED
 from frontier_tx.wire.sessions import Session
+
+#: What the two sessions of a stream cost, in bytes.
+SESSION_BYTES = 2048
 
 
 class StreamOpener:
@@ -28,8 +31,14 @@ class StreamOpener:
             leg.connection.refuse_session(request, now, nobody)
             return
         peer = str(leg.id) if leg.is_edge and self._exchange.settings.tell_stream_peer else ""
+        doors = self._exchange.doors
+        if doors.refuses(leg, target, len(request.meta) * 4 // 3 + SESSION_BYTES):
+            leg.connection.refuse_session(request, now, ReceiverCongested.text)
+            return
         try:
-            negotiate_id = target.connection.open_session(request.meta, peer, now, keep=False)
+            negotiate_id = target.connection.open_session(
+                request.meta, peer, now, lambda frame: doors.send(leg, target, None, frame), keep=False
+            )
         except LocalError as error:
             leg.connection.refuse_session(request, now, str(error))
             return
@@ -87,23 +96,22 @@ class StreamOpener:
     def _take_apart(self, end: StreamEnd, error: str) -> None:
         """``end`` is over: nothing more goes to it, and the other one follows when it has what came from there."""
         exchange, other = self._exchange, end.other
-        if end.lane is not None:
-            end.lane.shut()
+        exchange.shut(end)
         if other is None:
             for pending in list(end.pending):
                 exchange.settle(pending)
             return
         other.other = None
-        left = other.lane if other.leg.connection.connected else None
+        there = other.leg.connection.connected
         for pending in list(end.pending):
             if pending.request and pending.source is end.leg:
                 exchange.withdraw(pending, CANCELED)
-            if left and pending.lane is left:
+            if there and pending.queue is not None and pending.end is other and not pending.request:
                 exchange.disown(pending, FarSideClosed.text)
             else:
                 exchange.fail(pending, FarSideClosed.text)
-        if left:
-            left.on_drained = lambda: self._follow(other, error)
+        if there and other.queued:
+            other.on_drained = lambda: self._follow(other, error)
         else:
             self._follow(other, error)
 
@@ -111,8 +119,7 @@ class StreamOpener:
         """Close what is left of a stream that the other side has closed."""
         assert end.session is not None
         end.leg.streams.pop(end.session.id, None)
-        if end.lane is not None:
-            end.lane.shut()
+        self._exchange.shut(end)
         for pending in list(end.pending):
             self._exchange.settle(pending)
         if end.leg.connection.connected:

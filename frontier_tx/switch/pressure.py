@@ -38,25 +38,23 @@ class Pressure:
         self._counters.throttled += 1
         source.link.pause_reading()
 
-    def relieved(self, target: Leg) -> None:
-        """``target`` has caught up, or is gone."""
-        if target.stall is not None:
+    def relieved(self, target: Leg, source: Leg) -> None:
+        """``target`` has caught up with what ``source`` sends, or one of them is gone."""
+        if source not in target.congesting:
+            return
+        target.congesting.discard(source)
+        source.stopped_by.discard(target)
+        if target.stall is not None and not target.congesting:
             self._timers.cancel(target.stall)
             target.stall = None
-        while target.congesting:
-            source = target.congesting.pop()
-            source.stopped_by.discard(target)
-            source.link.resume_reading()
+        source.link.resume_reading()
 
     def forget(self, leg: Leg) -> None:
         """The leg is gone: it stops nobody, and nobody stops it."""
-        self.relieved(leg)
-        while leg.stopped_by:
-            target = leg.stopped_by.pop()
-            target.congesting.discard(leg)
-            if not target.congesting:
-                self.relieved(target)
-            leg.link.resume_reading()
+        for source in list(leg.congesting):
+            self.relieved(leg, source)
+        for target in list(leg.stopped_by):
+            self.relieved(target, leg)
 
 
 class Stall:

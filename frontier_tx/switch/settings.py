@@ -11,9 +11,14 @@ class Settings:
     call_seconds: float = 30.0
     #: Calls and messages under way per sender.
     pending_per_connection: int = 100_000
+    #: What the process may need altogether.
+    memory_bytes: int = 1_073_741_824
     #: Messages that an edge and a service may have before they acknowledged them; those behind them wait here.
     edge_window: int = 64
     service_window: int = 128
+    #: Calls that an edge and a service may have before they answered them, as long as they answer.
+    edge_calls: int = 256
+    service_calls: int = 256
     #: From here on a stream's sender is not read from until its receiver has caught up.
     write_high_bytes: int = 8_388_608
     #: How long a receiver may keep senders stopped.
@@ -37,7 +42,7 @@ class Counters:
 
     __slots__ = (
         "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped",
-        "throttled",
+        "throttled", "refused_congested", "refused_memory",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,3 +56,6 @@ class Counters:
         self.overdue = 0
         self.dropped = 0
         self.throttled = 0
+        #: What was not let in because too much waited for its receiver, or in the whole process.
+        self.refused_congested = 0
+        self.refused_memory = 0

@@ -1,24 +1,25 @@
 """Pairs of sessions: a stream crosses the gateway as one session on each leg."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from frontier_tx.wire.events import SessionRequested
 from frontier_tx.wire.sessions import Session
 
 if TYPE_CHECKING:
+    from frontier_tx.switch.doors import Lane, RawLane
     from frontier_tx.switch.leg import Leg
     from frontier_tx.switch.pending import Pending
-    from frontier_tx.switch.window import Lane
 
 
 class StreamEnd:
     """One leg's end of a stream; ``other`` is where its frames go.
 
     While the second leg has not answered, the opener's end has a ``request`` instead of a ``session``. An end whose
-    other side has closed the stream stays without ``other`` until the messages that wait for it have left.
+    other side has closed the stream stays without ``other`` until what waits for it has left.
     """
 
-    __slots__ = ("leg", "session", "request", "other", "pending", "lane")
+    __slots__ = ("leg", "session", "request", "other", "pending", "lane", "raw", "queued", "out", "on_drained")
 
     def __init__(self, leg: "Leg", request: SessionRequested | None = None, session: Session | None = None) -> None:
         self.leg = leg
@@ -27,11 +28,25 @@ class StreamEnd:
         self.other: StreamEnd | None = None
         #: Calls and messages under way on the stream, shared by both ends.
         self.pending: set[Pending] = set()
-        #: Messages on their way to this end; made with the first.
+        #: Frames and raw bytes that wait to be sent to this end.
         self.lane: Lane | None = None
+        self.raw: RawLane | None = None
+        #: How many of those two there are, and calls and messages that wait for a place in a window.
+        self.queued = 0
+        #: Messages that this end has and did not acknowledge.
+        self.out = 0
+        #: Called once, when nothing waits any more.
+        self.on_drained: Callable[[], None] | None = None
 
     def pair(self, other: "StreamEnd") -> None:
         """Join two ends into one stream."""
         self.other = other
         other.other = self
         other.pending = self.pending
+
+    def left(self) -> None:
+        """One of those that were ``queued`` is not any more."""
+        self.queued -= 1
+        if not self.queued and self.on_drained is not None:
+            drained, self.on_drained = self.on_drained, None
+            drained()

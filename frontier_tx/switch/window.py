@@ -1,173 +1,240 @@
-"""Windows: how many Messages an end may have before it acknowledged them (docs/decisions/message-window.md).
+"""Windows: how many calls and Messages may be out at a leg, unanswered (docs/decisions/message-window.md).
 
 Ends of the Go library stop for ever when some hundreds of Messages are on their way to them at once, and an end that
-takes its messages slowly shall not have its connection full of them. So only so many are out at a time. Those behind
-them wait here, in order, until one is acknowledged or given up.
+takes its work slowly shall not have all of it from one sender before that of another. So only so many are out at a
+time. Those behind them wait here, by sender, and the senders are served in turn.
 
-The sessions of a connection share its window. Where it is used up each of them may still have one message out, so that
-one which acknowledges nothing slows the others down and does not stop them. A peer that acknowledges nothing at all for
-``PATIENCE`` while messages wait is taken for one that collects them first: its window doubles each time, until it
-acknowledges one.
+Beyond a window that is used up each session may still have one Message out, and a sender with little under way some
+calls, so that one which answers nothing slows the others down and does not stop them. A window whose receiver answers
+next to nothing for ``PATIENCE`` while others wait is doubled.
 """
 
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from frontier_tx.switch.doors import FRAME_BYTES, Flow
 from frontier_tx.timers import Timers
 
 if TYPE_CHECKING:
+    from frontier_tx.switch.doors import Doors
     from frontier_tx.switch.leg import Leg
     from frontier_tx.switch.pending import Pending
-    from frontier_tx.wire.sessions import Session
+    from frontier_tx.switch.streams import StreamEnd
 
-#: What a waiting message costs beside its frame, in bytes; it counts against what may wait for a receiver.
+#: What keeping one of those that wait costs beside its frame, in bytes.
 OVERHEAD = 512
-#: Seconds without any acknowledgement after which a peer gets more.
+#: Seconds after which a window that stands still is doubled.
 PATIENCE = 1.0
+#: Calls that a sender may have out anywhere however full the windows of its receivers are.
+ALWAYS = 8
+
+
+class Queue:
+    """What waits of one sender for one session of the receiver.
+
+    :param end: the receiver's end of the stream; None for session 1.
+    """
+
+    __slots__ = ("sender", "end", "flow", "items")
+
+    def __init__(self, sender: "Leg", end: "StreamEnd | None", flow: Flow) -> None:
+        self.sender = sender
+        self.end = end
+        self.flow = flow
+        self.items: OrderedDict[Pending, None] = OrderedDict()
 
 
 class Window:
-    """All Messages on their way to one leg.
+    """Calls, or Messages, on their way to one leg.
 
-    :param size: how many may be out at a peer that acknowledges them.
+    :param size: how many may be out at a peer that answers them.
+    :param most: how far it may be doubled.
     """
 
-    __slots__ = ("leg", "size", "room", "out", "waiting", "tick", "_timers", "_moved")
+    __slots__ = ("leg", "size", "most", "room", "out", "stream_out", "waiting", "answered", "tick", "_doors", "_timers")
 
-    def __init__(self, leg: "Leg", size: int, timers: Timers) -> None:
+    #: A window stands still if fewer than one in so many that are out are answered in ``PATIENCE``; here: if none is.
+    share = 1 << 30
+
+    def __init__(self, leg: "Leg", size: int, most: int, doors: "Doors", timers: Timers) -> None:
         self.leg = leg
         self.size = size
+        self.most = max(size, most)
         #: How many may be out at the moment.
         self.room = size
-        #: How many are out and not acknowledged.
+        #: How many are out and not answered, and how many of these on streams.
         self.out = 0
-        #: Lanes in which something waits, the one that is served next first. Each of them has something out, and
-        #: the window is used up.
-        self.waiting: OrderedDict[Lane, None] = OrderedDict()
+        self.stream_out = 0
+        #: By sender what waits, the one that is served next first; of each the sessions in the same way.
+        self.waiting: OrderedDict[Leg, OrderedDict[StreamEnd | None, Queue]] = OrderedDict()
+        #: How many were answered, or given up, since the last look.
+        self.answered = 0
         #: The slot of the process's timer (``timers.Timed``).
         self.tick = 0
+        self._doors = doors
         self._timers = timers
-        self._moved = False
 
-    def await_room(self, lane: "Lane") -> None:
-        """Something begins to wait in a lane."""
-        self.waiting[lane] = None
+    # -- coming -------------------------------------------------------------------------------------------
+
+    def grants(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+        """Whether one more may go out although the window is used up."""
+        mine = self.waiting.get(sender)
+        return (mine is None or end not in mine) and self._spares(sender, end)
+
+    def _spares(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+        raise NotImplementedError
+
+    def wait(self, pending: "Pending", sender: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
+        """Let one wait. It has been admitted (``Doors.refuses``)."""
+        mine = self.waiting.get(sender)
+        if mine is None:
+            mine = self.waiting[sender] = OrderedDict()
+        queue = mine.get(end)
+        if queue is None:
+            queue = mine[end] = Queue(sender, end, self._doors.flow(sender, self.leg))
+        queue.items[pending] = None
+        pending.queue = queue
+        pending.frame = frame
+        sender.held_back += 1
+        if end is not None:
+            end.queued += 1
+        queue.flow.count(len(frame) + OVERHEAD + FRAME_BYTES)
         if not self.tick:
-            self._moved = False
+            self.answered = 0
             self._timers.schedule(self, self._timers.now() + PATIENCE)
 
-    def release(self) -> None:
-        """One that was out is acknowledged or given up."""
+    # -- going --------------------------------------------------------------------------------------------
+
+    def leave(self, pending: "Pending") -> None:
+        """One is answered or given up; it is in no table of calls any more."""
+        queue = pending.queue
+        if queue is not None:
+            self._take(pending, queue)
+            return
         self.out -= 1
-        self.room = self.size
-        self._moved = True
+        self.answered += 1
+        end = pending.end
+        if end is not None and not pending.request:
+            self.stream_out -= 1
+            end.out -= 1
+        self.answer_came()
+        if self.waiting:
+            self._advance()
+            if self.waiting:
+                self._replace(pending.sender, end)
 
-    def forget(self, lane: "Lane") -> None:
-        """Nothing waits in a lane any more."""
-        del self.waiting[lane]
-        if not self.waiting:
-            self._timers.cancel(self)
+    def answer_came(self) -> None:
+        """See whether the window goes back to its size."""
+        raise NotImplementedError
 
-    def advance(self) -> None:
-        """Send what there is room for, one of each lane in turn."""
+    def _advance(self) -> None:
+        """Send what there is room for, one of each sender in turn."""
         while self.waiting and self.out < self.room:
-            next(iter(self.waiting)).send_next()
+            sender, mine = next(iter(self.waiting.items()))
+            self._send_next(sender, mine, next(iter(mine)))
+
+    def _replace(self, sender: "Leg", end: "StreamEnd | None") -> None:
+        """One of ``sender`` is done and the window is still used up: send what may go all the same."""
+        raise NotImplementedError
+
+    def _send_next(self, sender: "Leg", mine: "OrderedDict[StreamEnd | None, Queue]", end: "StreamEnd | None") -> None:
+        queue = mine[end]
+        self.waiting.move_to_end(sender)
+        mine.move_to_end(end)
+        pending = next(iter(queue.items))
+        frame = pending.frame
+        assert frame is not None
+        self.out += 1
+        if end is not None and not pending.request:
+            self.stream_out += 1
+            end.out += 1
+        # Before it is taken: an end that has nothing left may be closed at once.
+        self._doors.send(sender, self.leg, end, frame)
+        self._take(pending, queue)
+
+    def _take(self, pending: "Pending", queue: Queue) -> None:
+        frame, pending.frame, pending.queue = pending.frame, None, None
+        assert frame is not None
+        del queue.items[pending]
+        sender, end = queue.sender, queue.end
+        if pending.source is not None:
+            pending.source.held_back -= 1
+        if not queue.items:
+            self._forget(sender, queue)
+        queue.flow.count(-(len(frame) + OVERHEAD + FRAME_BYTES))
+        if end is not None:
+            end.left()
+
+    def _forget(self, sender: "Leg", queue: Queue) -> None:
+        mine = self.waiting.get(sender)
+        if mine is None or mine.get(queue.end) is not queue:
+            return
+        del mine[queue.end]
+        if not mine:
+            del self.waiting[sender]
+            if not self.waiting:
+                self._timers.cancel(self)
+
+    def shut(self, end: "StreamEnd | None") -> None:
+        """A session is over: nothing that waits for it will be sent. Its owner settles it."""
+        for sender, mine in list(self.waiting.items()):
+            queue = mine.get(end)
+            if queue is not None:
+                self._forget(sender, queue)
+
+    def close(self) -> None:
+        """The leg is gone: nothing that waits will be sent. Its owner settles it."""
+        self.waiting.clear()
+        self._timers.cancel(self)
 
     def fire(self, now: float) -> None:
-        """Something has waited for ``PATIENCE``."""
-        if not self._moved:
-            self.room *= 2
-            self.advance()
-        self._moved = False
+        """Something has waited for ``PATIENCE`` (``timers.Timed``)."""
+        if self.answered * self.share < self.out:
+            self.room = min(2 * self.room, self.most)
+            self._advance()
+        self.answered = 0
         if self.waiting:
             self._timers.schedule(self, now + PATIENCE)
 
 
-class Lane:
-    """The Messages on their way to one session of a leg.
+class MessageWindow(Window):
+    """A peer that acknowledges nothing may collect first: it gets more until it acknowledges one."""
 
-    :param session: None for session 1.
-    """
+    __slots__ = ()
 
-    __slots__ = ("window", "session", "out", "on_drained", "_queue", "_waiting")
+    def _spares(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+        alone = end.out == 0 if end is not None else self.out == self.stream_out
+        return alone and self.out < self.room + self.size
 
-    def __init__(self, window: Window, session: "Session | None") -> None:
-        self.window = window
-        self.session = session
-        #: How many are out and not acknowledged.
-        self.out = 0
-        #: Called when nothing waits any more, once.
-        self.on_drained: Callable[[], None] | None = None
-        #: What waits, and what was given up meanwhile: that has no frame any more.
-        self._queue: deque[Pending] = deque()
-        self._waiting = 0
+    def _replace(self, sender: "Leg", end: "StreamEnd | None") -> None:
+        if self._spares(sender, end):
+            if end is None:
+                # Session 1 is everybody's.
+                sender = next((each for each, mine in self.waiting.items() if None in mine), sender)
+            mine = self.waiting.get(sender)
+            if mine is not None and end in mine:
+                self._send_next(sender, mine, end)
 
-    def __len__(self) -> int:
-        """How many wait."""
-        return self._waiting
+    def answer_came(self) -> None:
+        """It acknowledges: it gets no more than any other."""
+        self.room = self.size
 
-    def enter(self, pending: "Pending", frame: bytes) -> bool:
-        """Count a message; return whether it is to be sent now. Otherwise it waits."""
-        pending.lane = self
-        window = self.window
-        if self.out and window.out >= window.room:
-            self._queue.append(pending)
-            pending.frame = frame
-            self._waiting += 1
-            window.leg.waiting_bytes += len(frame) + OVERHEAD
-            if self._waiting == 1:
-                window.await_room(self)
-            return False
-        self.out += 1
-        window.out += 1
-        return True
 
-    def leave(self, pending: "Pending") -> None:
-        """A message is answered or given up, whether it was out or still waited."""
-        pending.lane = None
-        if pending.frame is not None:
-            self._take_frame(pending)
-            return
-        self.out -= 1
-        self.window.release()
-        if self._waiting and not self.out:
-            self.send_next()
-        if self.window.waiting:
-            self.window.advance()
+class CallWindow(Window):
+    """Handlers may take as long as they like: where they do, the window grows and stays so until they are done."""
 
-    def send_next(self) -> None:
-        """Send the first message that waits; the next one is another lane's turn."""
-        while True:
-            pending = self._queue.popleft()
-            if pending.frame is not None:
-                break
-        self.out += 1
-        self.window.out += 1
-        self.window.waiting.move_to_end(self)
-        connection = self.window.leg.connection
-        if self.session is None:
-            connection.write(pending.frame)
-        else:
-            connection.sessions.write(self.session, pending.frame)
-        self._take_frame(pending)
+    __slots__ = ()
+    share = 16
 
-    def _take_frame(self, pending: "Pending") -> None:
-        frame, pending.frame = pending.frame, None
-        assert frame is not None
-        self._waiting -= 1
-        self.window.leg.waiting_bytes -= len(frame) + OVERHEAD
-        if not self._waiting:
-            self._queue.clear()
-            self.window.forget(self)
-            if self.on_drained is not None:
-                drained, self.on_drained = self.on_drained, None
-                drained()
+    def _spares(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+        return len(sender.asked) - sender.held_back < ALWAYS
 
-    def shut(self) -> None:
-        """The session is over: nothing that waits will be sent. Its owner settles it."""
-        self.on_drained = None
-        for pending in self._queue.copy():
-            if pending.frame is not None:
-                self._take_frame(pending)
-                pending.lane = None
+    def _replace(self, sender: "Leg", end: "StreamEnd | None") -> None:
+        mine = self.waiting.get(sender)
+        if mine is not None and self._spares(sender, end):
+            self._send_next(sender, mine, next(iter(mine)))
+
+    def answer_came(self) -> None:
+        """Whoever was slow is done."""
+        if self.out < self.size:
+            self.room = self.size

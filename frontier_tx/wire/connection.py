@@ -223,9 +223,12 @@ class Connection:
 
     # -- sessions -----------------------------------------------------------------------------------------
 
-    def open_session(self, meta: bytes, peer: str, now: float, keep: bool = True) -> int:
+    def open_session(
+        self, meta: bytes, peer: str, now: float, write: Callable[[bytes], None] | None = None, keep: bool = True
+    ) -> int:
         """Ask for a session; SessionOpened or SessionFailed will carry the returned negotiate id.
 
+        :param write: takes the frame, where the owner has a queue of its own for it.
         :param keep: whether the session shall know ``meta`` and ``peer``.
         :raises MultiplexerClosed: the connection is not up.
         :raises TooManyPending: it has as many sessions as it may have.
@@ -233,7 +236,7 @@ class Connection:
         """
         if self.state is not State.CONNECTED or self._dismissing:
             raise MultiplexerClosed
-        return self.sessions.open(meta, peer, now, keep)
+        return self.sessions.open(meta, peer, now, write, keep)
 
     def accept_session(self, request: SessionRequested, now: float) -> Session:
         """Open the session that the peer asked for; one that is over already when the connection is closing."""

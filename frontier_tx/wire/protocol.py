@@ -62,6 +62,7 @@ class WireProtocol(Protocol):
         self._idle = True
         self._direct = False
         self._backlog: memoryview | None = None
+        self._handed = 0
         self._blocked_since = 0.0
         #: How often reading was stopped and not resumed, and whether received bytes wait for another turn.
         self._pauses = 0
@@ -333,14 +334,21 @@ class WireProtocol(Protocol):
         elif transport is not None:
             transport.write(data)
         if not self._idle:
+            self._handed = len(data)
             self._blocked_since = self.alarms.now()
             self._set_alarm(self.connection)
+
+    @property
+    def handed(self) -> int:
+        """Bytes that the transport holds, at most, because the peer does not take them."""
+        return self._handed
 
     def resumeProducing(self) -> None:
         """The transport sent everything."""
         if self._idle:
             return
         self._idle = True
+        self._handed = 0
         self.flush()
 
     def pauseProducing(self) -> None:

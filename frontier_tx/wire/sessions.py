@@ -131,6 +131,8 @@ class SessionTable:
         self.live: dict[int, Session] = {}
         self.opening: dict[int, Opening] = {}
         self._expired: dict[int, int] = {}
+        #: Bytes that wait in all sessions together until their openers are ready.
+        self.held_bytes = 0
         self._waiting = 0
         # Each in the order in which it is due, as all wait equally long.
         self._held: dict[int, Session] = {}
@@ -142,9 +144,12 @@ class SessionTable:
 
     # -- opening ------------------------------------------------------------------------------------------
 
-    def open(self, meta: bytes, peer: str, now: float, keep: bool = True) -> int:
+    def open(
+        self, meta: bytes, peer: str, now: float, write: Callable[[bytes], None] | None = None, keep: bool = True
+    ) -> int:
         """Ask the peer for a session; return the negotiate id that the outcome will carry.
 
+        :param write: takes the frame, where the owner has a queue of its own for it.
         :param keep: whether the session shall know ``meta`` and ``peer``.
         :raises TooManyPending: the connection has as many sessions as it may have.
         :raises PayloadTooLarge: the peer would not take a frame with this meta.
@@ -160,7 +165,8 @@ class SessionTable:
         if not keep:
             meta, peer = b"", ""
         self.opening[negotiate_id] = Opening(packet_id, meta, peer, now + self._open_seconds)
-        self._write(f.pack(f.SESSION, packet_id, body))
+        write = write or self._write
+        write(f.pack(f.SESSION, packet_id, body))
         self._alarm(now + self._open_seconds)
         return negotiate_id
 
@@ -238,9 +244,11 @@ class SessionTable:
         else:
             session.held.append(frame)
             session.held_bytes += len(frame)
+            self.held_bytes += len(frame)
 
     def release(self, session: Session) -> None:
         """The opener is ready: send what was held."""
+        self.held_bytes -= session.held_bytes
         held, session.held, session.held_bytes = session.held, None, 0
         self._held.pop(session.id, None)
         for frame in held or ():
@@ -291,6 +299,7 @@ class SessionTable:
 
     def _forget(self, session: Session) -> None:
         del self.live[session.id]
+        self.held_bytes -= session.held_bytes
         self._held.pop(session.id, None)
         self._parting.pop(session.id, None)
 
@@ -299,7 +308,7 @@ class SessionTable:
         sessions = list(self.live.values())
         for table in (self.live, self.opening, self._expired, self._held, self._parting):
             table.clear()
-        self._waiting = 0
+        self._waiting = self.held_bytes = 0
         self._write = self._alarm = _ignore
         return sessions
 

@@ -331,7 +331,10 @@ def test_one_packet_id_twice_is_answered_twice_and_a_cancel_reaches_the_newer(ed
 def test_a_thousand_calls_under_way(world: World, edge: Peer, service: Peer) -> None:
     asked = [edge.call(b"m", str(n).encode()) for n in range(1000)]
     assert world.core.exchange.pending_count == 1000
+    # It answers none of them: the window of calls grows.
+    world.advance(2.5, step=0.01)
     requests = service.take()
+    assert len(requests) == 1000
     for request in requests[::2] + requests[1::2]:
         service.respond(request, request.data.payload)
     answers = {x.packet_id: x.data.payload for x in edge.take()}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.logger import LogLevel, globalLogPublisher
 
+from frontier_tx.switch.doors import FLOW_BYTES, FRAME_BYTES
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import OVERHEAD
@@ -133,9 +134,17 @@ class Gateway(RuleBasedStateMachine):
     def pick_alive(self, number: int) -> Actor | None:
         return self.pick([x for x in self.actors if x.alive and x is not self.control], number)
 
-    @initialize(controlled=st.booleans(), window=st.sampled_from((1, 2, 64)))
-    def begin(self, controlled: bool, window: int) -> None:
-        self.world = Busy(settings=Settings(write_high_bytes=100, edge_window=window, service_window=window))
+    @initialize(controlled=st.booleans(), window=st.sampled_from((1, 2, 64)), high=st.sampled_from((100, 5000)))
+    def begin(self, controlled: bool, window: int, high: int) -> None:
+        self.world = Busy(
+            settings=Settings(
+                write_high_bytes=high,
+                edge_window=window,
+                service_window=window,
+                edge_calls=window,
+                service_calls=window,
+            )
+        )
         if controlled:
             self.control = self._service("control", (), CONTROL)
         self._service("a", ("t1",), (b"m1",))
@@ -393,8 +402,15 @@ class Gateway(RuleBasedStateMachine):
         for leg in legs:
             assert all(x.source is leg for x in leg.asked.values())
             assert all(x.target is leg for x in leg.pending.values())
-            assert all(end.other is not None or end.lane for end in leg.streams.values())
+            assert all(end.other is not None or end.queued for end in leg.streams.values())
+            assert leg.held_back == sum(x.frame is not None for x in leg.asked.values())
             self._window_is_right(leg)
+        assert exchange.budget.total == sum(leg.held_bytes for leg in legs)
+        waiting = sum(leg.waiting_bytes for leg in legs)
+        held = sum(peer.protocol.connection.reader.held for peer in self.world.peers)
+        methods = sum(leg.method_bytes for leg in legs)
+        unsent = sum(peer.protocol.unsent + peer.protocol.handed for peer in self.world.peers)
+        assert waiting + methods <= exchange.budget.total <= waiting + held + methods + unsent
         for edge_id, leg in repository.edges.items():
             assert leg.online and leg.id == edge_id
         assert repository.edge_methods == sum(len(leg.methods) for leg in repository.edges.values())
@@ -404,20 +420,44 @@ class Gateway(RuleBasedStateMachine):
         self._hear_of_edges()
 
     def _window_is_right(self, leg: Leg) -> None:
-        messages = [x for x in leg.pending.values() if x.lane is not None]
-        waiting = [x for x in messages if x.frame is not None]
-        window = leg.window
-        if window is None:
-            assert messages == []
+        """What is out is counted, what waits does so for a reason, and its bytes are counted to the last one."""
+        waited: Counter[Leg] = Counter()
+        for request, window in ((True, leg.call_window), (False, leg.message_window)):
+            mine = [x for x in leg.pending.values() if x.request is request]
+            if window is None:
+                assert mine == []
+                continue
+            waiting = [x for x in mine if x.frame is not None]
+            assert window.out == len(mine) - len(waiting)
+            assert bool(window.waiting) == bool(window.tick)
+            queues = {queue for each in window.waiting.values() for queue in each.values()}
+            assert {x.queue for x in waiting} >= queues
+            assert not queues or window.out >= window.room
+            for x in waiting:
+                assert x.queue is not None and x.frame is not None and x in x.queue.items
+                waited[x.sender] += len(x.frame) + OVERHEAD + FRAME_BYTES
+        self._door_is_right(leg, waited)
+
+    def _door_is_right(self, leg: Leg, waited: Counter[Leg]) -> None:
+        door = leg.door
+        if door is None:
+            assert leg.queued == leg.waiting_bytes == 0
+            assert not waited
             return
-        lanes = Counter(x.lane for x in messages if x.frame is None)
-        assert window.out == lanes.total() == len(messages) - len(waiting)
-        assert all(lane.out == lanes[lane] for lane in lanes)
-        assert leg.waiting_bytes == sum(len(x.frame) + OVERHEAD for x in waiting if x.frame is not None)
-        assert set(window.waiting) == {x.lane for x in waiting}
-        assert all(lane.out for lane in window.waiting)
-        assert bool(window.waiting) == bool(window.tick)
-        assert not waiting or window.out >= window.room
+        ends = list(leg.streams.values())
+        queued: Counter[Leg] = Counter()
+        for lane in [flow.lane for flow in door.flows.values()] + [x for end in ends for x in (end.lane, end.raw)]:
+            if lane is not None:
+                assert lane
+                queued[lane.flow.sender] += lane.size
+        for sender, flow in door.flows.items():
+            assert flow.size == FLOW_BYTES + queued[sender] + waited[sender]
+            assert (flow in door.turn) == bool(flow.ready) == bool(queued[sender])
+        assert set(waited) | set(queued) <= set(door.flows)
+        assert leg.queued == queued.total()
+        assert leg.waiting_bytes == sum(flow.size for flow in door.flows.values())
+        if leg.queued:
+            assert leg.link.unsent + leg.connection.sessions.held_bytes > 0
 
     def teardown(self) -> None:
         try:

@@ -401,7 +401,15 @@ class World:
             "leg.pending": sum(len(leg.pending) for leg in legs),
             "leg.streams": sum(len(leg.streams) for leg in legs),
             "leg.waiting_bytes": sum(leg.waiting_bytes for leg in legs),
-            "leg.window.out": sum(leg.window.out for leg in legs if leg.window is not None),
+            "leg.held_bytes": sum(abs(leg.held_bytes) for leg in legs),
+            "leg.held_back": sum(abs(leg.held_back) for leg in legs),
+            "leg.queued": sum(abs(leg.queued) for leg in legs),
+            "doors": sum(leg.door is not None for leg in legs),
+            "windows": sum(
+                window.out for leg in legs for window in (leg.message_window, leg.call_window) if window is not None
+            ),
+            "budget": exchange.budget.total,
+            "budget.connections": exchange.budget.connections,
             "leg.opening": sum(len(leg.opening) for leg in legs),
             "leg.congesting": sum(len(leg.congesting) for leg in legs),
             "sessions": sum(len(leg.connection.sessions.live) for leg in legs),

@@ -1,0 +1,85 @@
+"""What the process keeps for others: bytes of everything that is not delivered yet, and who pays for them.
+
+Of two legs that have to do with each other one is an edge, and the edge pays, whichever way the bytes go: edges are
+many and nobody's own, so what one of them does not take, or sends faster than it is taken, is its own share.
+
+Half of the budget goes to whoever needs it, as long as it has no more than is still free of that half. A quarter is
+there for those who need little: ``light`` bytes for each connection are always free, whatever others hold. The rest is
+for what is large and goes to somebody who has nothing waiting.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from frontier_tx.switch.leg import Leg
+
+#: A call or message that waits for its answer, with its places in the tables, in bytes. An answer of ``SMALL_ANSWER``
+#: bytes takes its place when it comes.
+PENDING_BYTES = 1024
+SMALL_ANSWER = 512
+#: A connection is given more to send while it holds less than this; beyond it what is sent waits by sender.
+FEED = 131_072
+#: What each connection may hold at least.
+LIGHT = 65_536
+#: The part of the configured memory that may be filled with what waits; the process itself needs the rest.
+_NUMERATOR, _DENOMINATOR = 5, 8
+#: From so many bytes of the first half for each of ``FEED`` on, connections are given less at a time.
+_TIGHT = 512
+
+
+class Budget:
+    """The bytes that a process may keep.
+
+    :param memory_bytes: what the process may need altogether.
+    :param feed: what a connection may hold that is not asked who pays for it, at most.
+    """
+
+    __slots__ = ("limit", "pool", "total", "pendings", "most", "feed", "light", "connections")
+
+    def __init__(self, memory_bytes: int, feed: int = FEED) -> None:
+        #: Bytes that may be kept at most, and those of them that are given to whoever comes.
+        self.limit = memory_bytes * _NUMERATOR // _DENOMINATOR
+        self.pool = self.limit // 2
+        #: Bytes that are kept, without ``pendings``.
+        self.total = 0
+        #: How many calls and messages wait for their answers.
+        self.pendings = 0
+        #: What a connection may hold that is not asked who pays for it: at most, and at the moment.
+        self.most = feed
+        self.feed = 0
+        self.light = LIGHT
+        self.connections = 0
+        self.refresh()
+
+    @property
+    def used(self) -> int:
+        """Bytes that are kept."""
+        return self.total + PENDING_BYTES * self.pendings
+
+    def admits(self, payer: "Leg", size: int) -> bool:
+        """Whether there is room for ``size`` bytes more that ``payer`` pays for."""
+        used = self.total + PENDING_BYTES * self.pendings
+        if used + size > self.limit:
+            return False
+        held = payer.held_bytes + PENDING_BYTES * (len(payer.asked) + len(payer.pending)) + size
+        return held <= self.light or held <= self.pool - used
+
+    def passes(self, size: int) -> bool:
+        """Whether there is room for ``size`` bytes that somebody takes at once, as it seems."""
+        return 4 * (self.used + size) <= 3 * self.limit
+
+    def hold(self, payer: "Leg", change: int) -> None:
+        """``payer`` holds so many bytes more, or fewer."""
+        payer.held_bytes += change
+        self.total += change
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See how much may go straight."""
+        spare = (self.pool - self.total - PENDING_BYTES * self.pendings) // _TIGHT
+        self.feed = self.most if spare >= self.most else max(0, spare)
+
+    def connected(self, change: int) -> None:
+        """There is one connection more, or one less."""
+        self.connections += change
+        self.light = min(LIGHT, self.limit // (4 * max(1, self.connections)))

@@ -1,0 +1,389 @@
+"""The way out of the switch: what goes to a leg, by sender and in turn (docs/gateway.md, "Order and back-pressure").
+
+A receiver that takes what it is sent has no queue here: its frames go straight to its connection. While the connection
+holds more than it is fed at once, frames wait in a ``Flow`` for each sender. A flow has a lane for session 1 and, for
+each stream, one for frames and one for raw bytes. Flows are served in turn by bytes, the lanes of a flow frame by frame, so
+what one sender sends delays nobody else's for longer than a turn.
+
+How much of a sender may wait depends on what waits already: as much as is still free. So one sender alone has half of
+what there is, and who has most is refused first.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from frontier_tx.switch.budget import LIGHT, Budget
+from frontier_tx.switch.settings import Counters, Settings
+from frontier_tx.wire.frame import SESSION_HEADER, STREAM, VERSION
+
+if TYPE_CHECKING:
+    from frontier_tx.switch.leg import Leg
+    from frontier_tx.switch.pressure import Pressure
+    from frontier_tx.switch.streams import StreamEnd
+
+#: Bytes that a sender has in each turn.
+QUANTUM = 65_536
+#: Raw bytes that wait leave in blocks of at most this size.
+BLOCK = 65_536
+#: What is kept beside the bytes of a frame, of a lane and of a flow.
+FRAME_BYTES = 96
+LANE_BYTES = 1024
+FLOW_BYTES = 1024
+
+
+class Lane:
+    """Frames of one sender on one session of the receiver.
+
+    :param end: the receiver's end of the stream; None for session 1.
+    """
+
+    __slots__ = ("flow", "end", "size", "_frames")
+
+    def __init__(self, flow: "Flow", end: "StreamEnd | None") -> None:
+        self.flow = flow
+        self.end = end
+        #: What it holds, in bytes that count.
+        self.size = LANE_BYTES
+        self._frames: deque[bytes] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._frames)
+
+    def add(self, frame: bytes) -> int:
+        """Let a frame wait; return the bytes that it counts for."""
+        self._frames.append(frame)
+        cost = len(frame) + FRAME_BYTES
+        self.size += cost
+        return cost
+
+    def next_size(self) -> int:
+        """Length of what ``take`` returns next."""
+        return len(self._frames[0])
+
+    def take(self) -> tuple[bytes, int]:
+        """Return the first frame, and the bytes that it counted for."""
+        frame = self._frames.popleft()
+        cost = len(frame) + FRAME_BYTES
+        self.size -= cost
+        return frame, cost
+
+
+class RawLane:
+    """Raw bytes on their way to one end of a stream: small pieces are joined, large ones cut into blocks."""
+
+    __slots__ = ("flow", "end", "size", "_blocks")
+
+    def __init__(self, flow: "Flow", end: "StreamEnd") -> None:
+        self.flow = flow
+        self.end = end
+        self.size = LANE_BYTES
+        self._blocks: deque[bytes | bytearray] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks)
+
+    def add(self, data: bytes) -> int:
+        """Let bytes wait; return the bytes that they count for."""
+        blocks = self._blocks
+        cost = len(data)
+        if blocks and len(blocks[-1]) + cost <= BLOCK:
+            last = blocks[-1]
+            if not isinstance(last, bytearray):
+                last = blocks[-1] = bytearray(last)
+            last += data
+        elif cost <= BLOCK:
+            blocks.append(data)
+            cost += FRAME_BYTES
+        else:
+            blocks.extend(data[pos : pos + BLOCK] for pos in range(0, cost, BLOCK))
+            cost += FRAME_BYTES * -(-cost // BLOCK)
+        self.size += cost
+        return cost
+
+    def next_size(self) -> int:
+        """Length of what ``take`` returns next."""
+        return len(self._blocks[0]) + SESSION_HEADER.size
+
+    def take(self) -> tuple[bytes, int]:
+        """Return the next frame, and the bytes that it counted for."""
+        data = self._blocks.popleft()
+        cost = len(data) + FRAME_BYTES
+        self.size -= cost
+        session = self.end.session
+        assert session is not None
+        ids = self.flow.door.leg.connection.ids
+        return SESSION_HEADER.pack(VERSION, STREAM, next(ids), len(data) + 8, session.id) + data, cost
+
+
+class Flow:
+    """What waits for one leg because of one other leg.
+
+    :param payer: on whose account it waits (``budget``).
+    """
+
+    __slots__ = ("door", "sender", "payer", "size", "lane", "deficit", "ready", "stopped")
+
+    def __init__(self, door: "Door", sender: "Leg", payer: "Leg") -> None:
+        self.door = door
+        self.sender = sender
+        self.payer = payer
+        #: Bytes that wait: frames in lanes, calls and messages in windows, and what keeping them costs.
+        self.size = 0
+        #: Frames for session 1.
+        self.lane: Lane | None = None
+        self.deficit = 0
+        #: Lanes in which something may be sent, the next one first.
+        self.ready: deque[Lane | RawLane] = deque()
+        #: Whether the sender is not read from until a part of it has left.
+        self.stopped = False
+
+    def count(self, change: int) -> None:
+        """So many bytes more wait, or fewer."""
+        door = self.door
+        self.size += change
+        door.leg.waiting_bytes += change
+        door.doors.budget.hold(self.payer, change)
+        if change < 0:
+            door.doors.lighter(self)
+
+
+class Door:
+    """The flows of one leg. It is there as long as something waits.
+
+    :param doors: what they have in common.
+    """
+
+    __slots__ = ("leg", "doors", "flows", "turn")
+
+    def __init__(self, leg: "Leg", doors: "Doors") -> None:
+        self.leg = leg
+        self.doors = doors
+        self.flows: dict[Leg, Flow] = {}
+        #: Flows in which something may be sent, the next one first.
+        self.turn: deque[Flow] = deque()
+
+
+class Doors:
+    """Ways out of all legs of an exchange."""
+
+    def __init__(self, budget: Budget, settings: Settings, counters: Counters, pressure: "Pressure") -> None:
+        self.budget = budget
+        self._limit = settings.write_buffer_bytes
+        self._light = min(LIGHT, settings.write_buffer_bytes // 8)
+        self._counters = counters
+        self._pressure = pressure
+
+    # -- admission ----------------------------------------------------------------------------------------
+
+    def fits(self, sender: "Leg", target: "Leg", size: int, kept: int = 0) -> bool:
+        """Whether ``size`` bytes more of ``sender`` may wait for ``target``.
+
+        :param kept: bytes that are kept beside them, and do not wait for the target.
+        """
+        budget = self.budget
+        waiting = target.waiting_bytes + self._behind(target)
+        if not budget.admits(sender if sender.is_edge else target, size + kept):
+            return not waiting and budget.passes(size + kept)
+        if not waiting:
+            return True
+        flow = target.door.flows.get(sender) if target.door is not None else None
+        if flow is not None:
+            size += flow.size
+        return size <= self._limit - waiting or size <= self._light
+
+    def refuses(self, sender: "Leg", target: "Leg", size: int, kept: int = 0) -> bool:
+        """Whether ``size`` bytes more of ``sender`` may not wait for ``target``; this is counted."""
+        if self.fits(sender, target, size, kept):
+            return False
+        if self.budget.admits(sender if sender.is_edge else target, size + kept):
+            self._counters.refused_congested += 1
+        else:
+            self._counters.refused_memory += 1
+        return True
+
+    @staticmethod
+    def _behind(target: "Leg") -> int:
+        return target.link.unsent + target.connection.sessions.held_bytes
+
+    def flow(self, sender: "Leg", target: "Leg") -> Flow:
+        """Return the flow of ``sender`` to ``target``; it goes when it is empty."""
+        door = target.door
+        if door is None:
+            door = target.door = Door(target, self)
+        flow = door.flows.get(sender)
+        if flow is None:
+            flow = door.flows[sender] = Flow(door, sender, sender if sender.is_edge else target)
+            flow.count(FLOW_BYTES)
+        return flow
+
+    # -- sending ------------------------------------------------------------------------------------------
+
+    def send(self, sender: "Leg", target: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
+        """Send a frame on session 1 or, with ``end``, on a stream: at once, or when its turn comes."""
+        if self._goes_straight(target):
+            self._write(target, end, frame)
+            return
+        flow = self.flow(sender, target)
+        lane = flow.lane if end is None else end.lane
+        if lane is None:
+            lane = Lane(flow, end)
+            if end is None:
+                flow.lane = lane
+            else:
+                end.lane = lane
+        self._add(flow, lane, end, frame)
+
+    def send_bytes(self, sender: "Leg", end: "StreamEnd", data: bytes) -> None:
+        """Send raw bytes of a stream: at once, or when their turn comes."""
+        target = end.leg
+        connection = target.connection
+        session = end.session
+        assert session is not None
+        if self._goes_straight(target):
+            header = SESSION_HEADER.pack(VERSION, STREAM, next(connection.ids), len(data) + 8, session.id)
+            if session.held is None:
+                connection.write(header)
+                connection.write(data)
+            else:
+                connection.sessions.write(session, header + data)
+            return
+        flow = self.flow(sender, target)
+        raw = end.raw
+        if raw is None:
+            raw = end.raw = RawLane(flow, end)
+        self._add(flow, raw, end, data)
+
+    def _add(self, flow: Flow, lane: Lane | RawLane, end: "StreamEnd | None", data: bytes) -> None:
+        cost = lane.add(data)
+        if lane.size == cost + LANE_BYTES:
+            cost = lane.size
+            if end is not None:
+                end.queued += 1
+            if not flow.ready:
+                flow.door.turn.append(flow)
+            flow.ready.append(lane)
+        flow.door.leg.queued += cost
+        flow.count(cost)
+
+    def _goes_straight(self, target: "Leg") -> bool:
+        """Whether nothing waits for ``target``; one that takes all has it at the end of this turn, however much."""
+        if target.queued:
+            return False
+        held = target.connection.sessions.held_bytes
+        return held <= self.budget.feed and (target.link.idle or target.link.unsent + held <= self.budget.feed)
+
+    @staticmethod
+    def _write(target: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
+        if end is None:
+            target.connection.write(frame)
+        else:
+            session = end.session
+            assert session is not None
+            target.connection.sessions.write(session, frame)
+
+    def feed(self, target: "Leg", most: int = 0) -> bool:
+        """Give a connection that took what it had the next frames; return whether there were any.
+
+        :param most: what the connection may hold then, and a frame; 0: as much as any.
+        """
+        most = most or self.budget.most
+        connection = target.connection
+        fed = False
+        while target.queued and connection.outbox_bytes + connection.sessions.held_bytes < most:
+            assert target.door is not None
+            turn = target.door.turn
+            flow = turn[0]
+            lane = flow.ready[0]
+            size = lane.next_size()
+            if size > flow.deficit:
+                flow.deficit += QUANTUM
+                turn.rotate(-1)
+                continue
+            flow.deficit -= size
+            frame, cost = lane.take()
+            self._write(target, lane.end, frame)
+            fed = True
+            flow.ready.popleft()
+            if lane:
+                flow.ready.append(lane)
+                target.queued -= cost
+                flow.count(-cost)
+            else:
+                self._retire(flow, lane, cost)
+        return fed
+
+    @staticmethod
+    def _retire(flow: Flow, lane: Lane | RawLane, cost: int = 0) -> None:
+        """A lane is over; it is not ``ready`` any more. ``cost`` was taken from it before."""
+        end = lane.end
+        if end is None:
+            flow.lane = None
+        elif isinstance(lane, Lane):
+            end.lane = None
+        else:
+            end.raw = None
+        if not flow.ready:
+            flow.door.turn.remove(flow)
+            flow.deficit = 0
+        cost += lane.size
+        flow.door.leg.queued -= cost
+        flow.count(-cost)
+        if end is not None:
+            # At last: it may be closed now, which may send something.
+            end.left()
+
+    # -- waiting ------------------------------------------------------------------------------------------
+
+    def stop(self, sender: "Leg", target: "Leg") -> None:
+        """Read no more from ``sender`` until a part of what it sent has left, or ``target`` is gone."""
+        flow = target.door.flows.get(sender) if target.door is not None else None
+        if flow is not None and not flow.stopped:
+            flow.stopped = True
+            self._counters.throttled += 1
+            sender.link.pause_reading()
+
+    def lighter(self, flow: Flow) -> None:
+        """Something of a flow has left."""
+        target = flow.door.leg
+        left = flow.size - FLOW_BYTES
+        if left <= self._light or 2 * left <= self._limit - target.waiting_bytes:
+            if flow.stopped:
+                flow.stopped = False
+                flow.sender.link.resume_reading()
+            if flow.sender in target.congesting and left <= self._pressure.low:
+                self._pressure.relieved(target, flow.sender)
+        if not left:
+            self._end(flow)
+
+    def _end(self, flow: Flow) -> None:
+        door = flow.door
+        if door.flows.pop(flow.sender, None) is None:
+            return
+        flow.count(-FLOW_BYTES)
+        if not door.flows:
+            door.leg.door = None
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def drop(self, end: "StreamEnd") -> None:
+        """A stream is over at this end: what waits for it there is not sent."""
+        for lane in (end.lane, end.raw):
+            if lane is not None:
+                self._drop(lane)
+
+    def _drop(self, lane: Lane | RawLane) -> None:
+        lane.flow.ready.remove(lane)
+        self._retire(lane.flow, lane)
+
+    def drop_default(self, target: "Leg") -> None:
+        """The peer gave up session 1: what waits for it there is not sent."""
+        if target.door is not None:
+            for flow in list(target.door.flows.values()):
+                if flow.lane is not None:
+                    self._drop(flow.lane)
+
+    def forget(self, target: "Leg") -> None:
+        """The leg is gone: nothing that waits for it is sent."""
+        while target.queued:
+            assert target.door is not None
+            self._drop(target.door.turn[0].ready[0])
