@@ -2,8 +2,8 @@
 
 A receiver that takes what it is sent has no queue here: its frames go straight to its connection. While the connection
 holds more than it is fed at once, frames wait in a ``Flow`` for each sender. A flow has a lane for session 1 and, for
-each stream, one for frames and one for raw bytes. Flows are served in turn by bytes, the lanes of a flow frame by frame, so
-what one sender sends delays nobody else's for longer than a turn.
+each stream, one for frames and one for raw bytes. Flows are served in turn by bytes, the lanes of a flow frame by
+frame, so what one sender sends delays nobody else's for longer than a turn.
 
 How much of a sender may wait depends on what waits already: as much as is still free. So one sender alone has half of
 what there is, and who has most is refused first.
