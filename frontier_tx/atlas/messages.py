@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -34,6 +35,8 @@ SYNC_END = "x_sync_end"
 EXTENSIONS = (EVENTS, SYNC_BEGIN, SYNC_END)
 #: Events in one call of ``x_events`` at most.
 EVENTS_AT_MOST = 1000
+#: Bytes of one event at most, with the whole meta of its service.
+EVENT_BYTES = 2_097_152
 
 MAX_PEER_ID = 2**64 - 1
 
@@ -151,6 +154,8 @@ class PeerEvent:
 
         :raises BadEvent: it is not what the method demands, or names peer 0.
         """
+        if len(memoryview(text)) > EVENT_BYTES:
+            raise BadEvent(f"illegal {method}: more than {EVENT_BYTES} bytes")
         try:
             body = _body(text)
         except (msgspec.DecodeError, UnicodeError):
@@ -209,12 +214,10 @@ def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
     try:
         listed = _events(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadEvent(f"illegal {EVENTS}: {error}") from None
-    if len(listed) > EVENTS_AT_MOST:
-        raise BadEvent(f"illegal {EVENTS}: expected a list of at most {EVENTS_AT_MOST} events")
+        raise BadEvent(f"illegal {EVENTS}: expected a list of at most {EVENTS_AT_MOST} events: {error}") from None
     events = []
     wrong = ""
-    for item in listed:
+    for item in takewhile(len, msgspec.structs.astuple(listed)):
         try:
             events.append(_event(item))
         except BadEvent as error:
@@ -233,7 +236,14 @@ class _Body(msgspec.Struct):
     age: int = 0
 
 
-_events = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# A list of so many places: one that is longer is refused where it gets too long, and not when all of it was read.
+_Events = msgspec.defstruct(
+    "_Events",
+    [(f"event{number}", msgspec.Raw, msgspec.Raw()) for number in range(EVENTS_AT_MOST)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+_events = msgspec.json.Decoder(_Events).decode
 _pair = msgspec.json.Decoder(tuple[str, msgspec.Raw]).decode
 _body = msgspec.json.Decoder(_Body).decode
 
@@ -284,6 +294,8 @@ def _go_kind(value: Any) -> str:
 
 def _go_text(text: bytes, wanted: str) -> str:
     """What the other implementation says about a body that is JSON but no object; empty if that is not the matter."""
+    if len(text) > gojson.MOST:
+        return ""
     kinds = {b"[": "array", b'"': "string", b"t": "bool", b"f": "bool"}
     first = text.strip()[:1]
     try:

@@ -134,6 +134,7 @@ class GatewayCollector(Collector):
             ("own_answers", "Calls and messages answered with an error of its own.", counters.local_answers),
             ("overdue", "Calls and messages whose time ran out.", counters.overdue),
             ("dropped", "Frames that belong to nothing: late answers, closed streams.", counters.dropped),
+            ("odd_json_stops", "Times a peer paid with waiting for much unusual JSON.", core.outlet.odd_json_stops),
             ("stream_bytes", "Raw bytes of streams passed on.", counters.stream_bytes),
             ("streams_opened", "Streams opened.", counters.streams_opened),
             ("records_refused", "Metas and methods refused for their size.", core.repository.holdings.refused),

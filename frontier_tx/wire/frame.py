@@ -117,6 +117,8 @@ def pack_of_session(frame_type: int, packet_id: int, session_id: int, body: byte
 
 #: Frames cut in one go where nobody asked for fewer: all there are.
 ALL = 0
+#: Where fewer are asked for, what they hold is bounded too: a body costs by its length as well.
+SLICE_BYTES = 65_536
 _FOREVER = repeat(None)
 #: An unknown type is short of any length.
 _NO_TYPE = 1 << 33
@@ -163,8 +165,9 @@ class FrameReader:
     def feed(self, data: bytes, most: int = ALL) -> list[Frame]:
         """Take received bytes; return the frames they complete, and set ``failure`` at the first bad header.
 
-        :param most: no more frames than this (one more where a part of one was held); 0: all. What is left stays here,
-            and ``more`` tells so; the next call, with no bytes, goes on. Bytes that come earlier are put behind it.
+        :param most: no more frames than this (one more where a part of one was held), and none once ``SLICE_BYTES``
+            were cut; 0: all. What is left stays here, and ``more`` tells so; the next call, with no bytes, goes on.
+            Bytes that come earlier are put behind it.
         """
         frames: list[Frame] = []
         pos = 0
@@ -175,7 +178,11 @@ class FrameReader:
             return frames
         unpack = SESSION_HEADER.unpack_from
         limit = self.limit
-        for _ in _FOREVER if most == ALL else repeat(None, most):
+        if most == ALL:
+            turns, stop = _FOREVER, size
+        else:
+            turns, stop = repeat(None, most), min(size, pos + SLICE_BYTES)
+        for _ in turns:
             left = size - pos
             if left >= 22:
                 _, kind, packet_id, length, session_id = unpack(data, pos)
@@ -203,9 +210,11 @@ class FrameReader:
                 frames.append(Frame(kind, packet_id, session_id, data[pos + 22 : end]))
             else:
                 frames.append(Frame(kind, packet_id, 0, data[pos + HEADER_SIZE : end]))
-            if end == size:
-                return frames
             pos = end
+            if pos >= stop:
+                break
+        if pos == size:
+            return frames
         self._uncut, self._at, self._busy = data, pos, True
         return frames
 

@@ -53,6 +53,8 @@ class Outlet:
         self.stopwatch = stopwatch
         #: How long a handler took: what one event cost, with all that was written for it.
         self.handlers = Durations()
+        #: How often a peer was not read from for a while as it sent much JSON in other than the canonical form.
+        self.odd_json_stops = 0
         self._began = 0.0
         self._behind: deque[Worker] = deque()
         self._waiting: list[Flushable] = []

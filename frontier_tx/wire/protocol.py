@@ -16,8 +16,10 @@ from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, 
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
 from frontier_tx.wire.frame import HEADER_SIZE, Frame
+from frontier_tx.wire.gojson import METER
 from frontier_tx.wire.losses import loss_text
 from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.toll import Toll
 
 #: At most this much is handed to a transport at a time, so that progress of a slow peer can be seen.
 CHUNK = 131_072
@@ -73,6 +75,7 @@ class WireProtocol(Protocol):
         self._gone = False
         self._resting = False
         self._finishing = False
+        self._toll: Toll | None = None
         #: Why this end closed the connection; empty where it did not, or did so in order.
         self.close_reason = ""
         self.connection = Connection(role, alarms.now(), limits, wake=self._has_output, alarm=self._set_alarm)
@@ -196,7 +199,7 @@ class WireProtocol(Protocol):
         try:
             for item in told:
                 if self._gone:
-                    return
+                    break
                 if type(item) is Frame:
                     self.frame_received(item)
                 else:
@@ -206,6 +209,17 @@ class WireProtocol(Protocol):
         except Exception:
             self.log.failure("a frame could not be worked on; its connection is closed")
             self.abort("internal error")
+        if METER.spent:
+            self._pay()
+
+    def _pay(self) -> None:
+        """What was read the slow way meanwhile came from this peer."""
+        spent, METER.spent = METER.spent, 0
+        if self._gone:
+            return
+        if self._toll is None:
+            self._toll = Toll(self.alarms, self.pause_reading, self.resume_reading)
+        self.outlet.odd_json_stops += self._toll.charge(spent)
 
     def _tell_event(self, event: Event) -> None:
         self.event_received(event)
@@ -228,6 +242,8 @@ class WireProtocol(Protocol):
             return
         self._gone = True
         self._backlog = None
+        if self._toll is not None:
+            self._toll.cancel()
         self.alarms.cancel(self)
         self.outlet.enter()
         try:

@@ -1,5 +1,6 @@
 """A Frontier's link to Frontlas, both ends in memory: handshake, refusal, reports, extensions, gaps."""
 
+import time
 from typing import Any
 
 import pytest
@@ -328,6 +329,27 @@ def test_events_survive_the_way(world: World) -> None:
     event = m.PeerEvent(m.SERVICE_ONLINE, 2**64 - 1, "f", "1.2.3.4:5", '{"service":"s","topics":null}')
     assert m.PeerEvent.decode(event.method, event.encode()) == event
     assert m.decode_events(m.encode_events([event])) == ([event], "")
+
+
+@pytest.mark.parametrize("text", [b"[" + b"0," * 2_000_000 + b"0]", b"[" + b'["",0],' * 1000 + b'["",0]]'])
+def test_a_list_of_too_many_events_is_refused_where_it_gets_too_long(text: bytes) -> None:
+    at = time.process_time()
+    with pytest.raises(m.BadEvent, match="at most 1000 events"):
+        m.decode_events(text)
+    assert time.process_time() - at < 0.05
+    assert len(m.decode_events(b"[" + b'["",0],' * 999 + b'["",0]]')[0]) == 0
+    assert m.decode_events(b"[]") == ([], "")
+
+
+@pytest.mark.parametrize("piece", [b'"":0,', b'"addr":"",'])
+def test_an_event_that_is_made_to_be_slow_is_refused(piece: bytes) -> None:
+    text = b"{" + piece * 500_000 + b'"edge_id":1}'
+    at = time.process_time()
+    with pytest.raises(m.BadEvent):
+        m.PeerEvent.decode(m.EDGE_ONLINE, text)
+    with pytest.raises(m.BadEvent):
+        m.FrontierMeta.decode(b"[" + text + b"]")
+    assert time.process_time() - at < 0.05
 
 
 def test_interfaces(world: World) -> None:

@@ -226,6 +226,14 @@ def test_few_frames_at_a_time_are_the_same_frames(cuts: list[int], most: int) ->
     assert joined(frames) == WANTED and reader.held == 0 and not reader.in_frame
 
 
+def test_few_frames_at_a_time_are_few_bytes_too() -> None:
+    large = f.pack_of_session(f.REQUEST, 1, 1, bytes(40_000))
+    reader = FrameReader()
+    assert [len(reader.feed(large * 5, 9)), len(reader.feed(b"", 9)), len(reader.feed(b"", 9))] == [2, 2, 1]
+    assert not reader.more
+    assert len(reader.feed(large * 5)) == 5
+
+
 def test_frames_left_to_cut_are_counted_as_held_and_are_no_stop_in_a_frame() -> None:
     beat = bytes_of(BY_NAME["heartbeat"])
     reader = FrameReader()

@@ -17,7 +17,8 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
+from frontier_tx.wire import gojson, packets, toll
+from frontier_tx.wire.body import read_message
 from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.events import ConnAccepted, ConnReceived, HeartbeatReceived, SessionOpened, SessionRequested
@@ -610,3 +611,42 @@ def test_a_session_between_two_ends(world: World) -> None:
     world.clock.advance(0.03)
     settle(world, pump)
     assert [frame.body for frame in client.frames] == [b"hello"]
+
+
+ODD = f.pack_of_session(f.MESSAGE, 7, 1, b'{"zzz":[' + b"0," * 25_000 + b'0],"value":"YQ=="}')
+
+
+def test_who_sends_much_odd_json_is_not_read_from_for_what_it_cost(world: World) -> None:
+    gojson.METER.spent = 0
+    peer, transport = server(world)
+    other, others = server(world)
+    peer.on_frame = lambda frame: read_message(frame.body)
+    for _ in range(toll.AT_ONCE // len(ODD)):
+        peer.dataReceived(ODD)
+        assert transport.producerState == "producing"
+    peer.dataReceived(ODD)
+    assert transport.producerState == "paused" and others.producerState == "producing"
+    assert world.outlet.odd_json_stops == 1 and gojson.METER.spent == 0
+    # What was at hand all the same is paid for too.
+    peer.dataReceived(ODD)
+    world.clock.pump([0.05])
+    assert transport.producerState == "paused" and world.outlet.odd_json_stops == 1
+    world.clock.pump([0.05] * 10)
+    assert transport.producerState == "producing"
+    for _ in range(5):
+        peer.dataReceived(ODD)
+    assert transport.producerState == "paused" and world.outlet.odd_json_stops == 2
+    peer.abort("enough")
+    world.clock.pump([1.0] * 10)
+    other.dataReceived(HEARTBEAT)
+    assert types_of(others.take()) == ["HeartbeatAck"]
+
+
+def test_small_odd_bodies_now_and_then_cost_nothing(world: World) -> None:
+    peer, transport = server(world)
+    peer.on_frame = lambda frame: read_message(frame.body)
+    small = f.pack_of_session(f.MESSAGE, 7, 1, b'{"Value":"YQ==","trace":"0123456789"}')
+    for _ in range(1000):
+        peer.dataReceived(small * 4)
+        world.clock.advance(0.01)
+    assert transport.producerState == "producing" and world.outlet.odd_json_stops == 0
