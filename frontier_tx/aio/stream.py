@@ -213,5 +213,9 @@ class Stream(Speaker, Messages):
     async def __aenter__(self) -> "Stream":
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        # What somebody failed to write to the end must not look complete.
+        if kind is None:
+            await self.close()
+        else:
+            self.abort()

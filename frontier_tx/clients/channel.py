@@ -240,7 +240,7 @@ class Channel:
             self._respond(packet_id, data.key, b"", no_such_rpc(data.key))
             return
         request = Request(self, packet_id, method, data)
-        if end.running >= end.bounds.requests or not end.request_budget.take(request.size):
+        if end.running >= end.bounds.requests or not end.intake.request_budget.take(request.size):
             self._respond(packet_id, data.key, b"", str(TooManyPending()))
             return
         self._running[packet_id] = request
@@ -255,7 +255,7 @@ class Channel:
         if self.open:
             self._respond(packet_id, method.encode(), b"" if error else value, error)
         self.end.running -= 1
-        self.end.request_budget.give_back(request.size)
+        self.end.intake.request_budget.give_back(request.size)
         if self._running.get(packet_id) is request:
             del self._running[packet_id]
 

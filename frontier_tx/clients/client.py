@@ -190,7 +190,11 @@ class Client(Incoming):
         await self.connect()
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None:
+            # What somebody failed to write to the end must not look complete.
+            for stream in self.list_streams():
+                stream.abort()
         await self.close()
 
     @property

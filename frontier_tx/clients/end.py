@@ -6,7 +6,7 @@ from typing import Protocol
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.errors import remote_error
 from frontier_tx.clients.home import Home
-from frontier_tx.clients.intake import Bounds, Budget, Done, Intake
+from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.stream_channel import StreamChannel
 from frontier_tx.clients.values import octets, string
 from frontier_tx.switch.errors import ReceiverCongested
@@ -94,10 +94,9 @@ class End:
         self.home = home or Home()
         self.main: Channel | None = None
         self.channels: dict[int, StreamChannel] = {}
-        #: Operations under way, handlers that run, and what their requests hold.
+        #: Operations under way, and handlers that run.
         self.pending = 0
         self.running = 0
-        self.request_budget = Budget(intake.bounds.request_bytes)
         #: The server's reason when it turned this end away.
         self.refusal: ConnectionRefused | None = None
         #: The server's reason when it said goodbye, where it gave one.

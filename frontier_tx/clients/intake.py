@@ -41,7 +41,7 @@ class Bounds:
     pending: int = 65_536
     #: Handlers that run at a time per connection; further requests are answered with an error.
     requests: int = 10_000
-    #: What the requests hold that these handlers work on; further ones are answered with an error.
+    #: What the requests hold that handlers work on, per client; further ones are answered with an error.
     request_bytes: int = 268_435_456
     #: Bytes that wait to be sent per connection; further operations fail.
     unsent_bytes: int = 67_108_864
@@ -237,6 +237,7 @@ class Intake:
         self.methods: dict[str, Any] = {}
         self.message_budget = Budget(self.bounds.message_bytes)
         self.messages: Inbox[Any] = Inbox(self.bounds.messages, budget=self.message_budget)
+        self.request_budget = Budget(self.bounds.request_bytes)
         self.accept_budget = Budget(self.bounds.accept_bytes)
         self.streams = StreamInbox(self.bounds.accept)
         #: Takes accepted streams in place of the queue.

@@ -9,15 +9,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from frontier_tx import aio
 from frontier_tx.clients import Backoff, Edge, EndClosed, ForceClosed, Service
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.testing import aio as testing
+from frontier_tx.wire.connection import Limits
 from tests.clients.test_aio_transport import until
 
 MIB = 1 << 20
@@ -187,6 +189,72 @@ def test_everything_ends_while_there_is_no_connection(state: str) -> None:
         with pytest.raises((EndClosed, ForceClosed)):
             gateway.run(stream.drain(), within=0.0)
         gateway.listen(True)
+
+
+CREDIT = Limits(stream_window=MIB)
+
+
+@pytest.mark.parametrize("where", ["stream", "client"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_fails_in_the_middle_cuts_the_stream(where: str, fails: bool) -> None:
+    with Gateway(limits=CREDIT) as gateway:
+        edge, service = gateway.pair()
+
+        async def send() -> None:
+            stream = await edge.open_stream("s")
+            async with stream if where == "stream" else edge:
+                stream.write(b"half")
+                await deferLater(gateway.clock, 0.1)
+                if fails:
+                    raise ZeroDivisionError
+
+        async def receive() -> bytes:
+            stream, got = await service.accept_stream(), b""
+            while data := await stream.read():
+                got += data
+            return got
+
+        if where == "client":
+            # It is entered here for its end alone.
+            edge.connect = lambda: succeed(None)  # type: ignore[method-assign, assignment]
+        sending, receiving = ensureDeferred(send()), ensureDeferred(receive())
+        sending.addErrback(lambda failure: failure.trap(ZeroDivisionError) and None)
+        if fails:
+            with pytest.raises(ForceClosed, match=r"^force closed: aborted$"):
+                gateway.run(receiving)
+        else:
+            assert gateway.run(receiving) == b"half"
+        gateway.run(sending)
+
+
+@pytest.mark.parametrize("end", ["abortConnection", "failing protocol", "failing on_stream", "lost edge"])
+def test_whatever_cuts_a_stream_its_reader_is_told(end: str) -> None:
+    class Broken(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    def fail(stream: Any) -> None:
+        raise ZeroDivisionError
+
+    with Gateway(limits=CREDIT) as gateway:
+        edge, service = gateway.pair(reconnect=None)
+        sink = Sink()
+        if end == "failing on_stream":
+            edge.on_stream(fail)
+            gateway.run(service.open_stream(edge.edge_id)).attach(sink)
+        else:
+            theirs = gateway.run(edge.open_stream("s"))
+            mine = gateway.run(service.accept_stream())
+            mine.attach(sink)
+            if end == "abortConnection":
+                theirs.attach(Sink()).abortConnection()
+            elif end == "failing protocol":
+                theirs.attach(Broken())
+                mine.write(b"x")
+            else:
+                assert edge.keeper.end is not None
+                edge.keeper.end.link.abort("cut")
+        assert gateway.run(sink.lost) is ConnectionLost
 
 
 # -- callbacks ---------------------------------------------------------------------------------------------

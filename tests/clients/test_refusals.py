@@ -73,7 +73,7 @@ def test_requests_beyond_the_bound_on_bytes_are_refused() -> None:
     for request in served.running:
         request.fail(HandlerError("no"))
     served.pump()
-    assert served.end.running == served.end.request_budget.held == 0
+    assert served.end.running == served.intake.request_budget.held == 0
 
 
 @pytest.mark.parametrize("text", ["x" * 12 * MIB, "\x01" * 12 * MIB, "\ud800 not text", "\U0001f600" * MIB])
