@@ -6,6 +6,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from frontier_tx.planes import rest
 from frontier_tx.planes.contract import frontier_contract
 from frontier_tx.planes.plane import Plane
 from frontier_tx.planes.query import QueryError, fill, parse_query, quote
 from frontier_tx.planes.rest import EVENT_BEAT, RestRouter, clean_path
 from frontier_tx.planes.status import RpcError, Status
 from tests.planes.recorder import Recorder, ask
-from tests.planes.support import CLUSTER, Memory, make_plane, message
+from tests.planes.support import CLUSTER, Memory, make_plane, message, method
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "control-plane.json").read_text())["pairs"]
 NODE = frontier_contract()
@@ -302,3 +304,86 @@ def test_only_whom_the_check_lets_in() -> None:
 def test_statuses_of_single_methods(memory: Memory) -> None:
     router = RestRouter(memory.plane, {f"/{CLUSTER}/ListFrontiers": lambda response: 200 + len(response.frontiers)})
     assert ask(router, "GET", "/cluster/v1/frontiers?count=17").status == 217
+
+
+@pytest.mark.parametrize(
+    ("query", "texts"),
+    [
+        ("a=http://h:1/x", {"a": ["http://h:1/x"]}),
+        ("a=x://y&b=https://z?q=1://2", {"a": ["x://y"], "b": ["https://z?q=1://2"]}),
+        ("http://a=b", {"http://a": ["b"]}),
+        ("a=http%3A%2F%2Fh%2F", {"a": ["http://h/"]}),
+        ("a=1+2%2B3", {"a": ["1 2+3"]}),
+        ("a=1&a=&a=2", {"a": ["1", "", "2"]}),
+        ("a&=b&=&&", {"a": [""], "": ["b", ""]}),
+        ("a=%ff%fe", {"a": ["\ufffd\ufffd"]}),
+        ("a=b=c?d", {"a": ["b=c?d"]}),
+        ("a=//x/../y/./z", {"a": ["//x/../y/./z"]}),
+        ("a=%00%0d%0a", {"a": ["\0\r\n"]}),
+    ],
+)
+def test_odd_queries_reach_the_method_as_they_are(query: str, texts: dict[str, list[str]]) -> None:
+    for prefix in ("", "http://host:80", "HTTPS://host", "http://[::1]:80", "http://u:p@h"):
+        target = f"{prefix}/cluster/v1/services?{query}".encode()
+        raw = router_query(target)
+        assert raw == texts
+
+
+def router_query(target: bytes) -> dict[str, list[str]]:
+    """What the router makes of the query of a target."""
+    seen: list[bytes] = []
+    memory = Memory()
+    router = RestRouter(memory.plane)
+    original = rest.parse_query
+
+    def note(query: bytes) -> dict[str, list[str]]:
+        seen.append(query)
+        return original(query)
+
+    rest.parse_query = note
+    try:
+        router.serve(rest.RestRequest("GET", target, {}, "p"), Recorder())
+    finally:
+        rest.parse_query = original
+    (query,) = seen
+    return original(query)
+
+
+@pytest.mark.parametrize(
+    "name", ["a://b", "http://x:1/y?z", "x&y=z", "a+b %", "é\u2028", "+", "://", "https://", "..//..", "a;b#c"]
+)
+def test_names_with_anything_in_them_are_found(name: str) -> None:
+    memory = Memory()
+    router = RestRouter(memory.plane)
+    seen: list[str] = []
+    memory.plane._methods[method("ListFrontiers").path] = (
+        method("ListFrontiers"),
+        lambda request, context: seen.extend(request.frontier_ids) or message("ListFrontiersResponse"),
+    )
+    plain = ask(router, "GET", f"/cluster/v1/frontiers?frontier_ids={quote_plus(name)}&frontierIds[]=x")
+    absolute = ask(router, "GET", f"http://10.0.0.1:40011/cluster/v1/frontiers?frontier_ids={quote_plus(name)}")
+    assert (plain.status, absolute.status) == (200, 200)
+    assert [each for each in seen if each != "x"] == [name, name]
+
+
+def test_targets_that_name_a_host_and_nothing_else(router: RestRouter) -> None:
+    for target in (
+        "http://host",
+        "http://host?x=://y",
+        "http://host/",
+        "//cluster/v1/frontiers",
+        "http:/x",
+        "?a=b",
+        "",
+    ):
+        assert ask(router, "GET", target).status in (301, 404)
+    for target in ("/http://h/cluster/v1/frontiers?a=b", "x/http://h/?c=://d"):
+        answer = ask(router, "GET", target)
+        assert answer.status in (301, 404)
+        assert "://" not in answer.headers.get("location", "").partition("?")[0]
+
+
+def test_a_very_long_query(router: RestRouter) -> None:
+    many = "&".join(f"frontier_ids={number}" for number in range(20_000))
+    answer = ask(router, "GET", f"/cluster/v1/frontiers?{many}")
+    assert answer.status == 200
