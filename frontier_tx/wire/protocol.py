@@ -123,6 +123,7 @@ class WireProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         outlet = self.outlet
         outlet.enter()
+        METER.spent = 0
         try:
             if len(data) <= SLICE_BYTES and not self._behind:
                 told = self.connection.receive(data, self.alarms.now())
@@ -153,6 +154,7 @@ class WireProtocol(Protocol):
             self._adapt_reading(len(data), frames)
 
     def _receive_slice(self, data: bytes) -> int:
+        METER.spent = 0
         told = self.connection.receive(data, self.alarms.now(), SLICE)
         self._tell(told)
         self.slice_done()

@@ -331,7 +331,7 @@ def test_events_survive_the_way(world: World) -> None:
     assert m.decode_events(m.encode_events([event])) == ([event], "")
 
 
-@pytest.mark.parametrize("text", [b"[" + b"0," * 2_000_000 + b"0]", b"[" + b'["",0],' * 1000 + b'["",0]]'])
+@pytest.mark.parametrize("text", [b"[" + b"0," * 1_000_000 + b"0]", b"[" + b'["",0],' * 1000 + b'["",0]]'])
 def test_a_list_of_too_many_events_is_refused_where_it_gets_too_long(text: bytes) -> None:
     at = time.process_time()
     with pytest.raises(m.BadEvent, match="at most 1000 events"):
