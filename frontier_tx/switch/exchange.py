@@ -245,12 +245,20 @@ class Exchange:
         return self._router.choose(candidates, edge)
 
     def call_service(
-        self, leg: Leg, method: bytes, value: bytes, seconds: float, done: Done, sender: Leg | None = None
+        self,
+        leg: Leg,
+        method: bytes,
+        value: bytes,
+        seconds: float,
+        done: Done,
+        sender: Leg | None = None,
+        urgent: bool = False,
     ) -> Pending | None:
         """Call a control function at a service; ``done`` is told the value and the error text, once.
 
         :param seconds: the deadline that the service is told. The answer is waited for as long as any other.
         :param sender: the edge because of which it is called.
+        :param urgent: it is called however much waits already.
         :return: None where the service takes nothing more because of this edge.
         """
         sender = sender or leg
@@ -260,7 +268,7 @@ class Exchange:
         error = ""
         if len(body) + 8 > connection.peer_frame_bytes:
             error = FrameTooLarge.text
-        elif self.doors.refuses(sender, leg, len(body), PENDING_BYTES):
+        elif not urgent and self.doors.refuses(sender, leg, len(body), PENDING_BYTES):
             error = ReceiverCongested.text
         if error:
             done(b"", error)

@@ -250,7 +250,8 @@ class Presence:
         if service is None:
             answered(b"", NoChoice.text)
             return None
-        return self.exchange.call_service(service, method, value, seconds, answered)
+        # An edge that was announced is one whose end is told, however much waits: there is one for each coming.
+        return self.exchange.call_service(service, method, value, seconds, answered, leg, method == EDGE_OFFLINE)
 
     def ask_online(self, leg: Leg, seconds: float, done: Callable[[bytes, str], None]) -> Pending | None:
         """Ask a service whether an edge may be online; ``leg.told`` is ASKED until ``done`` changes it."""
