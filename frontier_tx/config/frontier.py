@@ -204,4 +204,8 @@ def tls_of(config: FrontierConfig) -> list[tuple[str, TLS, bool]]:
         found.append(("edgebound.bypass.tls", config.edgebound.bypass.tls, False))
     if config.frontlas.enable:
         found.append(("frontlas.dial.tls", config.frontlas.dial.tls, False))
+    for name in ("kafka", "amqp", "nats", "redis"):
+        queue = getattr(config.mqm, name)
+        if queue.enable:
+            found.append((f"mqm.{name}.tls", queue.tls, False))
     return [each for each in found if each[1].enable]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from frontier_tx.config.common import TLS
 from frontier_tx.config.kinds import Choice, ExactTexts, Flag, Number, Scalar, Text, Texts, Values, Whole
 from frontier_tx.config.schema import section, sections, setting
 
@@ -36,7 +37,12 @@ class KafkaProducer:
     """Topics, and how messages are sent."""
 
     topics: tuple[str, ...] = setting((), ExactTexts(), "topics that go to this queue")
-    async_: bool = setting(False, Flag(), "acknowledge before the broker has done so")
+    async_: bool = setting(
+        False, Flag(), "accepted for existing files; a message is acknowledged when the broker has it in any case"
+    )
+    key: str = setting(
+        "edge", Choice("edge", "none"), "key of a message: the edge's ID, so that its messages stay in order, or none"
+    )
     max_message_bytes: int = setting(1_000_000, Whole(1, _INT32, "bytes", zero_is_default=True), "largest message")
     required_acks: int = setting(
         1, Whole(-1, 32_767, zero_is_default=True), "replicas that must have a message: 1 the leader, -1 all in sync"
@@ -50,11 +56,24 @@ class KafkaProducer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSASL:
+    """Logging in."""
+
+    mechanism: str = setting(
+        "", Choice("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "how to log in; empty: not at all"
+    )
+    username: str = setting("", Text(), "user")
+    password: str = setting("", Text(), "password", secret=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kafka:
     """Kafka."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting((), _ADDRS, "brokers, `host:port`", "addr")
+    tls: TLS = section(TLS(), "TLS towards the brokers")
+    sasl: KafkaSASL = section(KafkaSASL())
     producer: KafkaProducer = section(KafkaProducer())
 
 
@@ -125,6 +144,7 @@ class AMQP:
     channel_max: int = setting(0, Whole(0, 65_535), "channels; 0: as many as the broker allows")
     frame_size: int = setting(0, Whole(0, _INT32, "bytes"), "frame size; 0: as the broker allows")
     heartbeat: float = setting(0.0, Number(0, 3600), "heartbeat; below 1 the broker's own")
+    tls: TLS = section(TLS(), "TLS towards the broker")
     locale: str = setting("en_US", Text(empty_is_default=True), "locale of the connection")
     exchanges: tuple[AMQPExchange, ...] = sections(AMQPExchange, "exchanges to declare")
     queues: tuple[AMQPQueue, ...] = sections(AMQPQueue, "queues to declare")
@@ -151,17 +171,6 @@ class JetStream:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueueTLS:
-    """TLS towards the broker."""
-
-    enable: bool = setting(False, Flag(), "use TLS, and check the broker's certificate and name")
-    ca_cert: str = setting("", Text(), "file of the authorities that are trusted, PEM; empty: the system's")
-    cert: str = setting("", Text(), "file of this gateway's certificate, PEM, where the broker wants one")
-    key: str = setting("", Text(), "file of its key, PEM")
-    insecure_skip_verify: bool = setting(False, Flag(), "check nothing; for trials")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Nats:
     """NATS."""
 
@@ -169,7 +178,7 @@ class Nats:
     addrs: tuple[str, ...] = setting((), _ADDRS, "servers, `host:port`", "addr", secret=True)
     token: str = setting("", Text(), "token to log in with", secret=True)
     credentials: str = setting("", Text(), "file of credentials (`.creds`) to log in with")
-    tls: QueueTLS = section(QueueTLS())
+    tls: TLS = section(TLS(), "TLS towards the broker")
     producer: NatsProducer = section(NatsProducer())
     jetstream: JetStream = section(JetStream())
 
@@ -198,13 +207,27 @@ class RedisQueueProducer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedisStream:
+    """Streams instead of PUBLISH: a message stays for those who read later."""
+
+    enable: bool = setting(False, Flag(), "add messages to the stream with the name of the topic (XADD)")
+    maxlen: int = setting(
+        1_000_000, Whole(0, 1 << 53), "messages that a stream keeps, the newest, about so many; 0: all"
+    )
+    field: str = setting("value", Text(empty_is_default=True), "name of the field that holds the body")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedisQueue:
-    """Redis PUBLISH."""
+    """Redis PUBLISH, or streams."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting((), _ADDRS, "server, `host:port`; the first one counts", "addr")
     db: int = setting(0, Whole(0, 1_000_000), "database")
+    username: str = setting("", Text(), "user, where access rules name one")
     password: str = setting("", Text(), "password", secret=True)
+    tls: TLS = section(TLS(), "TLS towards the broker")
+    stream: RedisStream = section(RedisStream())
     producer: RedisQueueProducer = section(RedisQueueProducer())
 
 

@@ -1,15 +1,18 @@
 """What brokers with an asyncio client library have in common: one worker per connection, in the bridge's loop."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from frontier_tx.config.common import TLS
 from frontier_tx.queues.bridge import Bridge, Results
-from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
+from frontier_tx.tls import from_start
 
 
 class Session:
@@ -129,3 +132,22 @@ class AsyncioBroker:
 
 def _text(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def ssl_context(section: TLS) -> ssl.SSLContext:
+    """The client side of a section, for libraries of asyncio.
+
+    :raises Unusable: a file cannot be read, or is not what it should be.
+    """
+    context = ssl.create_default_context()
+    try:
+        for file in section.ca_certs:
+            context.load_verify_locations(from_start(file))
+        if section.mtls and section.certs:
+            context.load_cert_chain(from_start(section.certs[0].cert), from_start(section.certs[0].key))
+    except OSError as error:
+        raise Unusable(f"TLS: {error}") from error
+    if section.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -8,7 +8,6 @@ after a lost connection carries the same ``Nats-Msg-Id``, by which a stream drop
 import asyncio
 import itertools
 import secrets
-import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from frontier_tx.config.queues import Nats
-from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session
+from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session, ssl_context
 from frontier_tx.queues.bridge import Results
 from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import headers_of
@@ -65,7 +64,8 @@ class _Plain(Session):
         servers = [each if "://" in each else f"nats://{each}" for each in section.addrs]
         options: dict[str, Any] = {}
         if section.tls.enable:
-            options["tls"] = _tls(section)
+            options["tls"] = ssl_context(section.tls)
+            options["tls_hostname"] = section.tls.server_name or None
         if section.credentials:
             options["user_credentials"] = section.credentials
         if section.token:
@@ -198,13 +198,3 @@ def _covers(pattern: str, subject: str) -> bool:
         if index >= len(wanted) or word not in ("*", wanted[index]):
             return False
     return len(has) == len(wanted)
-
-
-def _tls(section: Nats) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=section.tls.ca_cert or None)
-    if section.tls.cert:
-        context.load_cert_chain(section.tls.cert, section.tls.key or None)
-    if section.tls.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

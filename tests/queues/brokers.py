@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pika
 
 from tests.redis.servers import free_ports, need, wait_until
 
@@ -26,8 +31,8 @@ class Taken(NamedTuple):
 class Broker:
     """A process that listens on a port; subclasses say how it is started."""
 
-    def __init__(self) -> None:
-        (self.port,) = free_ports(1)
+    def __init__(self, more_ports: int = 0) -> None:
+        self.port, *self.ports = free_ports(1 + more_ports)
         self.addr = f"127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="broker-test-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -35,10 +40,15 @@ class Broker:
     def command(self) -> Sequence[str]:
         raise NotImplementedError
 
+    def environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
     def start(self) -> None:
         """Start, with what it kept on disk from the last time, and wait until it takes connections."""
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd=self.folder, env=self.environment(), start_new_session=True
+            )
         wait_until(self.answers, f"{self.command()[0]} on {self.addr} answers", 60)
 
     def answers(self) -> bool:
@@ -49,13 +59,15 @@ class Broker:
     def kill(self) -> None:
         """kill -9."""
         if self._process is not None:
-            self._process.kill()
+            # Some brokers are scripts with the real process below them.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def freeze(self, on: bool) -> None:
         """Let it stand still, or go on."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+        os.killpg(self._process.pid, signal.SIGSTOP if on else signal.SIGCONT)
 
 
 class NatsServer(Broker):
@@ -107,3 +119,81 @@ class NatsConsumer:
     def close(self) -> None:
         self._file.close()
         self._socket.close()
+
+
+class RabbitMQ(Broker):
+    """One node of RabbitMQ as a plain process, with an Erlang distribution on loopback ports of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(more_ports=2)
+        self._distribution, self._epmd = self.ports
+        (self.folder / "rabbitmq.conf").write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n"
+            "log.console = true\nlog.file = false\ndisk_free_limit.absolute = 1MB\n"
+        )
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        self._names: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        # Erlang starts its name server by itself if there is none, as a daemon that would outlive the test.
+        program = shutil.which("epmd") or str(next(iter(Path("/usr/lib/erlang").glob("erts-*/bin/epmd")), "epmd"))
+        address = ["-address", "127.0.0.1", "-port", str(self._epmd)]
+        self._names = subprocess.Popen([program, *address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        super().start()
+
+    def kill(self) -> None:
+        super().kill()
+        if self._names is not None:
+            self._names.kill()
+            self._names.wait()
+
+    def command(self) -> Sequence[str]:
+        return [str(self._program())]
+
+    def _program(self) -> Path:
+        # The command of the package wants to be root or its own user; the script behind it does not mind.
+        found = sorted(Path("/usr/lib/rabbitmq").glob("lib/rabbitmq_server-*/sbin/rabbitmq-server"))
+        return found[-1] if found else Path(need("rabbitmq-server"))
+
+    def environment(self) -> dict[str, str]:
+        folder = self.folder
+        return {
+            **os.environ,
+            "HOME": str(folder),
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_BASE": str(folder),
+            "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(folder / "logs"),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "ERL_EPMD_PORT": str(self._epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1",
+        }
+
+
+class RabbitConsumer:
+    """A consumer with pika's blocking adapter."""
+
+    def __init__(self, broker: RabbitMQ) -> None:
+        parameters = pika.ConnectionParameters("127.0.0.1", broker.port, heartbeat=0)
+        self._connection = pika.BlockingConnection(parameters)
+        self.channel = self._connection.channel()
+
+    def take(self, queue: str, count: int, seconds: float = 20) -> list[Any]:
+        """The next messages, each as (method, properties, body); fewer where no more come."""
+        taken = []
+        end = time.monotonic() + seconds
+        while len(taken) < count and time.monotonic() < end:
+            message = self.channel.basic_get(queue, auto_ack=True)
+            if message[0] is None:
+                self._connection.sleep(0.05)
+            else:
+                taken.append(message)
+        return taken
+
+    def close(self) -> None:
+        self._connection.close()
