@@ -12,7 +12,7 @@ from frontier_tx.clients.operations import Message, Pending, Request
 from frontier_tx.clients.values import TAIL, octets, seconds, string
 from frontier_tx.switch.errors import ReceiverCongested
 from frontier_tx.wire import frame as f
-from frontier_tx.wire.body import EMPTY_OBJECT, MessageData, decode_message, decode_register, message_json
+from frontier_tx.wire.body import EMPTY_OBJECT, UNFIT, MessageData, decode_register, message_json, read_message
 from frontier_tx.wire.errors import (
     DeadlineExceeded,
     EndClosed,
@@ -166,9 +166,9 @@ class Channel:
             if kind == f.RESPONSE or kind == f.MESSAGE_ACK or kind == f.REGISTER_ACK:
                 self._answered(kind, packet_id, frame.body)
             elif kind == f.REQUEST:
-                self._requested(packet_id, decode_message(frame.body)[0])
+                self._requested(packet_id, _readable(frame.body))
             elif kind == f.MESSAGE:
-                message = Message(self, packet_id, decode_message(frame.body)[0])
+                message = Message(self, packet_id, _readable(frame.body))
                 if not self.messages.put(message):
                     message.refuse(ReceiverCongested.text)
             elif kind == f.STREAM:
@@ -218,7 +218,7 @@ class Channel:
             if pending is not None:
                 pending.done(None, pending.error(error) if error else None)
             return
-        data = decode_message(body)[0]
+        data = read_message(body)
         pending = self.settle(packet_id)
         if pending is None:
             return
@@ -283,6 +283,17 @@ class Channel:
         if not self.ended:
             self.ended = True
             self.stop(cut or "")
+
+
+def _readable(body: bytes) -> MessageData:
+    """Read what somebody asks or tells.
+
+    :raises IllegalPacket: it cannot be read.
+    """
+    data = read_message(body)
+    if data.error is UNFIT:
+        raise IllegalPacket(UNFIT)
+    return data
 
 
 def _time(deadline: float | None) -> str:

@@ -48,13 +48,14 @@ class Home:
 
         :raises RuntimeError: it runs in another thread or process; the text says what to do.
         """
-        self.check_process()
+        if self.elsewhere:
+            raise RuntimeError(ANOTHER_PROCESS)
         # While no reactor runs nobody can tell which thread will be its own.
         thread = threadable.ioThread
         if thread is not None and thread != get_ident():
             raise RuntimeError(ANOTHER_THREAD)
 
-    def check_process(self) -> None:
-        """The part of ``check`` that every flavour needs."""
-        if self._process is not None and self._process != _forks:
-            raise RuntimeError(ANOTHER_PROCESS)
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a fork of the process in which the client was connected."""
+        return self._process is not None and self._process != _forks
