@@ -181,18 +181,20 @@ class Channel:
             elif kind == f.REGISTER:
                 self.send(f.REGISTER_ACK, packet_id, EMPTY_OBJECT)
         except IllegalPacket as error:
-            self._unreadable(kind, packet_id, error)
+            self._unreadable(kind, packet_id, str(error))
+        except _Unfit:
+            self._unreadable(kind, packet_id, UNFIT)
 
-    def _unreadable(self, kind: int, packet_id: int, error: IllegalPacket) -> None:
+    def _unreadable(self, kind: int, packet_id: int, why: str) -> None:
         """A body is what no end reads. Who wrote it may be somebody far behind the gateway: it costs this operation."""
         if kind == f.REQUEST:
-            self._respond(packet_id, b"", b"", str(error))
+            self._respond(packet_id, b"", b"", why)
         elif kind == f.MESSAGE:
-            self.send(f.MESSAGE_ACK, packet_id, message_json(error=str(error)))
+            self.send(f.MESSAGE_ACK, packet_id, message_json(error=why))
         else:
             pending = self.settle(packet_id)
             if pending is not None:
-                pending.done(None, RemoteError(str(error)))
+                pending.done(None, RemoteError(why))
 
     def took_bytes(self, data: bytes) -> None:
         """Raw bytes came; session 1 has none."""
@@ -288,12 +290,16 @@ class Channel:
 def _readable(body: bytes) -> MessageData:
     """Read what somebody asks or tells.
 
-    :raises IllegalPacket: it cannot be read.
+    :raises IllegalPacket: it cannot be read. :raises _Unfit: it is too large for that.
     """
     data = read_message(body)
     if data.error is UNFIT:
-        raise IllegalPacket(UNFIT)
+        raise _Unfit
     return data
+
+
+class _Unfit(Exception):
+    """A request or a message of which nothing is known but that it came."""
 
 
 def _time(deadline: float | None) -> str:
