@@ -82,6 +82,22 @@ def test_addresses_share_before_connections_do() -> None:
     assert abs(done.count("one") - done.count("many")) <= 20
 
 
+def test_who_asks_little_and_often_goes_before_those_who_always_want_more() -> None:
+    world = World()
+    for number in range(300):
+        world.spend(world.turns.lane("a"), f"a{number}", 100)
+    light = world.turns.lane("a")
+    for _ in range(20):
+        light.ask(world.work("light", 0.002))
+        before = len(world.done)
+        one_turn(world.clock)
+        one_turn(world.clock)
+        assert "light" in world.done[before - 1 :]
+        # Its user thinks for a while, in which others are served.
+        for _ in range(3):
+            one_turn(world.clock)
+
+
 def test_time_counts_and_not_the_number_of_steps() -> None:
     world = World()
     world.spend(world.turns.lane("a"), "dear", 100, 0.004)
