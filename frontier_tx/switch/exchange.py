@@ -35,6 +35,7 @@ from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import (
     EMPTY_MESSAGE,
     EMPTY_OBJECT,
+    UNFIT,
     MessageData,
     RegisterData,
     decode_message,
@@ -133,6 +134,9 @@ class Exchange:
 
     def _forward(self, leg: Leg, frame: Frame, data: MessageData, kind: int) -> None:
         """Send a Request or a Message on to where it belongs, or answer why not."""
+        if data.error is UNFIT:
+            self._answer(leg, frame, kind, b"", UNFIT)
+            return
         far: StreamEnd | None = None
         if frame.session_id != DEFAULT_SESSION:
             end = leg.streams.get(frame.session_id)

@@ -304,12 +304,12 @@ def test_a_peer_that_goes_on_asking_and_takes_nothing_is_not_read_from(ask: str)
 
 
 def test_edges_are_refused_while_the_control_service_is_congested() -> None:
-    world = World(settings=Settings(write_buffer_bytes=2000))
+    world = World(settings=Settings(write_buffer_bytes=20_000))
     service = world.service(methods=(b"get_edge_id", b"edge_offline"))
     service.transport.block()
     edges = [world.connect(world.core.edges) for _ in range(40)]
     for edge in edges:
-        edge.conn(b"meta")
+        edge.conn(bytes(3000))
     refused = [edge.one(p.ConnAck).data.error for edge in edges if edge.inbox]
     assert set(refused) == {"receiver congested"}
     assert 0 < len(refused) < 40
