@@ -1,6 +1,5 @@
-"""What one peer sends, or does not take, is nobody else's loss: turns by sender, shares of what may wait, the budget."""
+"""What one peer sends, or does not take, is nobody else's loss: turns by sender, shares of what may wait, a budget."""
 
-import itertools
 from typing import Any
 
 import pytest
@@ -113,9 +112,9 @@ def test_a_service_is_not_stopped_for_an_edge_that_does_not_take_its_answers() -
 def bytes_before(service: Peer, wanted: int) -> int:
     """Let the service take chunk after chunk until it has a Request with this value; return the bytes before it."""
     while True:
-        for packet, frame in zip(service.inbox, service.frames, strict=True):
+        for number, packet in enumerate(service.inbox):
             if isinstance(packet, p.Message) and packet.data.payload == bytes(wanted):
-                return sum(len(x.body) for x in itertools.takewhile(lambda x: x is not frame, service.frames))
+                return sum(len(x.body) for x in service.frames[:number])
         assert service.transport.held, "it never came"
         service.transport.unblock_once()
 
