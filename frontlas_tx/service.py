@@ -17,6 +17,7 @@ from frontier_tx.config.common import Listen
 from frontier_tx.launch import Ports, raise_open_files
 from frontier_tx.logstream import part
 from frontier_tx.memory import settle_memory
+from frontier_tx.planes.listener import ListenerLimits
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.process_metrics import ProcessFigures
 from frontier_tx.program import log_of_application
@@ -24,7 +25,7 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
-from frontlas_tx.config import FrontlasConfig
+from frontlas_tx.config import FrontlasConfig, PlaneLimits
 from frontlas_tx.config import Redis as RedisSection
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import FrontlasCollector
@@ -88,6 +89,18 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     return RedisRegistry(reactor, redis, lives=lives, share_with_reference=shared)
 
 
+def listener_limits(limits: PlaneLimits) -> ListenerLimits:
+    """The bounds of the control plane's port."""
+    return ListenerLimits(
+        max_connections=limits.connections,
+        max_per_host=limits.connections_per_address,
+        max_arrivals=limits.arrivals,
+        arrival_rate=limits.arrivals_per_second,
+        request_memory=limits.request_bytes,
+        answer_memory=limits.answer_bytes,
+    )
+
+
 class Frontlas(Service):
     """The cluster's registry: two ports around it."""
 
@@ -119,7 +132,9 @@ class Frontlas(Service):
         ProcessCollector(registry=self.metrics)
         self.metrics.register(ProcessFigures("frontlas", {"links": outlet.handlers}))
         self.metrics.register(FrontlasCollector(self.registry, self.plane))
-        self.cluster = ClusterPlane(self.registry, reactor, metrics=self.metrics)
+        self.cluster = ClusterPlane(
+            self.registry, reactor, limits=listener_limits(config.control_plane.limits), metrics=self.metrics
+        )
         self._ports = ports
         self._reactor = reactor
         self._was_ready = False

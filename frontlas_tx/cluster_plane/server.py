@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.planes.contract import Contract, frontlas_contract
+from frontier_tx.planes.door_metrics import DoorCollector
 from frontier_tx.planes.listener import ListenerLimits, PlaneFactory
 from frontier_tx.planes.plane import Authorize, CallContext, Plane
 from frontier_tx.planes.rest import RestRouter
@@ -74,6 +75,8 @@ class ClusterPlane:
         add_standard_services(self.plane, self.serving)
         router = RestRouter(self.plane, {"/controlplane.Health/Check": _health_status})
         self.factory = PlaneFactory(self.plane, router, clock, limits)
+        if metrics is not None:
+            metrics.register(DoorCollector("control_plane", self.factory.door))
 
     def start(self) -> None:
         """Follow the registry from now on."""
