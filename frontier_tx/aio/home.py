@@ -2,7 +2,7 @@
 
 import asyncio
 
-from frontier_tx.clients.home import ANOTHER_PROCESS, Home
+from frontier_tx.clients.home import Home
 
 ANOTHER_LOOP = (
     "this client belongs to another event loop, the one in which it was first used; make a client of its own here, or "
@@ -24,8 +24,7 @@ class LoopHome(Home):
         self._loop = asyncio.get_running_loop()
 
     def check(self) -> None:
-        if self.elsewhere:
-            raise RuntimeError(ANOTHER_PROCESS)
+        super().check()
         # In another thread no loop runs, or another one.
         if self._loop is not None and asyncio._get_running_loop() is not self._loop:
             raise RuntimeError(ANOTHER_LOOP)

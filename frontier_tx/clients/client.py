@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred, run, tell
 from frontier_tx.clients.dialling import dial_to
+from frontier_tx.clients.home import ReactorHome
 from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds, Done, Intake
 from frontier_tx.clients.keeper import Backoff, Keeper
@@ -102,6 +103,7 @@ class Client(Incoming):
             self.intake,
             self._alarms,
             wall_clock,
+            home=ReactorHome(reactor),
             meta=meta,
             wanted_id=wanted_id,
             tailed=self.tailed,

@@ -12,6 +12,7 @@ from frontier_tx.clients.atlas import Atlas, EndpointFor
 from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
 from frontier_tx.clients.deferring import Handler, deferred, run
 from frontier_tx.clients.hearing import HearingIntake
+from frontier_tx.clients.home import ReactorHome
 from frontier_tx.clients.incoming import Incoming, Presence
 from frontier_tx.clients.intake import Bounds
 from frontier_tx.clients.link import ClientProtocol
@@ -67,6 +68,7 @@ class ClusterService(Incoming, Presence):
             self.atlas,
             reactor,
             endpoint_for or _endpoints(reactor, tls),
+            home=ReactorHome(reactor),
             name=name,
             topics=topics,
             service_id=service_id,

@@ -2,8 +2,8 @@
 
 import os
 from threading import get_ident
-
-from twisted.python import threadable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 ANOTHER_PROCESS = (
     "this client was connected before the process was forked and belongs to the parent; make a client of its own here"
@@ -12,6 +12,9 @@ ANOTHER_THREAD = (
     "a client is used in the reactor's thread alone; from another thread say reactor.callFromThread(...), or "
     "blockingCallFromThread(reactor, ...) to wait for the result"
 )
+
+#: The thread of each reactor that was seen running.
+_threads: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 
 #: How many forks lie between the first process of this program and this one.
 _forks = 0
@@ -27,7 +30,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class Home:
-    """The reactor's thread, in the process in which the client was connected."""
+    """The process in which a client was connected."""
 
     __slots__ = ("_process",)
 
@@ -48,14 +51,31 @@ class Home:
 
         :raises RuntimeError: it runs in another thread or process; the text says what to do.
         """
-        if self.elsewhere:
+        if self._process is not None and self._process != _forks:
             raise RuntimeError(ANOTHER_PROCESS)
-        # While no reactor runs nobody can tell which thread will be its own.
-        thread = threadable.ioThread
+
+
+class ReactorHome(Home):
+    """The thread of a reactor, in the process in which the client was connected.
+
+    A program may run several reactors. Which thread is that of this one is known from its first turn after this.
+    """
+
+    __slots__ = ("_reactor",)
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+        if hasattr(reactor, "callFromThread"):
+            reactor.callFromThread(_seen, reactor)
+
+    def check(self) -> None:
+        if self._process is not None and self._process != _forks:
+            raise RuntimeError(ANOTHER_PROCESS)
+        thread = _threads.get(self._reactor)
         if thread is not None and thread != get_ident():
             raise RuntimeError(ANOTHER_THREAD)
 
-    @property
-    def elsewhere(self) -> bool:
-        """Whether this is a fork of the process in which the client was connected."""
-        return self._process is not None and self._process != _forks
+
+def _seen(reactor: Any) -> None:
+    _threads[reactor] = get_ident()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from frontier_tx import aio
@@ -179,10 +180,18 @@ def test_a_fork_of_the_process(forked: Callable[[Callable[[], None]], str]) -> N
     loop.close()
 
 
-def test_before_a_reactor_runs_no_thread_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(home.threadable, "ioThread", None)
-    edge = Edge("127.0.0.1", 1, reactor=reactor)
+def test_the_thread_is_that_of_the_clients_own_reactor() -> None:
+    """A program may run several: that another one runs elsewhere makes no difference."""
+    turns: list[tuple[Callable[..., None], Any]] = []
+
+    class Other(Clock):
+        def callFromThread(self, function: Callable[..., None], *args: Any) -> None:
+            turns.append((function, args))
+
+    edge = Edge("127.0.0.1", 1, reactor=Other())
     edge.when_online().addErrback(lambda failure: None)
-    monkeypatch.setattr(home.threadable, "ioThread", threading.get_ident() + 1)
+    turn = threading.Thread(target=lambda: [function(*args) for function, args in turns])
+    turn.start()
+    turn.join()
     with pytest.raises(RuntimeError, match="callFromThread"):
         edge.when_online()
