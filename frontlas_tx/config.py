@@ -71,6 +71,11 @@ class FrontierPlane:
 
     listen: Listen = section(Listen(addr="127.0.0.1:40012"), "listening port")
     expiration: Expiration = section(Expiration())
+    peers_bytes: int = setting(
+        1 << 30,
+        Whole(1 << 20, 1 << 40, "bytes"),
+        "memory for the edges and services that Frontiers have reported here, about 210 bytes for each",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+import msgspec
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -13,24 +16,29 @@ from zope.interface import implementer
 
 from frontier_tx.atlas.messages import (
     EVENTS,
+    FRONTIER_ID_BYTES,
     FRONTIER_STATS,
     SYNC_BEGIN,
     SYNC_END,
     BadEvent,
     FrontierMeta,
     PeerEvent,
-    decode_events,
+    decode_some,
+    split_events,
 )
 from frontier_tx.atlas.protocols import AtlasServerProtocol, IAtlas
 from frontier_tx.planes.addresses import address_key
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
+from frontlas_tx.registry.slices import AT_ONCE, Job, Slices
 
 #: Refused Frontiers that are remembered.
 REMEMBERED = 1_000
 #: A Frontier of the other implementation does nothing else for a peer until its report is answered; what took longer
 #: is recorded later all the same.
 ANSWER_SECONDS = 0.9
+#: Events that are worked on at a time: some milliseconds.
+EVENTS_PER_TURN = 100
 
 
 @implementer(IAtlas)
@@ -50,6 +58,9 @@ class FrontierPlane:
         self._told_refusals: dict[str, str] = {}
         #: Links that sent events in the name of another Frontier, which was said in the log.
         self._impostors: set[AtlasServerProtocol] = set()
+        #: Links with many events that are being worked on, and what these called since.
+        self._behind: dict[AtlasServerProtocol, deque[tuple[str, bytes, Deferred[None]]]] = {}
+        self._slices = Slices(clock) if clock is not None else None
 
     @property
     def links(self) -> int:
@@ -93,7 +104,18 @@ class FrontierPlane:
         return lambda reason: link.abort(reason)
 
     def called(self, link: AtlasServerProtocol, method: str, value: bytes) -> Deferred[None]:
-        """Report what the Frontier says of its peers; its counts are counted here instead."""
+        """Report what the Frontier says of its peers; its counts are counted here instead.
+
+        Many events at once are worked on in turns, with reading of that link stopped; what it called after them waits.
+        """
+        behind = self._behind.get(link)
+        if behind is not None:
+            later: Deferred[None] = Deferred()
+            behind.append((method, value, later))
+            return later
+        return self._do(link, method, value)
+
+    def _do(self, link: AtlasServerProtocol, method: str, value: bytes) -> Deferred[None]:
         claim = self._claims.get(link)
         if claim is None:
             return fail(RegistryError("this link no longer speaks for its Frontier"))
@@ -105,20 +127,68 @@ class FrontierPlane:
         if method == SYNC_END:
             ended: Deferred[Any] = self._registry.sync_end(claim)
             return ended.addCallback(lambda removed: None)
-        wrong = ""
         try:
             if method == EVENTS:
-                events, wrong = decode_events(value)
-            else:
-                events = [PeerEvent.decode(method, value)]
+                return self._events(link, claim, split_events(value))
+            events = [PeerEvent.decode(method, value)]
         except BadEvent as error:
             return fail(InvalidReportError(str(error)))
+        reporting = self._reported(link, claim, events)
+        if self._clock is not None:
+            reporting.addTimeout(ANSWER_SECONDS, self._clock, _too_slow)
+        return reporting.addCallback(_first_error, "")
+
+    def _events(self, link: AtlasServerProtocol, claim: Claim, items: Sequence[msgspec.Raw]) -> Deferred[None]:
+        if len(items) <= EVENTS_PER_TURN or self._slices is None:
+            events, wrong = decode_some(items)
+            return self._reported(link, claim, events).addCallback(_first_error, wrong)
+        reporting: list[Deferred[list[RegistryError | None]]] = []
+        complaints: list[str] = []
+
+        def job() -> Job:
+            for start in range(0, len(items), EVENTS_PER_TURN):
+                if self._claims.get(link) is not claim:
+                    return 0
+                events, wrong = decode_some(items[start : start + EVENTS_PER_TURN])
+                complaints.append(wrong)
+                reporting.append(self._reported(link, claim, events))
+                yield AT_ONCE // 2
+            return len(items)
+
+        self._behind[link] = deque()
+        link.pause_reading()
+        ended: Deferred[None] = Deferred()
+
+        def worked_off(_outcome: object) -> None:
+            gatherResults(reporting, consumeErrors=True).addCallbacks(
+                lambda outcomes: _first_error(list(chain(*outcomes)), next(filter(None, complaints), "")),
+                lambda failure: failure.value.subFailure,
+            ).chainDeferred(ended)
+            self._catch_up(link)
+
+        self._slices.run(job()).addBoth(worked_off)
+        return ended
+
+    def _catch_up(self, link: AtlasServerProtocol) -> None:
+        """Work on what a link called while its events were worked on."""
+        behind = self._behind.pop(link)
+        while behind:
+            method, value, later = behind.popleft()
+            self._do(link, method, value).chainDeferred(later)
+            if link in self._behind:
+                self._behind[link].extend(behind)
+                break
+        link.resume_reading()
+
+    def _reported(
+        self, link: AtlasServerProtocol, claim: Claim, events: list[PeerEvent]
+    ) -> Deferred[list[RegistryError | None]]:
         self._look_for_impostor(link, claim, events)
         now = self._registry.seconds()
-        reporting: Deferred[Any] = self._registry.report(claim, [_report(event, now) for event in events])
-        if method != EVENTS and self._clock is not None:
-            reporting.addTimeout(ANSWER_SECONDS, self._clock, _too_slow)
-        return reporting.addCallback(_first_error, wrong)
+        reporting: Deferred[list[RegistryError | None]] = self._registry.report(
+            claim, [_report(event, now) for event in events]
+        )
+        return reporting
 
     def _look_for_impostor(self, link: AtlasServerProtocol, claim: Claim, events: list[PeerEvent]) -> None:
         """The connection counts, whatever name an event carries; that they differ is worth one line."""
@@ -130,7 +200,7 @@ class FrontierPlane:
                 self.log.warn(
                     "Frontier {id} reports in the name of {other}; its own name is taken",
                     id=claim.frontier_id,
-                    other=event.frontier_id,
+                    other=event.frontier_id[:FRONTIER_ID_BYTES],
                 )
                 return
 
@@ -161,7 +231,7 @@ class FrontierPlane:
 
 
 def _report(event: PeerEvent, now: int) -> Report:
-    online_at = now - event.age if event.age else 0
+    online_at = max(1, now - event.age) if event.age else 0
     return Report(ReportKind(event.method), event.peer_id, event.addr, service_name(event.service), online_at)
 
 

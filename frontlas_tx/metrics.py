@@ -16,6 +16,7 @@ MEANINGS: Final = {
     "claims": "Frontiers that report to this Frontlas.",
     "own_edges": "Edges of those Frontiers.",
     "own_services": "Services of those Frontiers.",
+    "own_bytes": "Bytes of what is remembered of them (frontier_plane.peers_bytes).",
     "reports_waiting": "Peers whose reports are not written yet.",
     "reports_total": "Reports taken.",
     "writes_total": "Reports written to Redis.",

@@ -76,7 +76,7 @@ def redis_settings(redis: RedisSection) -> r.RedisSettings:
 def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     """The registry that a configuration asks for, not started yet."""
     if config.registry == "memory":
-        return MemoryRegistry(reactor)
+        return MemoryRegistry(reactor, peers_bytes=config.frontier_plane.peers_bytes)
     from frontlas_tx.redis.connect import make_redis
     from frontlas_tx.registry.redis_held import Lives
     from frontlas_tx.registry.redis_registry import RedisRegistry
@@ -86,7 +86,9 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     lives = Lives(edge=expiration.edge_life, service=expiration.service_meta)
     redis = make_redis(reactor, redis_settings(config.redis), ALL)
     shared = config.redis.shared_with_go and config.redis.mode != "cluster"
-    return RedisRegistry(reactor, redis, lives=lives, share_with_reference=shared)
+    return RedisRegistry(
+        reactor, redis, lives=lives, peers_bytes=config.frontier_plane.peers_bytes, share_with_reference=shared
+    )
 
 
 def listener_limits(limits: PlaneLimits) -> ListenerLimits:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -201,8 +201,8 @@ def encode_events(events: list[PeerEvent]) -> bytes:
     return _compact([[event.method, event.fields()] for event in events])
 
 
-def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
-    """Read the value of ``x_events``: the events, and what is wrong with the first of those that cannot be read.
+def split_events(text: bytes) -> list[msgspec.Raw]:
+    """The items of the value of ``x_events``, each to be read with ``decode_some``.
 
     :raises BadEvent: it is no list of at most ``EVENTS_AT_MOST``.
     """
@@ -212,14 +212,27 @@ def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
         listed = _events(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadEvent(f"illegal {EVENTS}: expected a list of at most {EVENTS_AT_MOST} events: {error}") from None
+    return list(takewhile(len, msgspec.structs.astuple(listed)))
+
+
+def decode_some(items: Iterable[msgspec.Raw]) -> tuple[list[PeerEvent], str]:
+    """The events of some items, and what is wrong with the first of those that cannot be read."""
     events = []
     wrong = ""
-    for item in takewhile(len, msgspec.structs.astuple(listed)):
+    for item in items:
         try:
             events.append(_event(item))
         except BadEvent as error:
             wrong = wrong or str(error)
     return events, wrong
+
+
+def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
+    """Read the value of ``x_events`` at once: the events, and what is wrong with the first that cannot be read.
+
+    :raises BadEvent: as ``split_events``.
+    """
+    return decode_some(split_events(text))
 
 
 class _Body(msgspec.Struct):

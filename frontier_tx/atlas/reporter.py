@@ -348,7 +348,8 @@ class Reporter:
             self._step()
 
     def _event(self, leg: Leg, method: str, age: int = 0) -> PeerEvent:
-        service = "" if leg.is_edge else leg.meta.decode("utf-8", "replace")
+        # No other event carries the meta, and thousands that wait would keep as many.
+        service = leg.meta.decode("utf-8", "replace") if method == SERVICE_ONLINE else ""
         return PeerEvent(method, leg.id, self.meta.frontier_id, leg.address, service, age)
 
     def _repetition(self, leg: Leg) -> PeerEvent:

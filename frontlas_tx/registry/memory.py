@@ -37,7 +37,7 @@ from frontlas_tx.registry.errors import (
 )
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
-from frontlas_tx.registry.peers import Peer, PeerTable
+from frontlas_tx.registry.peers import PART, Peer, PeerBudget, PeerTable
 from frontlas_tx.registry.records import (
     Change,
     ChangeKind,
@@ -50,6 +50,7 @@ from frontlas_tx.registry.records import (
     ReportKind,
     ServiceRecord,
 )
+from frontlas_tx.registry.slices import Job, Slices
 from frontlas_tx.registry.walkable import WalkableIds
 
 
@@ -86,6 +87,7 @@ class MemoryRegistry:
         lease: Lease | None = None,
         max_edges: int = 1_000_000,
         max_services: int = 100_000,
+        peers_bytes: int = 1 << 30,
         feed: ChangeFeed | None = None,
     ) -> None:
         self._clock = clock
@@ -106,6 +108,8 @@ class MemoryRegistry:
         self._reports = 0
         self._refused = 0
         self._displaced = 0
+        self._slices = Slices(clock)
+        self._budget = PeerBudget(peers_bytes)
         self.ready = False
         self._stopped = False
         self.why_not_ready = "the registry has not been started"
@@ -176,7 +180,11 @@ class MemoryRegistry:
         claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost, probe, origin)
         moment = self._clock.seconds()
         former = self._holders.get(frontier_id)
-        self._holders[frontier_id] = _Holder(claim, PeerTable(self._max_edges), moment, claimed_at=moment)
+        if former is not None:
+            former.table.close()
+        self._holders[frontier_id] = _Holder(
+            claim, PeerTable(self._max_edges, self._budget, origin), moment, claimed_at=moment
+        )
         self._changed(frontier_id)
         if former is not None:
             former.claim.void("another connection of this frontier took its place")
@@ -209,6 +217,7 @@ class MemoryRegistry:
         holder = self._holders.pop(entry.frontier_id, None)
         self._changed(entry.frontier_id)
         if holder is not None:
+            holder.table.close()
             holder.claim.void(why)
 
     def renew(self, claim: Claim) -> Deferred[None]:
@@ -218,12 +227,9 @@ class MemoryRegistry:
         holder.spoke = self._clock.seconds()
         entry = self._entries[claim.frontier_id]
         self._entries[claim.frontier_id] = replace(entry, renewed=self._now(), left=0, held=holder.table.size)
-        for edge_id in list(holder.elsewhere):
-            holder.elsewhere.discard(edge_id)
-            peer = holder.table.edges.get(edge_id)
-            if peer is not None:
-                self._record(holder, Report(ReportKind.EDGE_HEARTBEAT, edge_id, peer.addr), peer)
         self._changed(claim.frontier_id)
+        if holder.elsewhere:
+            self._slices.run(self._look_elsewhere(holder))
         return succeed(None)
 
     def release(self, claim: Claim, by_peer: bool = False) -> Deferred[None]:
@@ -232,6 +238,7 @@ class MemoryRegistry:
             del self._holders[claim.frontier_id]
             entry = self._entries[claim.frontier_id]
             self._entries[claim.frontier_id] = entry.released(self._now(), by_peer, holder.table.size)
+            holder.table.close()
             self._changed(claim.frontier_id)
         return succeed(None)
 
@@ -264,8 +271,7 @@ class MemoryRegistry:
         holder = self._holder(claim)
         if holder is None:
             return fail(self._lost(claim))
-        holder.table.sync_end()
-        return succeed(self._sweep(holder))
+        return self._slices.run(self._sync(holder))
 
     # Queries
 
@@ -337,6 +343,7 @@ class MemoryRegistry:
             "reports_total": float(self._reports),
             "claims_refused_total": float(self._refused),
             "frontiers_displaced_total": float(self._displaced),
+            "own_bytes": float(self._budget.used),
             "watchers": float(self._feed.watchers),
             "changes_total": float(self._feed.published),
             "changes_dropped_total": float(self._feed.dropped),
@@ -390,6 +397,8 @@ class MemoryRegistry:
     def _record_edge(self, holder: _Holder, report: Report, peer: Peer | None) -> None:
         name, edge_id = holder.claim.frontier_id, report.peer_id
         stored = self._edges.get(edge_id)
+        if stored is not None and not self._counts(stored):
+            stored = None
         holder.elsewhere.discard(edge_id)
         if peer is None:
             if (
@@ -422,7 +431,9 @@ class MemoryRegistry:
 
     def _record_service(self, holder: _Holder, report: Report, peer: Peer | None) -> None:
         name, service_id = holder.claim.frontier_id, report.peer_id
-        stored = self._services.get(service_id, {}).get(name)
+        stored = known = self._services.get(service_id, {}).get(name)
+        if stored is not None and not self._counts(stored):
+            stored = None
         if peer is None:
             if stored is not None and (not report.addr or stored.addr in ("", report.addr)):
                 self._remove_service(stored)
@@ -430,7 +441,7 @@ class MemoryRegistry:
             return
         if stored is not None and report.kind is not ReportKind.SERVICE_ONLINE:
             return
-        if stored is None:
+        if known is None:
             self._service_total += 1
         record = ServiceRecord(service_id, peer.service, name, peer.addr, max(peer.since, holder.claim.born))
         self._services.setdefault(service_id, {})[name] = record
@@ -445,32 +456,81 @@ class MemoryRegistry:
         if not records:
             del self._services[record.service_id]
         self._service_total -= 1
-        self._held_by(record.frontier_id).services.discard(record.service_id)
+        if record.frontier_id in self._entries:
+            self._held_by(record.frontier_id).services.discard(record.service_id)
 
-    def _sweep(self, holder: _Holder) -> int:
-        held = self._held_by(holder.claim.frontier_id)
-        edges = set(held.edges) - holder.table.edges.keys()
-        services = set(held.services) - holder.table.services.keys()
-        for edge_id in edges:
-            self._record_edge(holder, Report(ReportKind.EDGE_OFFLINE, edge_id), None)
-        for service_id in services:
-            self._record_service(holder, Report(ReportKind.SERVICE_OFFLINE, service_id), None)
-        return len(edges) + len(services)
+    def _sync(self, holder: _Holder) -> Job:
+        """What was not named leaves the table, and then the records."""
+        for gone in holder.table.sync_end():
+            holder.elsewhere.difference_update(gone)
+            yield PART // 10 + len(gone)
+        return (yield from self._sweep(holder))
+
+    def _look_elsewhere(self, holder: _Holder) -> Job:
+        """Take back what another Frontier had and has no more."""
+        for edge_id in list(holder.elsewhere):
+            peer = holder.table.edges.get(edge_id)
+            if self._holder(holder.claim) is holder and edge_id in holder.elsewhere and peer is not None:
+                self._record(holder, Report(ReportKind.EDGE_HEARTBEAT, edge_id, peer.addr), peer)
+            yield 1
+        holder.elsewhere &= holder.table.edges.keys()
+        return 0
+
+    def _sweep(self, holder: _Holder) -> Job:
+        """Remove records of peers that the holder's table does not have."""
+        removed, held = 0, self._held_by(holder.claim.frontier_id)
+        for ids, table, kind, record in (
+            (held.services, holder.table.services, ReportKind.SERVICE_OFFLINE, self._record_service),
+            (held.edges, holder.table.edges, ReportKind.EDGE_OFFLINE, self._record_edge),
+        ):
+            for part in ids.parts():
+                for peer_id in part:
+                    if self._holder(holder.claim) is not holder:
+                        return removed
+                    if peer_id not in table:
+                        record(holder, Report(kind, peer_id), None)
+                        removed += 1
+                        yield 1
+                yield len(part) // 10
+        return removed
 
     def _drop(self, frontier_id: str, generation: int) -> None:
-        held = self._held.pop((frontier_id, generation), _Held())
-        edges = [self._edges.pop(edge_id) for edge_id in held.edges]
-        services = []
+        """Remove the records of a process that is no more; they do not count from this moment on."""
+        held = self._held.pop((frontier_id, generation), None)
+        if held is not None and (len(held.edges) or len(held.services)):
+            self._slices.run(self._clear(frontier_id, held))
+
+    def _clear(self, frontier_id: str, held: _Held) -> Job:
         for service_id in held.services:
-            records = self._services[service_id]
-            services.append(records.pop(frontier_id))
-            if not records:
-                del self._services[service_id]
-            self._service_total -= 1
-        self._feed.publish(Change(ChangeKind.EDGE_OFFLINE, frontier_id, e.edge_id, e.addr) for e in edges)
-        self._feed.publish(
-            Change(ChangeKind.SERVICE_OFFLINE, frontier_id, s.service_id, s.addr, s.service) for s in services
-        )
+            service = self._services.get(service_id, {}).get(frontier_id)
+            if service is not None and not self._counts(service):
+                self._remove_service(service)
+                self._tell(ChangeKind.SERVICE_OFFLINE, service)
+            yield 1
+        for edge_id in held.edges:
+            edge = self._edges.get(edge_id)
+            if edge is not None and edge.frontier_id == frontier_id and not self._counts(edge):
+                del self._edges[edge_id]
+                self._tell(ChangeKind.EDGE_OFFLINE, edge)
+            yield 1
+        return len(held.services) + len(held.edges)
+
+    def _counts(self, record: EdgeRecord | ServiceRecord) -> bool:
+        """Whether a record is one of the present process of its Frontier."""
+        entry = self._entries.get(record.frontier_id)
+        held = self._held.get((record.frontier_id, entry.generation)) if entry is not None else None
+        if held is None:
+            return False
+        if isinstance(record, EdgeRecord):
+            return record.edge_id in held.edges
+        return record.service_id in held.services
+
+    def _tell(self, kind: ChangeKind, record: EdgeRecord | ServiceRecord) -> None:
+        if isinstance(record, EdgeRecord):
+            change = Change(kind, record.frontier_id, record.edge_id, record.addr)
+        else:
+            change = Change(kind, record.frontier_id, record.service_id, record.addr, record.service)
+        self._feed.publish([change])
 
     def _tidy(self) -> None:
         now = self._now()
@@ -481,7 +541,7 @@ class MemoryRegistry:
         for holder in list(self._holders.values()):
             if not holder.synced and moment - holder.claimed_at >= self._lease.naming:
                 holder.synced = True
-                self._sweep(holder)
+                self._slices.run(self._sweep(holder))
         self._refresh()
 
     def _refresh(self) -> None:
@@ -502,7 +562,8 @@ class MemoryRegistry:
 
     def _edge(self, edge_id: int) -> EdgeRecord | None:
         record = self._edges.get(edge_id)
-        return record if record is not None and self._is_alive(record.frontier_id) else None
+        live = record is not None and self._is_alive(record.frontier_id) and self._counts(record)
+        return record if live else None
 
     def _frontier_of(self, edge_id: int) -> FrontierRecord | None:
         record = self._edge(edge_id)
@@ -517,7 +578,8 @@ class MemoryRegistry:
         return [entry.record(entry.alive(now, self._lease)) for entry in entries if entry.listed(now, self._lease)]
 
     def _service(self, service_id: int) -> ServiceRecord | None:
-        records = [r for r in self._services.get(service_id, {}).values() if self._is_alive(r.frontier_id)]
+        known = self._services.get(service_id, {}).values()
+        records = [record for record in known if self._is_alive(record.frontier_id) and self._counts(record)]
         return max(records, key=lambda record: (record.update_time, record.frontier_id), default=None)
 
     def _counts_of(self, entry: Entry) -> Counts:

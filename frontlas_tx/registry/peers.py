@@ -3,11 +3,19 @@ healed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from sys import getsizeof
 
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryFullError
 from frontlas_tx.registry.records import MAX_PEER_ID, Report, ReportKind
+
+PEER_BYTES = 140
+"""What a peer takes beside its texts: itself, and its place in a table."""
+SHARE = 8
+"""How many times what is free the peers of one address may take."""
+PART = 500
+"""Peers that are looked at in one turn when a sync ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,19 +27,54 @@ class Peer:
     since: int
     service: str = ""
 
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, about."""
+        return PEER_BYTES + getsizeof(self.addr) + (getsizeof(self.service) if self.service else 0)
+
+
+class PeerBudget:
+    """Bytes that all tables of one Frontlas may take together.
+
+    One address (``origin``) takes as much as it likes while a ninth of the rest stays free for others.
+    """
+
+    def __init__(self, limit: int = 1 << 30) -> None:
+        self.limit = limit
+        self.used = 0
+        self._by_origin: dict[str, int] = {}
+
+    def has_room(self, origin: str, size: int) -> bool:
+        """Whether peers from ``origin`` may take ``size`` bytes more."""
+        free = self.limit - self.used - size
+        return free >= 0 and self._by_origin.get(origin, 0) + size <= SHARE * free
+
+    def give(self, origin: str, size: int) -> None:
+        """So many bytes are not used any more; negative: they are."""
+        self.used -= size
+        left = self._by_origin.get(origin, 0) - size
+        if left:
+            self._by_origin[origin] = left
+        else:
+            self._by_origin.pop(origin, None)
+
 
 class PeerTable:
-    """The live peers of one claim, at most ``limit`` of either kind.
+    """The live peers of one claim, at most ``limit`` of either kind, within a budget of bytes that all tables share.
 
     ``sync_begin`` and ``sync_end`` bracket a naming of everything live; ``sync_end`` gives what was not
     named.
     """
 
-    def __init__(self, limit: int = 1_000_000) -> None:
+    def __init__(self, limit: int = 1_000_000, budget: PeerBudget | None = None, origin: str = "") -> None:
         self.limit = limit
+        self.budget = budget or PeerBudget()
+        self.origin = origin
+        self.bytes = 0
+        self._closed = False
         self.edges: dict[int, Peer] = {}
         self.services: dict[int, Peer] = {}
-        self._unnamed: tuple[set[int], set[int]] | None = None
+        self._named: tuple[set[int], set[int]] | None = None
 
     @property
     def size(self) -> int:
@@ -41,7 +84,7 @@ class PeerTable:
     @property
     def syncing(self) -> bool:
         """Whether a sync is under way."""
-        return self._unnamed is not None
+        return self._named is not None
 
     def of(self, kind: ReportKind) -> dict[int, Peer]:
         """The table that a kind of report is about."""
@@ -58,7 +101,17 @@ class PeerTable:
             return RegistryFullError(
                 f"this frontier has {self.limit} {what}, the most that one may have; add frontiers"
             )
+        if not _ends(report.kind) and not self.budget.has_room(self.origin, self._growth(report)):
+            return RegistryFullError(
+                f"this frontlas remembers {self.budget.limit} bytes of edges and services, the most that it may; "
+                "add another one, or raise frontier_plane.peers_bytes"
+            )
         return None
+
+    def _growth(self, report: Report) -> int:
+        known = self.of(report.kind).get(report.peer_id)
+        size = PEER_BYTES + getsizeof(report.addr) + getsizeof(report.service)
+        return max(0, size - known.size) if known is not None else size
 
     def apply(self, report: Report, now: int) -> Report | None:
         """Take in one checked report at ``now`` (seconds).
@@ -71,8 +124,9 @@ class PeerTable:
         if _ends(report.kind):
             if known is not None and report.addr and known.addr and report.addr != known.addr:
                 return None
-            table.pop(report.peer_id, None)
-            self._named(report)
+            self._drop(table, report.peer_id)
+            if self._named is not None:
+                self._named[0 if report.kind.of_edge else 1].discard(report.peer_id)
             return Report(report.kind, report.peer_id, report.addr)
         since = report.online_at or (known.since if known and not _begins(report.kind) else now)
         peer = Peer(
@@ -80,34 +134,65 @@ class PeerTable:
             since,
             report.service or (known.service if known else ""),
         )
+        self._count(peer.size - (known.size if known is not None else 0))
         table[report.peer_id] = peer
-        self._named(report)
+        self._note_named(report)
         return Report(report.kind, report.peer_id, peer.addr, peer.service, report.online_at)
 
     def sync_begin(self) -> None:
-        """From now on, remember what is not named."""
-        self._unnamed = (set(self.edges), set(self.services))
+        """From now on, remember what is named. It takes the place of a sync that is under way."""
+        self._named = (set(), set())
 
-    def sync_end(self) -> tuple[set[int], set[int]]:
-        """End the naming: edges and services that were not named leave the table and are given back."""
-        edges, services = self._unnamed or (set(), set())
-        self._unnamed = None
-        for edge_id in edges:
-            self.edges.pop(edge_id, None)
-        for service_id in services:
-            self.services.pop(service_id, None)
-        return edges, services
+    def sync_end(self) -> Generator[list[int], None, int]:
+        """End the naming: edges and services that were not named, and are not reported meanwhile, leave the table.
+
+        Gives the edges that leave in parts, so that others have their turns in between, and returns how many peers
+        have left. A sync that begins meanwhile ends it.
+        """
+        left, named = 0, self._named
+        if named is None:
+            return 0
+        for table, kept in ((self.services, named[1]), (self.edges, named[0])):
+            ids = list(table)
+            for start in range(0, len(ids), PART):
+                gone = [n for n in ids[start : start + PART] if n not in kept and n in table]
+                for peer_id in gone:
+                    self._drop(table, peer_id)
+                left += len(gone)
+                yield gone if table is self.edges else []
+                if self._named is not named:
+                    return left
+        self._named = None
+        return left
 
     def reports(self) -> Iterator[Report]:
         """Everything live, as repetitions (services first, there are few and callers need them)."""
-        for service_id, peer in list(self.services.items()):
-            yield Report(ReportKind.SERVICE_HEARTBEAT, service_id, peer.addr, peer.service, peer.since)
-        for edge_id, peer in list(self.edges.items()):
-            yield Report(ReportKind.EDGE_HEARTBEAT, edge_id, peer.addr, "", peer.since)
+        for service_id in list(self.services):
+            if service := self.services.get(service_id):
+                yield Report(ReportKind.SERVICE_HEARTBEAT, service_id, service.addr, service.service, service.since)
+        for edge_id in list(self.edges):
+            if edge := self.edges.get(edge_id):
+                yield Report(ReportKind.EDGE_HEARTBEAT, edge_id, edge.addr, "", edge.since)
 
-    def _named(self, report: Report) -> None:
-        if self._unnamed is not None:
-            self._unnamed[0 if report.kind.of_edge else 1].discard(report.peer_id)
+    def close(self) -> None:
+        """Give back what the peers have taken of the budget. They stay, for work on them that is under way."""
+        self._count(-self.bytes)
+        self._closed = True
+
+    def _drop(self, table: dict[int, Peer], peer_id: int) -> None:
+        peer = table.pop(peer_id, None)
+        if peer is not None:
+            self._count(-peer.size)
+
+    def _count(self, size: int) -> None:
+        if self._closed:
+            return
+        self.bytes += size
+        self.budget.give(self.origin, -size)
+
+    def _note_named(self, report: Report) -> None:
+        if self._named is not None:
+            self._named[0 if report.kind.of_edge else 1].add(report.peer_id)
 
 
 def _ends(kind: ReportKind) -> bool:

@@ -15,6 +15,8 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 MAX_PEER_ID = 2**64 - 1
+SERVICE_NAME_BYTES = 1_024
+"""Bytes of the name of a service that are recorded."""
 CONTENDERS = 16
 """Connections that may ask at the same time for the place of one that holds an identity."""
 
@@ -212,10 +214,14 @@ _service_meta = msgspec.json.Decoder(_ServiceMeta)
 def service_name(metadata: str) -> str:
     """The name inside a service's connect metadata, e.g. ``{"service":"svcA","topics":null}`` gives ``svcA``.
 
-    Metadata that is not such an object has no name: the empty text.
+    Metadata that is not such an object has no name: the empty text. A name is cut after ``SERVICE_NAME_BYTES``.
     """
     try:
         name = _service_meta.decode(metadata).service
     except (msgspec.DecodeError, UnicodeError):
         return ""
-    return name if isinstance(name, str) else ""
+    if not isinstance(name, str):
+        return ""
+    if len(name) * 4 > SERVICE_NAME_BYTES:
+        return name.encode("utf-8", "replace")[:SERVICE_NAME_BYTES].decode("utf-8", "ignore")
+    return name

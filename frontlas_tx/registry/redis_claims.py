@@ -17,6 +17,7 @@ from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryError, no_room
+from frontlas_tx.registry.peers import PeerBudget, PeerTable
 from frontlas_tx.registry.records import CONTENDERS, Claim, EdgeRecord
 from frontlas_tx.registry.redis_held import Lives
 from frontlas_tx.registry.redis_index import RedisIndex
@@ -73,6 +74,7 @@ class RedisClaims:
         lease: Lease,
         lives: Lives,
         max_peers: int,
+        budget: PeerBudget,
         lease_time: Callable[[], int],
     ) -> None:
         self._redis = redis
@@ -83,6 +85,7 @@ class RedisClaims:
         self._lease = lease
         self._lives = lives
         self._max_peers = max_peers
+        self.budget = budget
         self._lease_time = lease_time
         self._serial = counter(1)
         self.sessions: dict[str, Session] = {}
@@ -116,7 +119,8 @@ class RedisClaims:
         returning = former is not None and former.generation == entry.generation
         claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost, probe, origin)
         self.void(frontier_id, "another connection of this frontier took its place")
-        session = Session(self._redis, self._clock, self, claim, entry, self._lives, self._max_peers, entry.renewed)
+        table = PeerTable(self._max_peers, self.budget, origin)
+        session = Session(self._redis, self._clock, self, claim, entry, self._lives, table, entry.renewed)
         self.sessions[frontier_id] = session
         if former is not None and not returning:
             self.background(session, lambda: session.repairs.clear(former))

@@ -107,7 +107,7 @@ class Held:
         claim: Claim,
         entry: Entry,
         lives: Lives,
-        limit: int,
+        table: PeerTable,
     ) -> None:
         self._redis = redis
         self._clock = clock
@@ -115,7 +115,7 @@ class Held:
         self._lives = lives
         self.claim = claim
         self.entry = entry
-        self.table = PeerTable(limit)
+        self.table = table
         self.elsewhere: set[int] = set()
         self.unfinished: dict[tuple[bool, int], Report] = {}
         self.removed: dict[tuple[bool, int], float] = {}

@@ -26,6 +26,7 @@ from frontlas_tx.registry.errors import (
 )
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
+from frontlas_tx.registry.peers import PeerBudget
 from frontlas_tx.registry.records import (
     ChangeKind,
     Claim,
@@ -55,6 +56,7 @@ from frontlas_tx.registry.redis_queries import RedisQueries, ask
 from frontlas_tx.registry.redis_scripts import FORGET
 from frontlas_tx.registry.redis_session import Session
 from frontlas_tx.registry.reference import ReferenceFrontiers
+from frontlas_tx.registry.slices import pause
 
 log = Logger()
 
@@ -73,9 +75,9 @@ class RedisRegistry:
     """See ``IRegistry``.
 
     ``clock`` drives timers and gives Unix seconds.  ``max_peers`` bounds the edges that one Frontier may
-    have. ``share_with_reference`` also lists Frontiers that only a Frontlas of the reference knows (one or
-    several Redis scans per minute; not in a cluster, where that cannot run).  ``lease_time`` gives the
-    milliseconds that count for leases instead of the Redis server's clock.
+    have, ``peers_bytes`` what is remembered of all that report here. ``share_with_reference`` also lists Frontiers that
+    only a Frontlas of the reference knows (one or several Redis scans per minute; not in a cluster, where that cannot
+    run).  ``lease_time`` gives the milliseconds that count for leases instead of the Redis server's clock.
     """
 
     durable = True
@@ -88,6 +90,7 @@ class RedisRegistry:
         lease: Lease | None = None,
         lives: Lives | None = None,
         max_peers: int = 1_000_000,
+        peers_bytes: int = 1 << 30,
         share_with_reference: bool = False,
         feed: ChangeFeed | None = None,
         lease_time: Callable[[], int] | None = None,
@@ -112,6 +115,7 @@ class RedisRegistry:
             self._lease,
             lives or Lives(),
             max_peers,
+            PeerBudget(peers_bytes),
             self._lease_time,
         )
         self._poll = LoopingCall(self._tick)
@@ -203,8 +207,12 @@ class RedisRegistry:
     def sync_end(self, claim: Claim) -> Deferred[int]:
         async def run() -> int:
             session = self._claims.session(claim)
-            unnamed, _services = session.held.table.sync_end()
-            session.held.elsewhere -= unnamed
+            for gone in session.held.table.sync_end():
+                session.held.elsewhere.difference_update(gone)
+                await pause(self._clock)
+            if session.held.table.syncing:
+                # Another naming began meanwhile; that one will tell.
+                return 0
             session.held.named = True
             session.syncing = False
             return int(await session.run(lambda: session.reconcile(everything=False)))
@@ -282,6 +290,7 @@ class RedisRegistry:
             "claims": float(len(sessions)),
             "own_edges": float(sum(len(session.held.table.edges) for session in sessions)),
             "own_services": float(sum(len(session.held.table.services) for session in sessions)),
+            "own_bytes": float(self._claims.budget.used),
             "reports_waiting": float(sum(session.waiting for session in sessions)),
             "writes_total": float(self._claims.closed_written + sum(session.held.written for session in sessions)),
             "lookups_total": float(self._queries.lookups),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import islice
+
+from twisted.internet.interfaces import IReactorTime
 
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, command
@@ -12,6 +14,7 @@ from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis_held import Held
 from frontlas_tx.registry.redis_keys import edges_of, services_of
+from frontlas_tx.registry.slices import pause
 
 CHUNK = 500
 """Peers that are looked at together."""
@@ -28,9 +31,15 @@ class Repairs:
     """
 
     def __init__(
-        self, redis: IRedis, held: Held, make_way: Callable[[], Awaitable[None]], waiting: Callable[[], bool]
+        self,
+        redis: IRedis,
+        clock: IReactorTime,
+        held: Held,
+        make_way: Callable[[], Awaitable[None]],
+        waiting: Callable[[], bool],
     ) -> None:
         self._redis = redis
+        self._clock = clock
         self._held = held
         self._make_way = make_way
         self._waiting = waiting
@@ -55,21 +64,23 @@ class Repairs:
         edges = await self._members(edges_of(held.entry))
         services = await self._members(services_of(held.entry))
         if sweep:
-            stale = [Report(ReportKind.EDGE_OFFLINE, n) for n in edges - held.table.edges.keys()]
-            stale += [Report(ReportKind.SERVICE_OFFLINE, n) for n in services - held.table.services.keys()]
-            for chunk in _chunks(stale):
-                gone = [report for report in chunk if report.peer_id not in held.table.of(report.kind)]
-                removed += len(gone)
-                await held.write(gone)
+            for kind, members, table in (
+                (ReportKind.SERVICE_OFFLINE, services, held.table.services),
+                (ReportKind.EDGE_OFFLINE, edges, held.table.edges),
+            ):
+                async for ids in self._slowly(list(members)):
+                    gone = [Report(kind, peer_id) for peer_id in ids if peer_id not in table]
+                    removed += len(gone)
+                    await held.write(gone)
+                    await self._make_way()
+        for kind, members, table in (
+            (ReportKind.SERVICE_HEARTBEAT, services, held.table.services),
+            (ReportKind.EDGE_HEARTBEAT, edges, held.table.edges),
+        ):
+            async for ids in self._slowly(list(table)):
+                wanted = [n for n in ids if n in table and (everything or n not in members)]
+                await held.write([Report(kind, n, table[n].addr, table[n].service, table[n].since) for n in wanted])
                 await self._make_way()
-        missing = [
-            report
-            for report in held.table.reports()
-            if everything or report.peer_id not in (edges if report.kind.of_edge else services)
-        ]
-        for chunk in _chunks(missing):
-            await held.write([report for report in chunk if report.peer_id in held.table.of(report.kind)])
-            await self._make_way()
         if held.dirty:
             raise RegistryUnavailableError("redis failed while records of this frontier were repaired")
         return removed
@@ -79,12 +90,11 @@ class Repairs:
         held = self._held
         edges = await self._members(edges_of(former))
         services = await self._members(services_of(former))
-        left = [Report(ReportKind.EDGE_OFFLINE, peer_id) for peer_id in edges]
-        left += [Report(ReportKind.SERVICE_OFFLINE, peer_id) for peer_id in services]
-        for chunk in _chunks(left):
-            gone = [report for report in chunk if report.peer_id not in held.table.of(report.kind)]
-            await held.write(gone, before=held.claim.born + 1)
-            await self._make_way()
+        for kind, members in ((ReportKind.SERVICE_OFFLINE, services), (ReportKind.EDGE_OFFLINE, edges)):
+            async for ids in self._slowly(list(members)):
+                gone = [Report(kind, peer_id) for peer_id in ids if peer_id not in held.table.of(kind)]
+                await held.write(gone, before=held.claim.born + 1)
+                await self._make_way()
         await self._redis.batch([command("DEL", edges_of(former)), command("DEL", services_of(former))])
 
     async def look_after(self, share: float) -> None:
@@ -119,6 +129,13 @@ class Repairs:
             ids.update(islice(held.elsewhere, CHUNK))
             held.elsewhere &= table.keys()
         return [Report(kind, peer_id, table[peer_id].addr) for peer_id in ids if peer_id in table]
+
+    async def _slowly(self, ids: Sequence[int]) -> AsyncIterator[Sequence[int]]:
+        """The ids in parts, with a pause between two of them."""
+        for start in range(0, len(ids), CHUNK):
+            if start:
+                await pause(self._clock)
+            yield ids[start : start + CHUNK]
 
     async def _members(self, key: str) -> set[int]:
         held = self._held

@@ -14,10 +14,12 @@ from twisted.logger import Logger
 from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryError, RegistryFullError
+from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis_held import Held, IHeldHost, Lives
 from frontlas_tx.registry.redis_keys import INDEX
 from frontlas_tx.registry.redis_repairs import Repairs
+from frontlas_tx.registry.slices import pause
 
 log = Logger()
 
@@ -79,15 +81,15 @@ class Session:
         claim: Claim,
         entry: Entry,
         lives: Lives,
-        limit: int,
+        table: PeerTable,
         claimed_at: int,
     ) -> None:
         self._redis = redis
         self._clock = clock
         self._host = host
         self.claim = claim
-        self.held = Held(redis, clock, host, claim, entry, lives, limit)
-        self.repairs = Repairs(redis, self.held, self._write_pending, lambda: bool(self._pending))
+        self.held = Held(redis, clock, host, claim, entry, lives, table)
+        self.repairs = Repairs(redis, clock, self.held, self._write_pending, lambda: bool(self._pending))
         self.claimed_at = claimed_at
         self.started = clock.seconds()
         self.spoke = clock.seconds()
@@ -198,12 +200,18 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.held.table.close()
         waiting, self._pending = self._pending, {}
-        for pending in waiting.values():
-            pending.settle(error)
+        ensureDeferred(self._settle_all(list(waiting.values()), error))
         jobs, self._jobs = self._jobs, []
         for _job, done in jobs:
             done.errback(error)
+
+    async def _settle_all(self, waiting: list[_Pending], problem: RegistryError | None) -> None:
+        for index, pending in enumerate(waiting, 1):
+            pending.settle(problem)
+            if not index % BATCH:
+                await pause(self._clock)
 
     def _now(self) -> int:
         return self._host.seconds()
@@ -272,7 +280,9 @@ class Session:
             if not self._redis.ready and None not in problems:
                 # One batch has waited for its deadline; the rest need not do the same one after the other.
                 waiting, self._pending = self._pending, {}
-                for pending in waiting.values():
+                for index, pending in enumerate(list(waiting.values()), 1):
                     self.held.failed(pending.report)
                     pending.settle(problems[0])
+                    if not index % BATCH:
+                        await pause(self._clock)
                 return

@@ -25,6 +25,11 @@ class WalkableIds:
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._buckets.values())
 
+    def parts(self) -> Iterator[list[int]]:
+        """All identities in parts; one that comes or goes meanwhile may be in none, or in one."""
+        for bucket in range(self.BUCKETS):
+            yield list(self._buckets.get(bucket, ()))
+
     def add(self, peer_id: int) -> None:
         """Take in an identity, known or not."""
         bucket = self._buckets.setdefault(peer_id % self.BUCKETS, set())

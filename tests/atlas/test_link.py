@@ -356,3 +356,34 @@ def test_interfaces(world: World) -> None:
     assert verifyObject(IAtlas, world.plane)
     assert verifyObject(IAtlasProtocol, world.factory.buildProtocol(None))
     assert verifyObject(IAtlasProtocol, AtlasClientProtocol(META, world.alarms, world.outlet))
+
+
+def test_what_comes_behind_many_events_waits_for_them(world: World) -> None:
+    from frontier_tx.wire import frame as f
+    from frontier_tx.wire.body import message_json
+
+    end = raw(world, META.encode())
+    talk(end)
+    protocol, transport = end.context  # type: ignore[misc]
+    there = [m.PeerEvent(m.EDGE_ONLINE, n, "frontier01", "h:1") for n in range(1, 1001)]
+    gone = [m.PeerEvent(m.EDGE_OFFLINE, n, "frontier01") for n in range(2, 1001)]
+    calls = [
+        (m.SYNC_BEGIN, b"{}"),
+        (m.EVENTS, m.encode_events(there)),
+        (m.EDGE_OFFLINE, gone[-1].encode()),
+        (m.EVENTS, m.encode_events(gone[:-1])),
+        (m.SYNC_END, b"{}"),
+        (m.EDGE_ONLINE, there[1].encode()),
+    ]
+    for packet_id, (method, value) in enumerate(calls, 5):
+        body = message_json(key=method.encode(), value=value)
+        protocol.dataReceived(f.pack_of_session(f.REQUEST, packet_id, 1, body))
+    assert transport.producerState == "paused"
+    assert 0 < result(world.registry.counts()).edges < 1000
+    for _ in range(100):
+        world.clock.advance(0.001)
+    assert transport.producerState == "producing"
+    answers = [x for x in end.receive(transport.value(), 0.0) if isinstance(x, f.Frame) and x.type == f.RESPONSE]
+    assert sorted(answer.packet_id for answer in answers) == [5, 6, 7, 8, 9, 10]
+    assert result(world.registry.counts()).edges == 2
+    assert [world.holder(n) for n in (1, 2, 3, 1000)] == ["frontier01", "frontier01", "", ""]
