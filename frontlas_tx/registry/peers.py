@@ -101,7 +101,8 @@ class PeerTable:
             return RegistryFullError(
                 f"this frontier has {self.limit} {what}, the most that one may have; add frontiers"
             )
-        if not _ends(report.kind) and not self.budget.has_room(self.origin, self._growth(report)):
+        growth = 0 if _ends(report.kind) else self._growth(report)
+        if growth and not self.budget.has_room(self.origin, growth):
             return RegistryFullError(
                 f"this frontlas remembers {self.budget.limit} bytes of edges and services, the most that it may; "
                 "add another one, or raise frontier_plane.peers_bytes"

@@ -203,6 +203,15 @@ class RedisClaims:
             if not len(waiters):
                 self._asked.pop(holder.token, None)
 
+    def stop(self, error: RegistryError) -> None:
+        """End all sessions, and whatever is asked."""
+        for session in self.sessions.values():
+            session.close(error)
+        self.sessions.clear()
+        asked, self._asked = self._asked, {}
+        for waiters in asked.values():
+            waiters.tell(error)
+
     def question(self, frontier_id: str, token: str) -> None:
         """Another Frontlas asks whether a Frontier lives whose link is here, or was."""
         if token.startswith(f"{self.instance}/"):

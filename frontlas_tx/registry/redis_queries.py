@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
 
+from frontier_tx.atlas.messages import FRONTIER_ID_BYTES
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import (
@@ -29,13 +31,16 @@ from frontlas_tx.registry.redis_keys import (
     services_of,
 )
 from frontlas_tx.registry.reference import ReferenceFrontiers
+from frontlas_tx.registry.slices import pause
 
 STALE = 3.0
 """Seconds after which the index must be read again before it is used."""
 DOUBT = 0.1
 """Seconds after which it is read again before an edge that has a record is called offline."""
-AT_ONCE = 1_000
+AT_ONCE = 200
 """Commands of one question that are under way together, so that a long list holds up nobody."""
+PAUSE_AFTER = 200
+"""Records of one answer that are read at a time."""
 PAGE_TOGETHER = 256
 """Frontiers that are looked at together while a page is filled."""
 
@@ -60,12 +65,14 @@ class RedisQueries:
     def __init__(
         self,
         redis: IRedis,
+        clock: IReactorTime,
         index: RedisIndex,
         reference: ReferenceFrontiers,
         told: Callable[[int], EdgeRecord | None],
         denies: Callable[[EdgeRecord], bool],
     ) -> None:
         self._redis = redis
+        self._clock = clock
         self._index = index
         self._reference = reference
         self._told = told
@@ -76,7 +83,9 @@ class RedisQueries:
         """See ``IRegistry``."""
         listed = {record.frontier_id: record for record in await self.frontiers()}
         unknown = [name for name in frontier_ids if name not in listed and self._index.get(name) is None]
-        others = {name: await self._reference.listed(name) for name in dict.fromkeys(unknown)}
+        # Whoever may be known has a name within these bounds; others are not worth a question.
+        likely = [name for name in unknown if len(name) <= FRONTIER_ID_BYTES]
+        others = {name: await self._reference.listed(name) for name in dict.fromkeys(likely)}
         return [listed.get(name) or others.get(name) for name in frontier_ids]
 
     async def frontiers_page(self, cursor: int, count: int) -> Page[FrontierRecord]:
@@ -138,11 +147,15 @@ class RedisQueries:
         edges = await self._records(edge_ids)
         if None in edges:
             edges = await self._doubted(edge_ids, edges, completeness)
-        if any(edge is not None and self._frontier_of(edge) is None for edge in edges):
-            await self._index.fresh(DOUBT)
         found: list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]] = []
-        for edge in edges:
+        doubted = False
+        for index, edge in enumerate(edges, 1):
             frontier = None
+            if not index % PAUSE_AFTER:
+                await pause(self._clock)
+            if edge is not None and not doubted and self._frontier_of(edge) is None:
+                doubted = True
+                await self._index.fresh(DOUBT)
             if edge is not None:
                 frontier = self._frontier_of(edge)
                 if frontier is None and self._index.get(edge.frontier_id) is None:
@@ -169,7 +182,12 @@ class RedisQueries:
     async def _records(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
         reading = ensureDeferred(self._index.fresh(STALE))
         texts = await self._ask_at_once([command("GET", edge_key(edge_id)) for edge_id in edge_ids], reading)
-        return [self._known(edge_id, text) for edge_id, text in zip(edge_ids, texts, strict=True)]
+        edges: list[EdgeRecord | None] = []
+        for edge_id, text in zip(edge_ids, texts, strict=True):
+            edges.append(self._known(edge_id, text))
+            if not len(edges) % PAUSE_AFTER:
+                await pause(self._clock)
+        return edges
 
     def _known(self, edge_id: int, text: bytes | None) -> EdgeRecord | None:
         """What a record says, unless those who were told by the Frontiers themselves know better."""
@@ -202,6 +220,8 @@ class RedisQueries:
         hashes = await ask(self._redis, *[command("HVALS", service_key(service_id)) for service_id in service_ids])
         found: list[ServiceRecord | None] = []
         for service_id, texts in zip(service_ids, hashes, strict=True):
+            if found and not len(found) % PAUSE_AFTER:
+                await pause(self._clock)
             records = [decode_service(service_id, text) for text in texts or ()]
             live = [record for record in records if record is not None and self._is_live(record)]
             found.append(max(live, key=lambda record: (record.update_time, record.frontier_id), default=None))

@@ -128,7 +128,7 @@ class RedisRegistry:
         self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
-        self._queries = RedisQueries(redis, self._index, self._reference, self._claims.told, self._claims.denies)
+        self._queries = RedisQueries(redis, clock, self._index, self._reference, self._claims.told, self._claims.denies)
         self._counts = dict.fromkeys(("reports", "repairs"), 0)
         self._named_refusal = False
         self.ready = False
@@ -154,9 +154,7 @@ class RedisRegistry:
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        for session in self._claims.sessions.values():
-            session.close(_stopped())
-        self._claims.sessions.clear()
+        self._claims.stop(_stopped())
         self._feed.close()
         self._set_ready(False, str(_stopped()))
         self._stopped = True

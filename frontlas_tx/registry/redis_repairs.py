@@ -16,7 +16,7 @@ from frontlas_tx.registry.redis_held import Held
 from frontlas_tx.registry.redis_keys import edges_of, services_of
 from frontlas_tx.registry.slices import pause
 
-CHUNK = 500
+CHUNK = 100
 """Peers that are looked at together."""
 WALK = 8
 """The fewest edges that one renewal of the lease looks at."""

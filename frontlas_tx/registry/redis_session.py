@@ -23,7 +23,7 @@ from frontlas_tx.registry.slices import pause
 
 log = Logger()
 
-BATCH = 500
+BATCH = 100
 """Peers per batch."""
 LINGER = 0.005
 """Seconds for which a batch that is not full waits for more."""
