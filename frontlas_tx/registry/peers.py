@@ -111,7 +111,7 @@ class PeerTable:
 
     def _growth(self, report: Report) -> int:
         known = self.of(report.kind).get(report.peer_id)
-        size = PEER_BYTES + getsizeof(report.addr) + getsizeof(report.service)
+        size = Peer(report.addr, 0, report.service).size
         return max(0, size - known.size) if known is not None else size
 
     def apply(self, report: Report, now: int) -> Report | None:
