@@ -18,7 +18,7 @@ from frontier_tx.timers import Alarms
 from frontier_tx.waiting import Waiters
 from frontier_tx.wire import events as e
 from frontier_tx.wire import frame as f
-from frontier_tx.wire.body import EMPTY_OBJECT, decode_message, message_json
+from frontier_tx.wire.body import EMPTY_OBJECT, message_json, read_message
 from frontier_tx.wire.connection import Limits, Role, State
 from frontier_tx.wire.errors import ForceClosed, OperationTimeout, RemoteError, TooManyPending
 from frontier_tx.wire.frame import Frame
@@ -172,7 +172,7 @@ class AtlasServerProtocol(WireProtocol):
         if frame.type == f.REGISTER:
             connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT))
         elif frame.type == f.REQUEST and frame.session_id == DEFAULT_SESSION:
-            data, _ = decode_message(frame.body)
+            data = read_message(frame.body)
             self._called(frame.packet_id, data.key, data.payload)
 
     def _called(self, packet_id: int, key: bytes, value: bytes) -> None:
@@ -357,7 +357,7 @@ class AtlasClientProtocol(WireProtocol):
             self.methods.add(method)
             self.announced(method)
         elif frame.type == f.RESPONSE:
-            data, _ = decode_message(frame.body)
+            data = read_message(frame.body)
             self.finish(frame.packet_id, RemoteError(data.error) if data.error else None)
 
     def call(self, method: str, value: bytes) -> "Deferred[None]":

@@ -38,11 +38,11 @@ from frontier_tx.wire.body import (
     UNFIT,
     MessageData,
     RegisterData,
-    decode_message,
     decode_register,
     encode_data,
     encode_message,
     message_json,
+    read_message,
 )
 from frontier_tx.wire.frame import (
     DEFAULT_BODY_LIMIT,
@@ -124,13 +124,11 @@ class Exchange:
 
     def _got_request(self, leg: Leg, frame: Frame) -> None:
         self.counters.calls += 1
-        data, _ = decode_message(frame.body)
-        self._forward(leg, frame, data, REQUEST)
+        self._forward(leg, frame, read_message(frame.body), REQUEST)
 
     def _got_message(self, leg: Leg, frame: Frame) -> None:
         self.counters.messages += 1
-        data, _ = decode_message(frame.body)
-        self._forward(leg, frame, data, MESSAGE)
+        self._forward(leg, frame, read_message(frame.body), MESSAGE)
 
     def _forward(self, leg: Leg, frame: Frame, data: MessageData, kind: int) -> None:
         """Send a Request or a Message on to where it belongs, or answer why not."""
@@ -302,19 +300,19 @@ class Exchange:
         pending = leg.pending.get(frame.packet_id)
         if pending is None or pending.target_session != frame.session_id or pending.request is not request:
             self.counters.dropped += 1
-            decode_message(frame.body)
+            read_message(frame.body)
             return
         text = frame.body
         if text != EMPTY_MESSAGE:
-            data, text = decode_message(text)
+            data = read_message(text)
             if pending.done is not None:
                 self.settle(pending)
                 pending.done(b"" if data.error else data.payload, data.error)
                 return
-            if data.custom or (data.error and data.value):
-                data.custom = b""
-                data.value = b"" if data.error else data.value
-                text = encode_message(data)
+            data.custom = b""
+            if data.error:
+                data.value = b""
+            text = encode_message(data)
         self.counters.answers += 1
         self.settle(pending)
         if pending.done is not None:

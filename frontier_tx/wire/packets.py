@@ -14,11 +14,11 @@ from frontier_tx.wire.body import (
     RegisterData,
     SessionData,
     decode_conn,
-    decode_message,
     decode_register,
     decode_session,
     encode_data,
     encode_message,
+    read_message,
 )
 from frontier_tx.wire.errors import IllegalPacket
 
@@ -223,9 +223,7 @@ def decode(frame: f.Frame) -> Packet:
                 type=f.FrameType(kind), packet_id=packet_id, session_id=session_id, data=decode_session(body)
             )
         case f.MESSAGE | f.MESSAGE_ACK | f.REQUEST | f.RESPONSE:
-            return Message(
-                type=f.FrameType(kind), packet_id=packet_id, session_id=session_id, data=decode_message(body)[0]
-            )
+            return Message(type=f.FrameType(kind), packet_id=packet_id, session_id=session_id, data=read_message(body))
         case f.STREAM:
             return Stream(packet_id=packet_id, session_id=session_id, data=body)
         case f.STREAM_CREDIT:

@@ -20,6 +20,7 @@ from frontier_tx.wire import body as b
 from frontier_tx.wire import times
 from frontier_tx.wire.errors import IllegalPacket
 from tests.interop.go_driver import GoDriver
+from tests.switch.forwarded import Forwarding, with_route
 from tests.wire.odd_bodies import BYTES, KEYS, OddBodies
 
 SECONDS = float(os.environ.get("FRONTIER_FUZZ_SECONDS", "1"))
@@ -123,3 +124,15 @@ def test_odd_bodies_are_read_alike_and_go_on_readable(go: GoDriver, kind: str) -
         check(go, kind, [make() for _ in range(BATCH)])
         if time.monotonic() > end:
             break
+
+
+def test_what_the_gateway_sends_on_is_read_there(go: GoDriver) -> None:
+    odd, odd_sessions = OddBodies("message", SEED), OddBodies("session", SEED)
+    rounds = int(100 * SECONDS)
+    sent = list(Forwarding().bodies(with_route(odd(), number) for number in range(rounds)))
+    named = (odd_sessions().replace(b'"peer":"', b'"peer":"svc","zzz":"', 1) for _ in range(rounds))
+    sessions = list(Forwarding().sessions(named))
+    for kind, came in (("message", sent), ("session", sessions)):
+        for (frame, body, out), there in zip(came, read_by_go(go, kind, [out for _, _, out in came]), strict=True):
+            assert "refused" not in there, f"{frame}: {body[:300]!r} went on as {out[:300]!r}"
+            assert base64.b64decode(there["written"]) == out, f"{frame}: {body[:300]!r} went on as {out[:300]!r}"
