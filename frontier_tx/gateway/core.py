@@ -16,6 +16,7 @@ from frontier_tx.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.switch.exchange import Exchange
+from frontier_tx.switch.fan_out import FanOut, TopicQueues
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.presence import IIDAllocator, Presence
 from frontier_tx.switch.repository import Repository
@@ -50,6 +51,7 @@ class GatewayCore:
         per_address: int = 0,
         strangers: int = 20_000,
         wall_clock: Callable[[], float] = time.time,
+        queues: TopicQueues | None = None,
     ) -> None:
         for interface, part in ((IHashPolicy, policy), (IIDAllocator, allocator)):
             if part is not None:
@@ -60,6 +62,8 @@ class GatewayCore:
         self.repository = Repository(settings.record_bytes)
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
         self._whispers = Whispers(self.alarms.now)
+        if queues is not None:
+            self.exchange.fan_out = FanOut(self.exchange, queues)
         self.presence = Presence(
             self.exchange,
             allocator=allocator,

@@ -21,6 +21,8 @@ from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.process_metrics import ProcessFigures
 from frontier_tx.program import log_of_application
+from frontier_tx.queues.build import queues_of
+from frontier_tx.queues.metrics import QueueCollector
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits
@@ -82,6 +84,8 @@ class Gateway(Service):
     def __init__(self, config: FrontierConfig, ports: Ports, status_ports: Ports, clock: IReactorTime) -> None:
         limits = config.limits
         self.config = config
+        #: Where messages of edges go beside services.
+        self.queues = queues_of(config.mqm, clock, config.daemon.frontier_id)
         self.core = GatewayCore(
             clock,
             settings=settings_of(config),
@@ -91,6 +95,7 @@ class Gateway(Service):
             renew_edge_ids=config.edgebound.edgeid_renew_when_idservice_comes,
             control_seconds=limits.control_seconds,
             connections=limits.connections,
+            queues=self.queues if self.queues else None,
             per_address=limits.connections_per_address,
             strangers=limits.handshakes,
         )
@@ -116,6 +121,7 @@ class Gateway(Service):
         self._leave_files_for_others()
         settle_memory()
         config = self.config
+        self.queues.start()
         service_port = self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
@@ -154,6 +160,8 @@ class Gateway(Service):
         ProcessCollector(registry=registry)
         registry.register(ProcessFigures("frontier", {"connections": self.core.outlet.handlers}))
         registry.register(GatewayCollector(self.core, self._clock, self._bypass))
+        if self.queues:
+            registry.register(QueueCollector(self.queues))
         if self.reporter is not None:
             registry.register(ReporterCollector(self.reporter))
         return registry
@@ -164,6 +172,8 @@ class Gateway(Service):
             return "draining"
         if self.reporter is not None and self.reporter.trouble:
             return f"Frontlas: {self.reporter.trouble}"
+        if self.config.mqm.unready:
+            return self.queues.trouble() or None
         return None
 
     def stopService(self) -> "Deferred[None]":
@@ -174,6 +184,7 @@ class Gateway(Service):
         drain = self._drain = Drain(self.core, self._clock, self.config.limits.drain_seconds)
         on_signal(self._clock, self.hurry)
         leaving = self._ports.close().addCallback(lambda _: drain.start())
+        leaving.addCallback(lambda _: self.queues.stop())
         if self.reporter is not None:
             reporter = self.reporter
             leaving.addCallback(lambda _: reporter.stop())
