@@ -42,6 +42,7 @@ def settings_of(config: FrontierConfig) -> Settings:
         edge_calls=limits.edge_calls,
         service_calls=limits.service_calls,
         memory_bytes=limits.memory_bytes,
+        partial_seconds=limits.frame_stall_seconds,
         write_high_bytes=limits.write_high_bytes,
         write_stall_seconds=limits.write_stall_seconds,
         write_buffer_bytes=limits.write_buffer_bytes,

@@ -23,6 +23,7 @@ from frontier_tx.switch.errors import (
 )
 from frontier_tx.switch.fan_out import FanOut
 from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.partial import PartialFrames
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.pressure import Pressure
 from frontier_tx.switch.repository import Repository
@@ -93,6 +94,7 @@ class Exchange:
         self.pressure = Pressure(
             timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
         )
+        self.partial_frames = PartialFrames(self.budget, timers, self.settings.partial_seconds)
         self.doors = Doors(self.budget, self.settings, self.counters, self.pressure)
         self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
         self._handlers: dict[int, Callable[[Leg, Frame], None]] = {
