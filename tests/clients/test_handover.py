@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytest_twisted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from frontier_tx import aio
 from frontier_tx.aio.futures import outcome, taken
 from frontier_tx.aio.stream import Stream as AioStream
 from frontier_tx.clients.deferring import deferred
+from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Budget, Inbox
 from frontier_tx.clients.reading import Reading
 from frontier_tx.wire.errors import EndClosed
+from tests.clients.conftest import World
+from tests.clients.test_aio import in_thread
 
 #: What happens in a turn of the loop: items come, takers come, give up or run out of time.
 STEPS = st.lists(
@@ -275,3 +283,94 @@ def test_small_blocks_are_joined_and_large_ones_are_not_copied_for_each_small_re
         # Each of these would copy the rest of its block.
         blocks += len(reading.take(100)) <= 100
     assert blocks >= 84_000
+
+
+# -- over sockets ------------------------------------------------------------------------------------------
+
+MANY = 400
+
+
+@pytest_twisted.ensureDeferred
+async def test_messages_streams_and_bytes_taken_with_tiny_time_limits_all_arrive(world: World) -> None:
+    """asyncio, over loopback: a service that asks for everything with a limit of a fraction of a millisecond."""
+    edge = await world.edge()
+    sent_bytes = bytes(range(256)) * 400
+
+    async def main() -> tuple[list[bytes], list[bytes], bytes]:
+        messages: list[bytes] = []
+        metas: list[bytes] = []
+        data = b""
+
+        async def patiently(take: Callable[[], Coroutine[Any, Any, Any]], *, pause: int) -> Any:
+            attempt = 0
+            while True:
+                attempt += 1
+                with contextlib.suppress(TimeoutError):
+                    if attempt % 2:
+                        return await asyncio.wait_for(take(), 0.00005 * (attempt % 7))
+                    async with asyncio.timeout(0.00005 * (attempt % 5)):
+                        return await take()
+                await asyncio.sleep(0 if attempt % pause else 0.0005)
+
+        async with aio.Service("127.0.0.1", world.service_port, name="s", topics=["t"]) as service:
+            ready.set()
+
+            async def take_messages() -> None:
+                while len(messages) < MANY:
+                    message = await patiently(service.receive, pause=3)
+                    messages.append(message.data)
+                    message.ack()
+
+            async def take_streams() -> None:
+                nonlocal data
+                while len(metas) < 20:
+                    stream = await patiently(service.accept_stream, pause=2)
+                    metas.append(stream.meta)
+                    if stream.meta == b"0":
+                        while len(data) < len(sent_bytes):
+                            size = min(len(data) % 977 + 1, len(sent_bytes) - len(data))
+                            read = stream.read if len(data) % 2 else stream.readexactly
+                            data += await patiently(lambda read=read, size=size: read(size), pause=4)
+                    await stream.close()
+
+            async with asyncio.TaskGroup() as group:
+                group.create_task(take_messages())
+                group.create_task(take_streams())
+            return messages, metas, data
+
+    ready = threading.Event()
+    running = in_thread(main)
+    await deferToThread(ready.wait, 10)
+    sending = [edge.publish("t", b"%d" % number) for number in range(MANY)]
+    for number in range(20):
+        stream = await edge.open_stream("s", b"%d" % number)
+        for start in range(0, len(sent_bytes), 1000) if not number else ():
+            stream.write(sent_bytes[start : start + 1000])
+    messages, metas, data = await running
+    for each in sending:
+        await each
+    assert messages == [b"%d" % number for number in range(MANY)]
+    assert metas == [b"%d" % number for number in range(20)]
+    assert data == sent_bytes
+
+
+def test_the_merged_queue_of_a_cluster_service_gives_back_what_was_given_up() -> None:
+    async def main() -> None:
+        heard: list[int] = []
+        intake = HearingIntake(lambda handler, request: None)
+        intake.heard = lambda edge_id, end: heard.append(edge_id)
+        queue: Inbox[Any] = intake.messages
+        for number in range(100):
+            waiting = asyncio.create_task(taken(queue))
+            await asyncio.sleep(0)
+            item = SimpleNamespace(number=number, size=1, edge_id=7, stream=SimpleNamespace(end=None))
+            if number % 2:
+                waiting.cancel()
+            assert queue.put(item)  # type: ignore[arg-type]
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert await taken(queue) is item
+        assert heard == [7] * 100 and intake.message_budget.held == 0
+
+    asyncio.run(main())
