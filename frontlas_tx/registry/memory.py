@@ -379,14 +379,34 @@ class MemoryRegistry:
         if report.kind.of_edge:
             if report.peer_id in self._edges or len(self._edges) < self._max_edges:
                 return None
+            self._spare_records()
+            if len(self._edges) < self._max_edges:
+                return None
             return RegistryFullError(
                 f"the embedded registry holds {self._max_edges} edges, its bound; use Redis or raise it"
             )
         if report.peer_id in self._services or self._service_total < self._max_services:
             return None
+        self._spare_records()
+        if self._service_total < self._max_services:
+            return None
         return RegistryFullError(
             f"the embedded registry holds {self._max_services} services, its bound; use Redis or raise it"
         )
+
+    def _spare_records(self) -> None:
+        """Forget the Frontier that has ended first of those with records; there is room for others in a moment."""
+        if len(self._slices):
+            return
+        now = self._now()
+        ended = [e for e in self._entries.values() if not e.alive(now, self._lease) and self._held_of(e)]
+        if ended:
+            self._displaced += 1
+            self._forget(min(ended, key=lambda entry: entry.ended(self._lease)), "its records made room for others")
+
+    def _held_of(self, entry: Entry) -> int:
+        held = self._held.get((entry.frontier_id, entry.generation))
+        return len(held.edges) + len(held.services) if held is not None else 0
 
     def _record(self, holder: _Holder, report: Report, peer: Peer | None) -> None:
         if report.kind.of_edge:

@@ -24,8 +24,12 @@ class Server:
         self._folder = folder / name
         self._folder.mkdir()
         self.config = config
-        (self._folder / "config.yaml").write_text(json.dumps(config))
+        self.write()
         self._process: subprocess.Popen[bytes] | None = None
+
+    def write(self) -> None:
+        """Write its file, before it starts."""
+        (self._folder / "config.yaml").write_text(json.dumps(self.config))
 
     def start(self) -> None:
         """Start it; its log goes to a file."""

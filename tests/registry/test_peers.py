@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from twisted.internet.task import Clock
 
 from frontlas_tx.registry.errors import RegistryFullError
+from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.peers import PART, PeerBudget, PeerTable
-from frontlas_tx.registry.records import Report, ReportKind, service_name
+from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
 from frontlas_tx.registry.slices import AT_ONCE, Job, Slices
 
 ON, OFF, S_ON = ReportKind.EDGE_ONLINE, ReportKind.EDGE_OFFLINE, ReportKind.SERVICE_ONLINE
@@ -102,6 +104,35 @@ def test_a_sync_that_begins_ends_the_one_before() -> None:
 )
 def test_a_name_is_cut(given: str, bytes_: int) -> None:
     assert len(service_name('{"service":"' + given + '"}').encode()) == bytes_
+
+
+def test_records_of_the_ended_make_room() -> None:
+    clock = Clock()
+    clock.advance(1_800_000_000)
+    registry = MemoryRegistry(clock, max_edges=300)  # type: ignore[arg-type]
+    registry.start()
+
+    def claimed(name: str) -> Claim:
+        found: list[Claim] = []
+        registry.claim(name, f"{name}:1", f"{name}:2").addCallback(found.append)
+        return found[0]
+
+    def told(claim: Claim, first: int, count: int) -> int:
+        found: list[list[object]] = []
+        registry.report(claim, [Report(ON, n) for n in range(first, first + count)]).addCallback(found.append)
+        return found[0].count(None)
+
+    for n in range(3):
+        claim = claimed(f"gone{n}")
+        assert told(claim, n * 100 + 1, 100) == 100
+        registry.release(claim)
+        clock.advance(1)
+    honest = claimed("honest")
+    assert told(honest, 1_001, 50) == 50
+    assert told(honest, 1_051, 100) >= 50
+    clock.advance(1)
+    assert told(honest, 1_051, 100) == 100
+    assert registry.metrics()["edges"] <= 300
 
 
 def test_long_work_is_done_in_turns() -> None:
