@@ -27,7 +27,7 @@ from frontier_tx.gateway.factories import LegFactory
 from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.memory import settle_memory
 from frontier_tx.wire import frame as f
-from frontier_tx.wire.body import decode_message, message_json
+from frontier_tx.wire.body import message_json, read_message
 
 BASELINE = HERE / "results" / "micro.json"
 NOT_MET = 2
@@ -211,7 +211,7 @@ def codec(size: int) -> Iterable[Case]:
     if len(segment) < 100_000:
         # larger ones measure the machine's memory
         yield Case(f"cut, {size} B", lambda: _drop(reader.feed(segment)), BATCH)
-    yield Case(f"decode, {size} B", lambda: _drop(decode_message(body)), 1)
+    yield Case(f"decode, {size} B", lambda: _drop(read_message(body)), 1)
     value = bytes(size)
     yield Case(f"encode, {size} B", lambda: _drop(message_json(key=b"bench", value=value, custom=bytes(8))), 1)
 

@@ -139,9 +139,7 @@ def read_message(text: bytes) -> MessageData:
     :return: the fields, ready to be written for others. The one with ``UNFIT`` as its error has no others.
     :raises IllegalPacket: no end would accept it.
     """
-    if len(text) >= LARGE_BODY:
-        return _read_large(text)
-    return _read_all(text)
+    return _read_all(text) if len(text) < LARGE_BODY else _read_large(text)
 
 
 def decode_message(text: bytes) -> tuple[MessageData, bytes]:

@@ -16,6 +16,7 @@ from benchmarks.gateways import StartedGateway
 from tests.interop.ends import End, EndError, Ends, unique
 from tests.interop.raw_peer import (
     MESSAGE,
+    MESSAGE_ACK,
     REQUEST,
     RESPONSE,
     SERVICE_META,
@@ -46,10 +47,16 @@ BROKEN = {
     "value_numbers_too_large": b'"value":[256]',
     "value_null": b'"value":null',
     "value_twice": b'"value":"YQ==","value":"@@"',
+    "value_twice_large": b'"value":"' + b"!" * 3000 + b'","value":"' + b"QUJD" * 1000 + b'"',
+    "value_escaped_large": b'"value":"' + b"\\u0051UJD" * 1000 + b'"',
+    "value_lines_large": b'"value" : "' + b"QUJD\\r\\n" * 1000 + b'"',
     "value_in_capitals": b'"VALUE":"@@"',
     "value_in_kelvin": '"value":"YQ==","\u212aEY":"@@"'.encode(),
     "error_number": b'"error":5',
     "deadline_text": b'"deadline":"soon"',
+    "deadline_escaped": b'"deadline":"0001-01-01T00:00:00\\u005a"',
+    "deadline_zone": b'"deadline":"2036-01-01T0:00:00,0+24:60"',
+    "deadline_twice": b'"deadline":"soon","deadline":"0001-01-01T00:00:00Z"',
     "deadline_number": b'"deadline":5',
     "deadline_year_10000": b'"deadline":"10000-01-01T00:00:00Z"',
     "deadline_comma": b'"deadline":"2036-01-01T00:00:00,5Z"',
@@ -57,6 +64,8 @@ BROKEN = {
     "deadline_leap": b'"deadline":"2036-01-01T00:00:60Z"',
     "context_text": b'"context":"x"',
     "context_array": b'"context":[]',
+    "context_deadline_escaped": b'"context":{"deadline":"0001-01-01T00:00:00\\u005a"}',
+    "context_twice": b'"context":5,"context":{}',
     "context_deadline": b'"context":{"deadline":"x"}',
     "timeout_float": b'"timeout":1.5',
     "timeout_huge": b'"timeout":99999999999999999999',
@@ -139,6 +148,18 @@ def test_answer_to_a_service(ends: Ends, gateway: StartedGateway, go_service: En
         _, asked, _ = peer.read()
         send(peer, RESPONSE, on_session(1, members({"key": b64(b"m")}, broken)), asked)
         error = calling.exception(3)
+        assert error is None or isinstance(error, EndError)
+    edge = ends.edge()
+    edge.register("echo", echo=True)
+    assert go_service.call("echo", b"x", edge_id=edge.client_id) == b"x"
+
+
+def test_acknowledgement_to_a_service(ends: Ends, gateway: StartedGateway, go_service: End, broken: bytes) -> None:
+    with connected(gateway.edge) as peer:
+        publishing = go_service.start_publish(b"v", edge_id=peer.client_id)
+        _, asked, _ = peer.read()
+        send(peer, MESSAGE_ACK, on_session(1, members({}, broken)), asked)
+        error = publishing.exception(3)
         assert error is None or isinstance(error, EndError)
     edge = ends.edge()
     edge.register("echo", echo=True)
