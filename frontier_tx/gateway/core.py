@@ -63,7 +63,7 @@ class GatewayCore:
         self.outlet = Outlet(clock)
         self.alarms = Alarms(clock, took=self.outlet.handlers.note)
         settings = settings or Settings()
-        self.repository = Repository(settings.record_bytes)
+        self.repository = Repository(min(settings.record_bytes, settings.memory_bytes // 8))
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
         self._whispers = Whispers(self.alarms.now)
         if queues is not None:
