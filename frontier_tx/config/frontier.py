@@ -144,6 +144,11 @@ class Limits(WireLimits):
         Whole(67_108_864, 1 << 50, "bytes"),
         "memory of the whole process; five eighths of it may be filled with what is not delivered yet",
     )
+    stream_window_bytes: int = setting(
+        1_048_576,
+        Whole(4096, 1 << 40, "bytes"),
+        "bytes of a stream that a peer which speaks credit may have under way to the gateway",
+    )
     methods_per_connection: int = setting(10_000, _COUNT, "methods registered")
     method_bytes: int = setting(
         4096, Whole(1, 1_048_576, "bytes"), "length of the name of a method, a topic or a service"

@@ -13,7 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from frontier_tx.switch.budget import LIGHT, Budget
+from frontier_tx.switch.raw import LANE_BYTES as RAW_LANE_BYTES
+from frontier_tx.switch.raw import RawLane, count, when_taken
 from frontier_tx.switch.settings import Counters, Settings
+from frontier_tx.timers import Timers
 from frontier_tx.wire.frame import SESSION_HEADER, STREAM, VERSION
 
 if TYPE_CHECKING:
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
 
 #: Bytes that a sender has in each turn.
 QUANTUM = 65_536
-#: Raw bytes that wait leave in blocks of at most this size.
-BLOCK = 65_536
 #: What is kept beside the bytes of a frame, of a lane and of a flow.
 FRAME_BYTES = 96
 LANE_BYTES = 1024
@@ -66,53 +67,6 @@ class Lane:
         cost = len(frame) + FRAME_BYTES
         self.size -= cost
         return frame, cost
-
-
-class RawLane:
-    """Raw bytes on their way to one end of a stream: small pieces are joined, large ones cut into blocks."""
-
-    __slots__ = ("flow", "end", "size", "_blocks")
-
-    def __init__(self, flow: "Flow", end: "StreamEnd") -> None:
-        self.flow = flow
-        self.end = end
-        self.size = LANE_BYTES
-        self._blocks: deque[bytes | bytearray] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._blocks)
-
-    def add(self, data: bytes) -> int:
-        """Let bytes wait; return the bytes that they count for."""
-        blocks = self._blocks
-        cost = len(data)
-        if blocks and len(blocks[-1]) + cost <= BLOCK:
-            last = blocks[-1]
-            if not isinstance(last, bytearray):
-                last = blocks[-1] = bytearray(last)
-            last += data
-        elif cost <= BLOCK:
-            blocks.append(data)
-            cost += FRAME_BYTES
-        else:
-            blocks.extend(data[pos : pos + BLOCK] for pos in range(0, cost, BLOCK))
-            cost += FRAME_BYTES * -(-cost // BLOCK)
-        self.size += cost
-        return cost
-
-    def next_size(self) -> int:
-        """Length of what ``take`` returns next."""
-        return len(self._blocks[0]) + SESSION_HEADER.size
-
-    def take(self) -> tuple[bytes, int]:
-        """Return the next frame, and the bytes that it counted for."""
-        data = self._blocks.popleft()
-        cost = len(data) + FRAME_BYTES
-        self.size -= cost
-        session = self.end.session
-        assert session is not None
-        ids = self.flow.door.leg.connection.ids
-        return SESSION_HEADER.pack(VERSION, STREAM, next(ids), len(data) + 8, session.id) + data, cost
 
 
 class Flow:
@@ -166,8 +120,13 @@ class Door:
 class Doors:
     """Ways out of all legs of an exchange."""
 
-    def __init__(self, budget: Budget, settings: Settings, counters: Counters, pressure: "Pressure") -> None:
+    def __init__(
+        self, budget: Budget, settings: Settings, counters: Counters, pressure: "Pressure", timers: Timers
+    ) -> None:
         self.budget = budget
+        #: Raw bytes of streams that wait, for the metrics.
+        self.raw_bytes = 0
+        self._timers = timers
         self._limit = settings.write_buffer_bytes
         self._light = min(LIGHT, settings.write_buffer_bytes // 8)
         self._counters = counters
@@ -234,26 +193,59 @@ class Doors:
         self._add(flow, lane, end, frame)
 
     def send_bytes(self, sender: "Leg", end: "StreamEnd", data: bytes) -> None:
-        """Send raw bytes of a stream: at once, or when their turn comes."""
-        target = end.leg
-        connection = target.connection
-        session = end.session
-        assert session is not None
-        if self._goes_straight(target):
-            header = SESSION_HEADER.pack(VERSION, STREAM, next(connection.ids), len(data) + 8, session.id)
-            if session.held is None:
-                connection.write(header)
-                connection.write(data)
-            else:
-                connection.sessions.write(session, header + data)
-            return
-        flow = self.flow(sender, target)
+        """Send raw bytes of a stream: at once, or when the receiver takes them and their turn has come."""
         raw = end.raw
         if raw is None:
-            raw = end.raw = RawLane(flow, end)
-        self._add(flow, raw, end, data)
+            session = end.session
+            assert session is not None
+            size = len(data)
+            room = size if session.credit is None else session.credit
+            if size <= room and self._goes_straight(end.leg) and not when_taken(end, size):
+                connection = end.leg.connection
+                header = SESSION_HEADER.pack(VERSION, STREAM, next(connection.ids), size + 8, session.id)
+                connection.sessions.write(session, header + data + count(end, size, self._timers))
+                return
+            flow = self.flow(sender, end.leg)
+            raw = end.raw = RawLane(flow, end, self, self._timers)
+            end.queued += 1
+            flow.count(RAW_LANE_BYTES)
+        cost = raw.add(data)
+        self._hold_raw(raw, cost)
+        if raw.ready:
+            end.leg.queued += cost
+        else:
+            self.open(raw)
 
-    def _add(self, flow: Flow, lane: Lane | RawLane, end: "StreamEnd | None", data: bytes) -> None:
+    def _hold_raw(self, raw: RawLane, change: int) -> None:
+        """Raw bytes are paid for, and keep nothing else from waiting for the same receiver."""
+        self.raw_bytes += change
+        self.budget.hold(raw.flow.payer, change)
+
+    def open(self, raw: RawLane) -> None:
+        """The receiver of raw bytes that wait may take more of them."""
+        if raw.ready or not raw or not raw.may_go():
+            return
+        raw.ready = True
+        flow = raw.flow
+        if not flow.ready:
+            flow.door.turn.append(flow)
+        flow.ready.append(raw)
+        raw.end.leg.queued += raw.size
+        self.feed(raw.end.leg)
+
+    def _close(self, raw: RawLane) -> None:
+        """The receiver takes no more of them for the time being."""
+        raw.ready = False
+        raw.end.leg.queued -= raw.size
+        self._idle(raw.flow)
+
+    @staticmethod
+    def _idle(flow: Flow) -> None:
+        if not flow.ready:
+            flow.door.turn.remove(flow)
+            flow.deficit = 0
+
+    def _add(self, flow: Flow, lane: Lane, end: "StreamEnd | None", data: bytes) -> None:
         cost = lane.add(data)
         if lane.size == cost + LANE_BYTES:
             cost = lane.size
@@ -304,7 +296,19 @@ class Doors:
             self._write(target, lane.end, frame)
             fed = True
             flow.ready.popleft()
-            if lane:
+            if isinstance(lane, RawLane):
+                target.queued -= cost
+                self._hold_raw(lane, -cost)
+                if not lane:
+                    self._retire_raw(lane)
+                    continue
+                if lane.may_go():
+                    flow.ready.append(lane)
+                else:
+                    self._close(lane)
+                if lane.end.stops is not None and lane.size <= self._pressure.low:
+                    self._pressure.relieved(lane.end)
+            elif lane:
                 flow.ready.append(lane)
                 target.queued -= cost
                 flow.count(-cost)
@@ -312,19 +316,26 @@ class Doors:
                 self._retire(flow, lane, cost)
         return fed
 
-    @staticmethod
-    def _retire(flow: Flow, lane: Lane | RawLane, cost: int = 0) -> None:
+    def _retire_raw(self, raw: RawLane) -> None:
+        """Raw bytes are over; they are not among the ``ready`` any more."""
+        flow, end = raw.flow, raw.end
+        raw.stop()
+        end.raw = None
+        if raw.ready:
+            self._close(raw)
+        self._hold_raw(raw, RAW_LANE_BYTES - raw.size)
+        self._pressure.relieved(end)
+        flow.count(-RAW_LANE_BYTES)
+        end.left()
+
+    def _retire(self, flow: Flow, lane: Lane, cost: int = 0) -> None:
         """A lane is over; it is not ``ready`` any more. ``cost`` was taken from it before."""
         end = lane.end
         if end is None:
             flow.lane = None
-        elif isinstance(lane, Lane):
-            end.lane = None
         else:
-            end.raw = None
-        if not flow.ready:
-            flow.door.turn.remove(flow)
-            flow.deficit = 0
+            end.lane = None
+        self._idle(flow)
         cost += lane.size
         flow.door.leg.queued -= cost
         flow.count(-cost)
@@ -346,12 +357,9 @@ class Doors:
         """Something of a flow has left."""
         target = flow.door.leg
         left = flow.size - FLOW_BYTES
-        if left <= self._light or 2 * left <= self._limit - target.waiting_bytes:
-            if flow.stopped:
-                flow.stopped = False
-                flow.sender.link.resume_reading()
-            if flow.sender in target.congesting and left <= self._pressure.low:
-                self._pressure.relieved(target, flow.sender)
+        if (left <= self._light or 2 * left <= self._limit - target.waiting_bytes) and flow.stopped:
+            flow.stopped = False
+            flow.sender.link.resume_reading()
         if not left:
             self._end(flow)
 
@@ -372,8 +380,13 @@ class Doors:
                 self._drop(lane)
 
     def _drop(self, lane: Lane | RawLane) -> None:
-        lane.flow.ready.remove(lane)
-        self._retire(lane.flow, lane)
+        if isinstance(lane, RawLane):
+            if lane.ready:
+                lane.flow.ready.remove(lane)
+            self._retire_raw(lane)
+        else:
+            lane.flow.ready.remove(lane)
+            self._retire(lane.flow, lane)
 
     def drop_default(self, target: "Leg") -> None:
         """The peer gave up session 1: what waits for it there is not sent."""

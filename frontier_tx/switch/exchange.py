@@ -21,11 +21,10 @@ from frontier_tx.switch.errors import (
     PendingLimit,
     ReceiverCongested,
 )
-from frontier_tx.switch.fan_out import FanOut
 from frontier_tx.switch.leg import Leg
-from frontier_tx.switch.partial import PartialFrames
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.pressure import Pressure
+from frontier_tx.switch.raw import count, question, when_taken
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.routing import Router
 from frontier_tx.switch.settings import Counters, Settings
@@ -87,15 +86,13 @@ class Exchange:
         self.budget = Budget(self.settings.memory_bytes, self._feed_bytes())
         #: The process's timer.
         self.timers = timers
-        #: Where a gateway has queues: gives Messages of edges to them.
-        self.fan_out: FanOut | None = None
-        self.router = Router(repository, self.settings, policy, on_fault)
+        self._router = Router(repository, self.settings, policy, on_fault)
         self._wall_clock = wall_clock
         self.pressure = Pressure(
             timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
         )
-        self.partial_frames = PartialFrames(self.budget, timers, self.settings.partial_seconds)
-        self.doors = Doors(self.budget, self.settings, self.counters, self.pressure)
+        self.doors = Doors(self.budget, self.settings, self.counters, self.pressure, timers)
+        self.pressure.look_again = self.doors.open
         self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
         self._handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self._got_request,
@@ -133,32 +130,9 @@ class Exchange:
 
     def _got_message(self, leg: Leg, frame: Frame) -> None:
         self.counters.messages += 1
-        data = read_message(frame.body)
-        if self.fan_out is None or data.error is UNFIT or not self.fan_out.takes(leg, frame, data):
-            self._forward(leg, frame, data, MESSAGE)
+        self._forward(leg, frame, read_message(frame.body), MESSAGE)
 
-    def publish(self, leg: Leg, frame: Frame, data: MessageData, service: Leg, done: Done | None = None) -> None:
-        """Send a Message of an edge to a service that takes its topic.
-
-        :param done: told what came of it, in place of the edge.
-        """
-        data.custom += leg.tail
-        self._forward(leg, frame, data, MESSAGE, service, done)
-
-    def acknowledge(self, leg: Leg, frame: Frame, error: str = "") -> None:
-        """Answer a Message that went elsewhere than to a service."""
-        if leg.online and leg.connection.connected:
-            self._answer(leg, frame, MESSAGE, b"", error)
-
-    def _forward(
-        self,
-        leg: Leg,
-        frame: Frame,
-        data: MessageData,
-        kind: int,
-        receiver: Leg | None = None,
-        done: Done | None = None,
-    ) -> None:
+    def _forward(self, leg: Leg, frame: Frame, data: MessageData, kind: int) -> None:
         """Send a Request or a Message on to where it belongs, or answer why not."""
         if data.error is UNFIT:
             self._answer(leg, frame, kind, b"", UNFIT)
@@ -175,19 +149,19 @@ class Exchange:
             target_session = far.session.id
         else:
             target_session = DEFAULT_SESSION
-            found = receiver or self._route(leg, data, kind)
+            found = self._route(leg, data, kind)
             if isinstance(found, str):
-                self._refuse(leg, frame, kind, data.key, found, done)
+                self._answer(leg, frame, kind, data.key, found)
                 return
             target = found
         settings = self.settings
         if len(leg.asked) >= settings.pending_per_connection:
-            self._refuse(leg, frame, kind, data.key, PendingLimit.text, done)
+            self._answer(leg, frame, kind, data.key, PendingLimit.text)
             return
         if len(data.key) > settings.method_bytes:
-            self._refuse(leg, frame, kind, b"", MethodTooLong.text, done)
+            self._answer(leg, frame, kind, b"", MethodTooLong.text)
             return
-        now = self.timers.now()
+        now = leg.spoke_at = self.timers.now()
         due = now + settings.call_seconds
         by_caller = False
         if data.deadline != UNSET or data.context.deadline != UNSET:
@@ -196,7 +170,7 @@ class Exchange:
             # whose clock is slow could publish nothing.
             if kind == REQUEST:
                 if left <= 0:
-                    self._refuse(leg, frame, kind, data.key, CallerDeadlineExceeded.text, done)
+                    self._answer(leg, frame, kind, data.key, CallerDeadlineExceeded.text)
                     return
                 by_caller = left < settings.call_seconds
                 due = min(due, now + left)
@@ -205,15 +179,17 @@ class Exchange:
         size = len(body) + 8
         connection = target.connection
         if size > connection.peer_frame_bytes:
-            self._refuse(leg, frame, kind, data.key, FrameTooLarge.text, done)
+            self._answer(leg, frame, kind, data.key, FrameTooLarge.text)
             return
         window = target.call_window if kind == REQUEST else target.message_window
         if window is None:
             window = self._new_window(target, kind)
         waits = window.out >= window.room and not window.grants(leg, far)
+        if far is not None and kind == MESSAGE and far.full:
+            waits = True
         straight = not target.queued and connection.outbox_bytes + size <= self.budget.feed
         if (waits or not straight) and self.doors.refuses(leg, target, size, PENDING_BYTES):
-            self._refuse(leg, frame, kind, data.key, ReceiverCongested.text, done)
+            self._answer(leg, frame, kind, data.key, ReceiverCongested.text)
             return
         packet_id = next(connection.ids)
         pending = Pending(
@@ -230,7 +206,6 @@ class Exchange:
         )
         if by_caller:
             pending.overdue_text = CallerDeadlineExceeded.text
-        pending.done = done
         self._enter(pending)
         self.timers.schedule(pending, due)
         pending.window = window
@@ -253,10 +228,10 @@ class Exchange:
 
     def _route(self, leg: Leg, data: MessageData, kind: int) -> Leg | str:
         if not leg.is_edge:
-            return self.router.edge(data)
+            return self._router.edge(data)
         if kind == REQUEST:
-            return self.router.service_of_method(leg, data)
-        return self.router.service_of_topic(leg, data)
+            return self._router.service_of_method(leg, data)
+        return self._router.service_of_topic(leg, data)
 
     def _new_window(self, target: Leg, kind: int) -> Window:
         settings = self.settings
@@ -273,7 +248,7 @@ class Exchange:
 
     def choose(self, candidates: Sequence[Leg], edge: Leg) -> Leg | None:
         """Choose one of several services for an edge; None where the policy that was plugged in fails."""
-        return self.router.choose(candidates, edge)
+        return self._router.choose(candidates, edge)
 
     def call_service(
         self,
@@ -390,12 +365,6 @@ class Exchange:
             out = f.pack_of_session(kind, pending.source_packet, session.id, text)
             source.connection.sessions.write(session, out)
 
-    def _refuse(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str, done: Done | None) -> None:
-        if done is not None:
-            done(b"", error)
-        else:
-            self._answer(leg, frame, kind, method, error)
-
     def _answer(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str) -> None:
         """Answer a Request or Message that goes nowhere."""
         self.counters.local_answers += 1
@@ -483,8 +452,18 @@ class Exchange:
             self._reply(source, pending, message_json(error=error))
 
     def _got_register_ack(self, leg: Leg, frame: Frame) -> None:
-        """Nothing was registered here."""
+        """Nothing was registered here: it says how far a stream has come."""
         decode_register(frame.body)
+        if frame.session_id == DEFAULT_SESSION:
+            leg.answers = leg.questioned
+            return
+        end = leg.streams.get(frame.session_id)
+        if end is not None and end.pace is not None and end.pace.answered(frame.packet_id):
+            leg.answers = True
+            if end.pace.asks and end.session is not None:
+                leg.connection.sessions.write(end.session, question(end, end.pace))
+            if end.raw is not None:
+                self.doors.open(end.raw)
 
     # -- methods ------------------------------------------------------------------------------------------
 
@@ -516,18 +495,36 @@ class Exchange:
         other = end.other
         session = other.session
         assert session is not None
-        self.counters.stream_bytes += len(body)
+        length = len(body)
+        self.counters.stream_bytes += length
+        end.fresh = True
         target = other.leg
         connection = target.connection
-        size = len(body) + 8
-        if not target.queued and session.held is None and connection.outbox_bytes + size <= self.budget.feed:
-            connection.write(SESSION_HEADER.pack(VERSION, f.STREAM, next(connection.ids), size, session.id))
+        if (
+            other.raw is None
+            and not target.queued
+            and session.held is None
+            and connection.outbox_bytes + length <= self.budget.feed
+            and (not when_taken(other, length) if session.credit is None else length <= session.credit)
+        ):
+            connection.write(SESSION_HEADER.pack(VERSION, f.STREAM, next(connection.ids), length + 8, session.id))
             connection.write(body)
+            behind = count(other, length, self.timers)
+            if behind:
+                connection.write(behind)
             return
         self.doors.send_bytes(leg, other, body)
         raw = other.raw
-        if raw is not None and (raw.size > self.pressure.high or not self.doors.fits(leg, target, 0)):
-            self.pressure.stop(leg, target)
+        if raw is None:
+            return
+        assert end.session is not None
+        fits = self.budget.admits(raw.flow.payer, 0)
+        if end.session.allowance is None:
+            if raw.size > self.pressure.high or not fits:
+                self.pressure.stop(leg, other)
+        elif not fits:
+            # It has no more under way than it may; all together are too much.
+            self.pressure.end(other)
 
     # -- legs going ---------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from frontier_tx.wire.connection import Connection
 if TYPE_CHECKING:
     from frontier_tx.switch.doors import Door
     from frontier_tx.switch.pending import Pending
-    from frontier_tx.switch.pressure import Stall
+    from frontier_tx.switch.pressure import Hold
     from frontier_tx.switch.streams import StreamEnd
     from frontier_tx.switch.window import Window
 
@@ -87,8 +87,8 @@ class Leg:
     __slots__ = (
         "kind", "is_edge", "connection", "link", "id", "tail", "name", "topics", "meta", "network", "address", "since",
         "methods", "pending", "asked", "streams", "opening", "message_window", "call_window", "door", "queued",
-        "waiting_bytes", "held_bytes", "held_back", "deaf", "online", "congesting", "stopped_by", "stall",
-        "host_number", "told", "allocated", "record_bytes",
+        "waiting_bytes", "held_bytes", "held_back", "deaf", "online", "congesting", "hold", "spoke_at", "questioned",
+        "answers", "host_number", "told", "allocated", "record_bytes",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, link: Link, address: str, since: float) -> None:
@@ -129,12 +129,14 @@ class Leg:
         #: Whether the peer gave up session 1: nothing reaches it any more, but it is still connected.
         self.deaf = False
         self.online = False
-        #: Legs that are not read from because this one does not take what they send it.
-        self.congesting: set[Leg] = set()
-        #: The legs in whose ``congesting`` this one is.
-        self.stopped_by: set[Leg] = set()
-        #: Runs while this leg stops others.
-        self.stall: "Stall | None" = None
+        #: Ends of streams here that stop their senders, because this leg does not take what comes for them.
+        self.congesting: set[StreamEnd] = set()
+        #: By whom this leg is stopped, or was.
+        self.hold: Hold | None = None
+        #: When it sent the last call or message.
+        self.spoke_at = float("-inf")
+        #: Whether it was asked if it answers for what came on a stream, and is known to do so (``pace``).
+        self.questioned = self.answers = False
         self.host_number = host_number(address)
         self.told = Told.NOTHING
         #: Whether the gateway chose the id because nobody else was there to do it.

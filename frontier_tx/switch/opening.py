@@ -22,6 +22,7 @@ class StreamOpener:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._repository = exchange.repository
+        exchange.pressure.end_stream = self.break_off
 
     def requested(self, leg: Leg, request: SessionRequested, now: float) -> None:
         """A peer opens a stream: open the second leg, and answer when that one has answered."""
@@ -114,6 +115,23 @@ class StreamOpener:
             other.on_drained = lambda: self._follow(other, error)
         else:
             self._follow(other, error)
+
+    def break_off(self, end: StreamEnd, error: str) -> None:
+        """End a stream at both legs, because ``end`` does not take what comes for it."""
+        session, other = end.session, end.other
+        if session is None or end.leg.streams.pop(session.id, None) is None:
+            return
+        if other is not None and other.session is not None:
+            other.leg.streams.pop(other.session.id, None)
+        self._take_apart(end, error)
+        if end.leg.connection.connected:
+            end.leg.connection.dismiss(session, self._exchange.timers.now(), error)
+
+    def granted(self, leg: Leg, session: Session) -> None:
+        """The peer takes more bytes of a stream."""
+        end = leg.streams.get(session.id)
+        if end is not None and end.raw is not None:
+            self._exchange.doors.open(end.raw)
 
     def _follow(self, end: StreamEnd, error: str) -> None:
         """Close what is left of a stream that the other side has closed."""

@@ -13,8 +13,6 @@ class Settings:
     pending_per_connection: int = 100_000
     #: What the process may need altogether.
     memory_bytes: int = 1_073_741_824
-    #: How long a frame may wait for its rest, and its rest may take, while memory is short.
-    partial_seconds: float = 20.0
     #: Messages that an edge and a service may have before they acknowledged them; those behind them wait here.
     edge_window: int = 64
     service_window: int = 128
@@ -44,7 +42,7 @@ class Counters:
 
     __slots__ = (
         "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped",
-        "throttled", "refused_congested", "refused_memory",
+        "throttled", "streams_congested", "refused_congested", "refused_memory",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,6 +56,8 @@ class Counters:
         self.overdue = 0
         self.dropped = 0
         self.throttled = 0
+        #: Streams that were ended because their receiver did not take what came for it.
+        self.streams_congested = 0
         #: What was not let in because too much waited for its receiver, or in the whole process.
         self.refused_congested = 0
         self.refused_memory = 0

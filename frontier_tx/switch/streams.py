@@ -7,9 +7,16 @@ from frontier_tx.wire.events import SessionRequested
 from frontier_tx.wire.sessions import Session
 
 if TYPE_CHECKING:
-    from frontier_tx.switch.doors import Lane, RawLane
+    from frontier_tx.switch.doors import Lane
     from frontier_tx.switch.leg import Leg
+    from frontier_tx.switch.pace import Pace
     from frontier_tx.switch.pending import Pending
+    from frontier_tx.switch.raw import RawLane
+    from frontier_tx.switch.window import Queue
+
+#: Messages that an end which speaks no credit may have on one stream: with ``pace.MOST`` frames of raw bytes they are
+#: what ends of the Go library keep of a stream that nobody accepts.
+MOST_MESSAGES = 28
 
 
 class StreamEnd:
@@ -19,7 +26,10 @@ class StreamEnd:
     other side has closed the stream stays without ``other`` until what waits for it has left.
     """
 
-    __slots__ = ("leg", "session", "request", "other", "pending", "lane", "raw", "queued", "out", "on_drained")
+    __slots__ = (
+        "leg", "session", "request", "other", "pending", "lane", "raw", "pace", "fresh", "stops", "queued", "out",
+        "parked", "on_drained",
+    )  # fmt: skip
 
     def __init__(self, leg: "Leg", request: SessionRequested | None = None, session: Session | None = None) -> None:
         self.leg = leg
@@ -31,10 +41,16 @@ class StreamEnd:
         #: Frames and raw bytes that wait to be sent to this end.
         self.lane: Lane | None = None
         self.raw: RawLane | None = None
+        #: Frames of raw bytes to this end, if it speaks no credit; made with the first.
+        self.pace: Pace | None = None
+        #: Whether raw bytes came from this end lately, and who is not read from because this end takes none.
+        self.fresh = False
+        self.stops: Leg | None = None
         #: How many of those two there are, and calls and messages that wait for a place in a window.
         self.queued = 0
-        #: Messages that this end has and did not acknowledge.
+        #: Messages that this end has and did not acknowledge, and those that wait because these are as many as may be.
         self.out = 0
+        self.parked: Queue | None = None
         #: Called once, when nothing waits any more.
         self.on_drained: Callable[[], None] | None = None
 
@@ -43,6 +59,11 @@ class StreamEnd:
         self.other = other
         other.other = self
         other.pending = self.pending
+
+    @property
+    def full(self) -> bool:
+        """Whether this end shall get no more messages before it acknowledges one."""
+        return self.out >= MOST_MESSAGES and self.session is not None and self.session.credit is None
 
     def left(self) -> None:
         """One of those that were ``queued`` is not any more."""

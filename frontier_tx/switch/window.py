@@ -86,12 +86,8 @@ class Window:
 
     def wait(self, pending: "Pending", sender: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
         """Let one wait. It has been admitted (``Doors.refuses``)."""
-        mine = self.waiting.get(sender)
-        if mine is None:
-            mine = self.waiting[sender] = OrderedDict()
-        queue = mine.get(end)
-        if queue is None:
-            queue = mine[end] = Queue(sender, end, self._doors.flow(sender, self.leg))
+        parks = end is not None and not pending.request and end.full
+        queue = self._queue(sender, end, parks)
         queue.items[pending] = None
         pending.queue = queue
         pending.frame = frame
@@ -99,9 +95,24 @@ class Window:
         if end is not None:
             end.queued += 1
         queue.flow.count(len(frame) + OVERHEAD + FRAME_BYTES)
-        if not self.tick:
+        if not self.tick and not parks:
             self.answered = 0
             self._timers.schedule(self, self._timers.now() + PATIENCE)
+
+    def _queue(self, sender: "Leg", end: "StreamEnd | None", parks: bool) -> Queue:
+        """The queue in which one waits: with the others, or apart until the stream itself has room."""
+        if parks:
+            assert end is not None
+            if end.parked is None:
+                end.parked = Queue(sender, end, self._doors.flow(sender, self.leg))
+            return end.parked
+        mine = self.waiting.get(sender)
+        if mine is None:
+            mine = self.waiting[sender] = OrderedDict()
+        queue = mine.get(end)
+        if queue is None:
+            queue = mine[end] = Queue(sender, end, self._doors.flow(sender, self.leg))
+        return queue
 
     # -- going --------------------------------------------------------------------------------------------
 
@@ -117,11 +128,21 @@ class Window:
         if end is not None and not pending.request:
             self.stream_out -= 1
             end.out -= 1
+            if end.parked is not None and not end.full:
+                self._unpark(end, end.parked)
         self.answer_came()
         if self.waiting:
             self._advance()
             if self.waiting:
                 self._replace(pending.sender, end)
+
+    def _unpark(self, end: "StreamEnd", queue: Queue) -> None:
+        """A stream has room again: what waits for it takes its turn."""
+        end.parked = None
+        self.waiting.setdefault(queue.sender, OrderedDict())[end] = queue
+        if not self.tick:
+            self.answered = 0
+            self._timers.schedule(self, self._timers.now() + PATIENCE)
 
     def answer_came(self) -> None:
         """See whether the window goes back to its size."""
@@ -148,6 +169,9 @@ class Window:
         if end is not None and not pending.request:
             self.stream_out += 1
             end.out += 1
+            if end.full and len(queue.items) > 1:
+                self._forget(sender, queue)
+                end.parked = queue
         # Before it is taken: an end that has nothing left may be closed at once.
         self._doors.send(sender, self.leg, end, frame)
         self._take(pending, queue)
@@ -166,10 +190,12 @@ class Window:
             end.left()
 
     def _forget(self, sender: "Leg", queue: Queue) -> None:
-        mine = self.waiting.get(sender)
-        if mine is None or mine.get(queue.end) is not queue:
+        end, mine = queue.end, self.waiting.get(sender)
+        if end is not None and end.parked is queue:
+            end.parked = None
+        if mine is None or mine.get(end) is not queue:
             return
-        del mine[queue.end]
+        del mine[end]
         if not mine:
             del self.waiting[sender]
             if not self.waiting:
@@ -177,6 +203,8 @@ class Window:
 
     def shut(self, end: "StreamEnd | None") -> None:
         """A session is over: nothing that waits for it will be sent. Its owner settles it."""
+        if end is not None:
+            end.parked = None
         for sender, mine in list(self.waiting.items()):
             queue = mine.get(end)
             if queue is not None:

@@ -11,6 +11,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from frontier_tx.switch.doors import FLOW_BYTES, FRAME_BYTES
 from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.raw import LANE_BYTES as RAW_LANE_BYTES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import OVERHEAD
 from frontier_tx.wire import frame as f
@@ -406,7 +407,7 @@ class Gateway(RuleBasedStateMachine):
             assert leg.held_back == sum(x.frame is not None for x in leg.asked.values())
             self._window_is_right(leg)
         assert exchange.budget.total == sum(leg.held_bytes for leg in legs)
-        waiting = sum(leg.waiting_bytes for leg in legs)
+        waiting = sum(leg.waiting_bytes for leg in legs) + exchange.doors.raw_bytes
         held = sum(peer.protocol.connection.reader.held for peer in self.world.peers)
         unsent = sum(peer.protocol.unsent + peer.protocol.handed for peer in self.world.peers)
         assert waiting <= exchange.budget.total <= waiting + held + unsent
@@ -445,14 +446,21 @@ class Gateway(RuleBasedStateMachine):
             return
         ends = list(leg.streams.values())
         queued: Counter[Leg] = Counter()
-        for lane in [flow.lane for flow in door.flows.values()] + [x for end in ends for x in (end.lane, end.raw)]:
+        lanes: Counter[Leg] = Counter()
+        for lane in [flow.lane for flow in door.flows.values()] + [end.lane for end in ends]:
             if lane is not None:
                 assert lane
                 queued[lane.flow.sender] += lane.size
+                lanes[lane.flow.sender] += lane.size
+        for raw in [end.raw for end in ends if end.raw is not None]:
+            assert raw and raw.ready == (raw in raw.flow.ready)
+            # Raw bytes are paid for, and keep nothing else from waiting.
+            lanes[raw.flow.sender] += RAW_LANE_BYTES
+            queued[raw.flow.sender] += raw.size if raw.ready else 0
         for sender, flow in door.flows.items():
-            assert flow.size == FLOW_BYTES + queued[sender] + waited[sender]
+            assert flow.size == FLOW_BYTES + lanes[sender] + waited[sender]
             assert (flow in door.turn) == bool(flow.ready) == bool(queued[sender])
-        assert set(waited) | set(queued) <= set(door.flows)
+        assert set(waited) | set(lanes) <= set(door.flows)
         assert leg.queued == queued.total()
         assert leg.waiting_bytes == sum(flow.size for flow in door.flows.values())
         if leg.queued:

@@ -411,6 +411,7 @@ class World:
             "budget": exchange.budget.total,
             "budget.connections": exchange.budget.connections,
             "leg.opening": sum(len(leg.opening) for leg in legs),
+            "raw_bytes": core.exchange.doors.raw_bytes,
             "leg.congesting": sum(len(leg.congesting) for leg in legs),
             "sessions": sum(len(leg.connection.sessions.live) for leg in legs),
             "opening": sum(len(leg.connection.sessions.opening) for leg in legs),
