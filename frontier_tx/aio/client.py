@@ -213,6 +213,8 @@ class Client(Incoming):
         """Say goodbye and stop; returns when the connection is gone, in bounded time."""
         self._home.check()
         self._closed = True
+        # What is told of the end itself is not among them.
+        self._tasks.cancel_callbacks()
         if self._keeper is None:
             self._finished()
             return

@@ -161,6 +161,8 @@ class ClusterService(Incoming, Presence):
         """Say goodbye to all Frontiers and stop; returns when the connections are gone, in bounded time."""
         self._home.check()
         self._closed = True
+        # What is told of the end itself is not among them.
+        self._tasks.cancel_callbacks()
         if self._core is None:
             self.intake.close()
             return

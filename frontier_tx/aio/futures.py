@@ -145,10 +145,7 @@ class Tasks:
         self.begin(failed, function, *args)
 
     def begin(self, failed: Callable[[Exception], None], function: Callable[..., Any], *args: Any) -> None:
-        """Call a function; what it returns is awaited if it can be. ``failed`` is told what goes wrong.
-
-        What still runs when the client is closed is cancelled.
-        """
+        """Call a function; what it returns is awaited if it can be. ``failed`` is told what goes wrong."""
         try:
             result = function(*args)
         except Exception as error:
@@ -159,14 +156,17 @@ class Tasks:
             self._callbacks.add(task)
             task.add_done_callback(self._callbacks.discard)
 
-    async def ended(self, seconds: float = SETTLE) -> None:
-        """Return when all are over, the one that asks left out, or after ``seconds``; callbacks are cancelled."""
-        asking = cast("asyncio.Task[None]", asyncio.current_task())
-        for task in self._callbacks - {asking}:
+    def cancel_callbacks(self) -> None:
+        """The client is being closed: callbacks that still run are to end, but for the one that asks for it."""
+        for task in self._callbacks - {cast("asyncio.Task[None]", asyncio.current_task())}:
             task.cancel()
-        others = self._running - {asking}
+
+    async def ended(self, seconds: float = SETTLE) -> None:
+        """Return when all are over, the one that asks left out, or after ``seconds``."""
+        others = self._running - {cast("asyncio.Task[None]", asyncio.current_task())}
         if others:
             await asyncio.wait(others, timeout=seconds)
+            self.cancel_callbacks()
 
 
 async def _awaited(result: Awaitable[Any], failed: Callable[[Exception], None]) -> None:

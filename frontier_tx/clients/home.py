@@ -61,21 +61,19 @@ class ReactorHome(Home):
     A program may run several reactors. Which thread is that of this one is known from its first turn after this.
     """
 
-    __slots__ = ("_reactor",)
+    __slots__ = ("_thread",)
 
     def __init__(self, reactor: Any) -> None:
         super().__init__()
-        self._reactor = reactor
+        self._thread: int | None = _threads.get(reactor)
         if hasattr(reactor, "callFromThread"):
-            reactor.callFromThread(_seen, reactor)
+            reactor.callFromThread(self._turn, reactor)
+
+    def _turn(self, reactor: Any) -> None:
+        self._thread = _threads[reactor] = get_ident()
 
     def check(self) -> None:
         if self._process is not None and self._process != _forks:
             raise RuntimeError(ANOTHER_PROCESS)
-        thread = _threads.get(self._reactor)
-        if thread is not None and thread != get_ident():
+        if self._thread is not None and self._thread != get_ident():
             raise RuntimeError(ANOTHER_THREAD)
-
-
-def _seen(reactor: Any) -> None:
-    _threads[reactor] = get_ident()

@@ -101,7 +101,7 @@ class StreamChannel(Channel):
 
     def _hold(self) -> None:
         """Stop reading the connection where there is no other way to stop the writer."""
-        size, bound = self.reading.size, self.end.bounds.stream_bytes
+        size, bound = self.reading.size, max(1, self.end.bounds.stream_bytes)
         held = (
             self.open
             and self.session.allowance is None

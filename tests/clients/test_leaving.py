@@ -334,6 +334,16 @@ async def test_callbacks_of_asyncio_may_be_coroutines(caplog: pytest.LogCaptureF
         await failed.wait()
         await asyncio.wait_for(edge.close(), 3)
         assert told[-1] == "cancelled"
+    async with testing.MemoryGateway() as gateway:
+
+        async def at_the_end(reason: str) -> None:
+            await asyncio.sleep(0.001)
+            told.append("the end")
+
+        edge = gateway.edge(on_offline=at_the_end)
+        await edge.connect()
+        await edge.close()
+        assert told[-1] == "the end", "what is told of the end of a client comes to its own end"
     said = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert said == ["on_stream failed; the stream is closed", "on_offline failed"]
 
