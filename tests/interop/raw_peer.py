@@ -144,6 +144,8 @@ def connected(address: str, meta: bytes = b"") -> RawPeer:
 
 
 SERVICE_META = b'{"service":"raw","topics":["raw-topic"]}'
+#: What either port takes: a service needs no topics, and of an edge it says nothing in particular.
+ANYBODY_META = b'{"service":"raw"}'
 
 
 class Bystanders:

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.gateways import StartedGateway
 from tests.interop.raw_peer import (
+    ANYBODY_META,
     CONN,
     CONN_ACK,
     DISMISS,
@@ -122,7 +123,7 @@ def test_silence_and_half_frames_before_the_handshake_end(
 
 
 def test_handshake_and_frames_in_single_bytes(address: str, bystanders: Bystanders) -> None:
-    meta = json.dumps({"meta": b64(SERVICE_META)}).encode()
+    meta = json.dumps({"meta": b64(ANYBODY_META)}).encode()
     with bystanders.undisturbed(), RawPeer(address) as peer:
         for byte in frame(CONN, 9, b"\x18\0" + bytes(8) + meta):
             peer.send(bytes([byte]))
@@ -136,7 +137,7 @@ def test_handshake_and_frames_in_single_bytes(address: str, bystanders: Bystande
 
 
 def test_many_frames_in_one_segment(address: str, bystanders: Bystanders) -> None:
-    with bystanders.undisturbed(), connected(address, SERVICE_META) as peer:
+    with bystanders.undisturbed(), connected(address, ANYBODY_META) as peer:
         peer.send(b"".join(frame(HEARTBEAT, number) for number in range(1, 501)))
         assert {peer.read()[1] for _ in range(500)} == set(range(1, 501))
 
@@ -148,7 +149,7 @@ def test_declared_lengths_set_nothing_aside(
     before = resident(module_gateway)
     with bystanders.undisturbed(), contextlib.ExitStack() as stack:
         for _ in range(50):
-            peer = stack.enter_context(connected(address, SERVICE_META) if shaken else RawPeer(address))
+            peer = stack.enter_context(connected(address, ANYBODY_META) if shaken else RawPeer(address))
             peer.send(b"\x01\x51" + bytes(8) + (10 * MIB).to_bytes(4, "big") + b"abc")
         assert resident(module_gateway) - before < 32 * MIB
 
@@ -172,7 +173,7 @@ DEEP = 100_000
 )
 @pytest.mark.parametrize("kind", [MESSAGE, REQUEST, RESPONSE], ids=["message", "request", "response"])
 def test_json_made_to_hurt(address: str, bystanders: Bystanders, kind: int, body: bytes) -> None:
-    with bystanders.undisturbed(), connected(address, SERVICE_META) as peer:
+    with bystanders.undisturbed(), connected(address, ANYBODY_META) as peer:
         with contextlib.suppress(Closed):
             peer.send_frame(kind, on_session(1, body))
         assert peer.answers() or peer.closes(2)
@@ -196,7 +197,7 @@ def test_largest_frames_of_odd_json(
 ) -> None:
     """No library writes such bodies; reading them must cost neither the others' time nor much memory."""
     before = resident(module_gateway)
-    with bystanders.undisturbed(), connected(address, SERVICE_META) as peer:
+    with bystanders.undisturbed(), connected(address, ANYBODY_META) as peer:
         with contextlib.suppress(Closed):
             peer.send_frame(MESSAGE, on_session(1, body))
         assert peer.answers() or peer.closes(2)
@@ -238,7 +239,7 @@ def test_times_at_the_edge_of_the_calendar(
 
 
 def test_sessions_to_nobody_without_end(address: str, bystanders: Bystanders) -> None:
-    with bystanders.undisturbed(), connected(address, SERVICE_META) as peer:
+    with bystanders.undisturbed(), connected(address, ANYBODY_META) as peer:
         body = bytes([0, 0x10])
         opens = b"".join(
             frame(SESSION, number, body + number.to_bytes(8, "big") + b'{"peer":"4242"}')
@@ -265,7 +266,7 @@ def test_sessions_that_are_never_finished(module_gateway: StartedGateway, bystan
 
 
 def test_session_ids_that_clash(module_gateway: StartedGateway, bystanders: Bystanders, address: str) -> None:
-    with bystanders.undisturbed(), connected(address, SERVICE_META) as peer:
+    with bystanders.undisturbed(), connected(address, ANYBODY_META) as peer:
         for negotiate in (0, 1, 1, 7, 7, 2**64 - 1):
             for acquire in (b"\0\0", b"\0\x10"):
                 peer.send_frame(SESSION, acquire + negotiate.to_bytes(8, "big") + b'{"peer":"raw"}')
@@ -416,7 +417,7 @@ def test_half_open_edge_is_replaced_at_once(module_gateway: StartedGateway, byst
 def test_reset_in_the_middle(module_gateway: StartedGateway, bystanders: Bystanders, address: str) -> None:
     with bystanders.undisturbed():
         for number in range(200):
-            peer = connected(address, SERVICE_META) if number % 2 else RawPeer(address)
+            peer = connected(address, ANYBODY_META) if number % 2 else RawPeer(address)
             with contextlib.suppress(Closed):
                 peer.send(frame(STREAM, 1, (1).to_bytes(8, "big") + bytes(100)) + b"\x01\x51")
             linger = b"\x01\0\0\0\0\0\0\0"
