@@ -304,7 +304,7 @@ def test_peer_that_sends_and_never_reads(
     block = b"".join(frame(kind, number, bodies[kind]) for number in range(1, 501))
     with bystanders.undisturbed(slowest=2.0):
         peer = RawPeer(address, receive_buffer=4096)
-        peer.shake_hands(SERVICE_META)
+        peer.shake_hands(ANYBODY_META)
         with peer:
             flood(peer, block, 200, 3)
             assert resident(module_gateway) - before < 64 * MIB
