@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from twisted.application.service import IService
 
-from frontier_tx.config.checks import refuse_unserved
 from frontier_tx.config.frontier import FrontierConfig, tls_of
 from frontier_tx.config.layers import Flags
 from frontier_tx.config.loading import Loaded, load_frontier
 from frontier_tx.program import ServerOptions, program
+from frontier_tx.queues.libraries import check_libraries
 from frontier_tx.tls import check_files
 
 
@@ -23,7 +23,7 @@ class Options(ServerOptions[FrontierConfig]):
 
     def load(self, path: str | None, flags: Flags) -> Loaded[FrontierConfig]:
         loaded = load_frontier(path, flags=flags)
-        refuse_unserved(loaded.config)
+        check_libraries(loaded.config.mqm)
         return loaded.noting(check_files(tls_of(loaded.config)))
 
 

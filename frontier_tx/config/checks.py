@@ -9,18 +9,6 @@ from frontier_tx.config.common import TLS, WireLimits
 from frontier_tx.config.frontier import FrontierConfig, listeners, tls_of
 from frontier_tx.config.queues import MQM
 from frontier_tx.config.schema import Report
-from frontier_tx.errors import ConfigError
-
-
-def refuse_unserved(config: FrontierConfig) -> None:
-    """Refuse what a file may ask for and this version cannot do, where going on would lose what is accepted.
-
-    :raises ConfigError: one line for each.
-    """
-    queues = ("kafka", "amqp", "nats", "nsq", "redis")
-    asked = [f"mqm.{name}.enable" for name in queues if getattr(config.mqm, name).enable]
-    if asked:
-        raise ConfigError(*(f"{key}: this version forwards to no message queue; set it to false" for key in asked))
 
 
 def check_frontier(config: FrontierConfig, report: Report) -> None:
@@ -96,6 +84,12 @@ def _check_queues(mqm: MQM, report: Report) -> None:
             report.problem(f"mqm.{name}.addrs", f"missing; needed while mqm.{name}.enable is true")
         if enabled and not listed:
             report.warnings.append(f"{report.name}: mqm.{name}.{key} lists no topic, so nothing goes to this queue")
+    names = [own.name for own in mqm.own]
+    for index, own in enumerate(mqm.own):
+        if not own.name or names.count(own.name) > 1 or own.name in ("kafka", "amqp", "nats", "nsq", "redis"):
+            report.problem(f"mqm.own[{index}].name", f"{own.name!r}: expected a name that no other queue has")
+        if not own.class_:
+            report.problem(f"mqm.own[{index}].class", "missing; expected a dotted path, such as package.module.Class")
     if mqm.nats.enable and mqm.nats.jetstream.enable and not mqm.nats.jetstream.name:
         report.problem("mqm.nats.jetstream.name", "missing; needed while mqm.nats.jetstream.enable is true")
 

@@ -4,7 +4,8 @@ A program that brings its own transports uses this class alone; ``service`` adds
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -16,6 +17,7 @@ from frontier_tx.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.switch.exchange import Exchange
+from frontier_tx.switch.fan_out import FanOut, TopicQueues
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.presence import IIDAllocator, Presence
 from frontier_tx.switch.repository import Repository
@@ -23,6 +25,9 @@ from frontier_tx.switch.settings import Settings
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
+
+#: So many connections are looked at in one turn.
+SLICE = 5000
 
 
 class GatewayCore:
@@ -50,6 +55,7 @@ class GatewayCore:
         per_address: int = 0,
         strangers: int = 20_000,
         wall_clock: Callable[[], float] = time.time,
+        queues: TopicQueues | None = None,
     ) -> None:
         for interface, part in ((IHashPolicy, policy), (IIDAllocator, allocator)):
             if part is not None:
@@ -60,6 +66,8 @@ class GatewayCore:
         self.repository = Repository(min(settings.record_bytes, settings.memory_bytes // 8))
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
         self._whispers = Whispers(self.alarms.now)
+        if queues is not None:
+            self.exchange.fan_out = FanOut(self.exchange, queues)
         self.presence = Presence(
             self.exchange,
             allocator=allocator,
@@ -74,6 +82,8 @@ class GatewayCore:
             on_renewed=self._renewed,
         )
         self.presence.listeners.append(_Diary())
+        self._clock = clock
+        self.exchange.budget.on_tight = self._memory_is_short
         shared: dict[str, Any] = {
             "write_stall_seconds": self.exchange.settings.write_stall_seconds,
             "most": connections,
@@ -91,6 +101,24 @@ class GatewayCore:
         """Log what a part that was plugged in raised: it may do so for each frame."""
         if (more := self._whispers.due("fault")) is not None:
             self.log.failure("{what}{more}", what=what, more=more)
+
+    def _memory_is_short(self) -> None:
+        if (more := self._whispers.due("memory")) is not None:
+            self.log.warn(
+                "memory is short: {used} bytes are kept of what peers send and do not take. Who has most of it is "
+                "refused first. Raise limits.memory_bytes if the host has more{more}",
+                used=self.exchange.budget.used,
+                more=more,
+            )
+        self._read_little(iter(self.connections()))
+
+    def _read_little(self, connections: Iterator[LegProtocol]) -> None:
+        """Let everybody read little at once; there may be too many of them for one turn."""
+        some = list(islice(connections, SLICE))
+        for connection in some:
+            connection.read_little()
+        if len(some) == SLICE:
+            self._clock.callLater(0, self._read_little, connections)
 
     def _replaced(self, old: Leg, new: Leg) -> None:
         if (more := self._whispers.due("replaced")) is not None:

@@ -21,6 +21,7 @@ class Sums:
 
     unsent: int = 0
     waiting: int = 0
+    longest: int = 0
     streams: int = 0
     methods: int = 0
 
@@ -58,6 +59,7 @@ class Tally:
                 leg = connection.leg
                 sums.unsent += connection.unsent
                 sums.waiting += leg.waiting_bytes
+                sums.longest = max(sums.longest, leg.waiting_bytes)
                 sums.streams += len(leg.streams)
                 sums.methods += len(leg.methods) if leg.online else 0
                 if not number % SLICE:
@@ -104,7 +106,10 @@ class GatewayCollector(Collector):
         )
         unsent = GaugeMetricFamily("frontier_unsent_bytes", "Bytes that peers have not taken yet.", labels=["side"])
         waiting = GaugeMetricFamily(
-            "frontier_waiting_bytes", "Bytes of messages that wait for the acknowledgement of others.", labels=["side"]
+            "frontier_waiting_bytes", "Bytes that wait in the gateway for peers, by the peers' side.", labels=["side"]
+        )
+        longest = GaugeMetricFamily(
+            "frontier_waiting_bytes_longest", "Bytes that wait for the peer with the most of them.", labels=["side"]
         )
         for factory in (core.edges, core.services):
             side, sums = factory.side, tally[factory.side]
@@ -113,7 +118,9 @@ class GatewayCollector(Collector):
             strangers.add_metric([side], factory.door.strangers)
             unsent.add_metric([side], sums.unsent)
             waiting.add_metric([side], sums.waiting)
-        yield from (connections, most, strangers, unsent, waiting)
+            longest.add_metric([side], sums.longest)
+        yield from (connections, most, strangers, unsent, waiting, longest)
+        yield from self._memory()
         streams = sum(sums.streams for sums in tally.values()) // 2
         yield _gauge("frontier_streams", "Open streams.", streams)
         if self._bypass is not None:
@@ -124,6 +131,24 @@ class GatewayCollector(Collector):
             yield CounterMetricFamily(
                 "frontier_bypass_cut", "Relays cut for a side that took nothing.", value=self._bypass.cut
             )
+
+    def _memory(self) -> Iterator[Metric]:
+        exchange = self._core.exchange
+        budget, counters, partial = exchange.budget, exchange.counters, exchange.partial_frames
+        yield _gauge("frontier_held_bytes", "Bytes kept of what is not delivered, in the whole process.", budget.used)
+        yield _gauge("frontier_held_bytes_limit", "Bytes that may be kept at most.", budget.limit)
+        yield _gauge("frontier_partial_waiting", "Connections that wait with a frame for memory.", len(partial))
+        yield CounterMetricFamily(
+            "frontier_partial_given_up",
+            "Connections closed as they waited too long for memory.",
+            value=partial.given_up,
+        )
+        congested = CounterMetricFamily(
+            "frontier_congested", "What was not let in because too much waits already.", labels=["for"]
+        )
+        congested.add_metric(["receiver"], counters.refused_congested)
+        congested.add_metric(["memory"], counters.refused_memory)
+        yield congested
 
     def _traffic(self) -> Iterator[Metric]:
         core, counters = self._core, self._core.exchange.counters

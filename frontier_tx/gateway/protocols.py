@@ -17,7 +17,7 @@ from frontier_tx.wire import events as e
 from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.outlet import Outlet
-from frontier_tx.wire.protocol import WireProtocol
+from frontier_tx.wire.protocol import READ_LEAST, WireProtocol
 
 #: A leg with more than ``BUSY`` calls and messages under way gets ``BURST`` frames at once: ends of the Go library stop
 #: for ever when hundreds reach them while hundreds of theirs are on the way (docs/decisions/message-window.md).
@@ -69,6 +69,8 @@ class LegProtocol(WireProtocol):
         #: What of its untaken bytes the peer caused itself, and whether it is not read from because of them.
         self._own = 0
         self._own_stopped = False
+        #: Whether it is known to those who look after frames that are not whole.
+        self._in_line = False
         self._own_most = presence.exchange.settings.write_buffer_bytes // OWN_SHARE
         self.factory: Any = None
         self._introduced = False
@@ -86,6 +88,8 @@ class LegProtocol(WireProtocol):
         self.leg = Leg(self.kind, self.connection, self, address, self._since)
         self.leg.network = network
         self._budget.connected(1)
+        if self._budget.feed < self._budget.most:
+            self.read_little()
 
     def slice_done(self) -> None:
         """Count what is left of it.
@@ -96,8 +100,34 @@ class LegProtocol(WireProtocol):
             self._count_own()
         held = self.connection.reader.held
         if held != self._partial and not self._gone:
-            self._budget.hold(self.leg, held - self._partial)
-            self._partial = held
+            self._count_partial(held)
+
+    def _count_partial(self, held: int) -> None:
+        budget = self._budget
+        budget.hold(self.leg, held - self._partial)
+        self._partial = held
+        if budget.feed == budget.most and not self._in_line:
+            return
+        if self.missing:
+            self._in_line = True
+            self._exchange.partial_frames.grown(self)
+        elif self._in_line:
+            self._in_line = False
+            self._exchange.partial_frames.over(self)
+
+    @property
+    def missing(self) -> int:
+        """Bytes until the frame that is coming in is whole (``partial.Owner``)."""
+        return self.connection.reader.missing
+
+    def read_little(self) -> None:
+        """Memory is short: what many hold because each of them read much at once is too much."""
+        if self._direct and self.transport is not None:
+            self.transport.bufferSize = READ_LEAST  # type: ignore[attr-defined]
+
+    def _adapt_reading(self, size: int, frames: int) -> None:
+        if self._budget.feed == self._budget.most:
+            super()._adapt_reading(size, frames)
 
     def _count_own(self) -> None:
         grown = self.unsent + self.handed - self._untaken
@@ -112,6 +142,10 @@ class LegProtocol(WireProtocol):
     def frame_received(self, frame: Frame) -> None:
         """Forward; what comes from a leg whose place was taken is dropped."""
         leg = self.leg
+        if self._partial:
+            # What was held of it is this frame.
+            self._budget.hold(leg, -self._partial)
+            self._partial = 0
         if leg.online:
             self._forward(leg, frame)
 
@@ -183,6 +217,7 @@ class LegProtocol(WireProtocol):
         if not hasattr(self, "leg"):
             return
         self._presence.gone(self.leg)
+        self._exchange.partial_frames.over(self)
         self._budget.hold(self.leg, -self._untaken - self._partial)
         self._untaken = self._partial = 0
         self._budget.connected(-1)

@@ -21,6 +21,8 @@ from frontier_tx.memory import settle_memory
 from frontier_tx.planes.observability import observability_site
 from frontier_tx.process_metrics import ProcessFigures
 from frontier_tx.program import log_of_application
+from frontier_tx.queues.build import queues_of
+from frontier_tx.queues.metrics import QueueCollector
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits
@@ -40,6 +42,7 @@ def settings_of(config: FrontierConfig) -> Settings:
         edge_calls=limits.edge_calls,
         service_calls=limits.service_calls,
         memory_bytes=limits.memory_bytes,
+        partial_seconds=limits.frame_stall_seconds,
         write_high_bytes=limits.write_high_bytes,
         write_stall_seconds=limits.write_stall_seconds,
         write_buffer_bytes=limits.write_buffer_bytes,
@@ -83,6 +86,8 @@ class Gateway(Service):
     def __init__(self, config: FrontierConfig, ports: Ports, status_ports: Ports, clock: IReactorTime) -> None:
         limits = config.limits
         self.config = config
+        #: Where messages of edges go beside services.
+        self.queues = queues_of(config.mqm, clock, config.daemon.frontier_id)
         self.core = GatewayCore(
             clock,
             settings=settings_of(config),
@@ -92,6 +97,7 @@ class Gateway(Service):
             renew_edge_ids=config.edgebound.edgeid_renew_when_idservice_comes,
             control_seconds=limits.control_seconds,
             connections=limits.connections,
+            queues=self.queues if self.queues else None,
             per_address=limits.connections_per_address,
             strangers=limits.handshakes,
         )
@@ -117,6 +123,7 @@ class Gateway(Service):
         self._leave_files_for_others()
         settle_memory()
         config = self.config
+        self.queues.start()
         service_port = self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
@@ -155,6 +162,8 @@ class Gateway(Service):
         ProcessCollector(registry=registry)
         registry.register(ProcessFigures("frontier", {"connections": self.core.outlet.handlers}))
         registry.register(GatewayCollector(self.core, self._clock, self._bypass))
+        if self.queues:
+            registry.register(QueueCollector(self.queues))
         if self.reporter is not None:
             registry.register(ReporterCollector(self.reporter))
         return registry
@@ -165,6 +174,8 @@ class Gateway(Service):
             return "draining"
         if self.reporter is not None and self.reporter.trouble:
             return f"Frontlas: {self.reporter.trouble}"
+        if self.config.mqm.unready:
+            return self.queues.trouble() or None
         return None
 
     def stopService(self) -> "Deferred[None]":
@@ -175,6 +186,7 @@ class Gateway(Service):
         drain = self._drain = Drain(self.core, self._clock, self.config.limits.drain_seconds)
         on_signal(self._clock, self.hurry)
         leaving = self._ports.close().addCallback(lambda _: drain.start())
+        leaving.addCallback(lambda _: self.queues.stop())
         if self.reporter is not None:
             reporter = self.reporter
             leaving.addCallback(lambda _: reporter.stop())

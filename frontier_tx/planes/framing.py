@@ -14,6 +14,8 @@ from frontier_tx.planes.status import RpcError, Status
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of one message by default, the usual limit of gRPC."""
 
+PACKED = 40
+"""Packed numbers that cost the decoder as much as one field."""
 _TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE)
 _FIXED = {1: 8, 5: 4}
 _UNFINISHED = bytes(range(128, 256))
@@ -64,8 +66,8 @@ class MessageReader:
 
 
 def crowded(message: bytes, descriptor: Any, most: int) -> bool:
-    """Whether a message in wire format has more than ``most`` fields and values of packed fields, which would make the
-    decoder work for long. What is malformed is left to the decoder."""
+    """Whether a message in wire format has more than ``most`` fields, or ``PACKED`` times as many packed values, which
+    would make the decoder work for long. What is malformed is left to the decoder."""
     position, end, count = 0, len(message), 0
     try:
         while position < end:
@@ -81,7 +83,7 @@ def crowded(message: bytes, descriptor: Any, most: int) -> bool:
                 field = descriptor.fields_by_number.get(tag >> 3) if size > 1 else None
                 if field is not None and field.is_repeated and field.type not in _TEXTS:
                     packed = message[position : position + size]
-                    count += len(packed.translate(None, _UNFINISHED))
+                    count += len(packed.translate(None, _UNFINISHED)) // PACKED
                 position += size
             elif kind in _FIXED:
                 position += _FIXED[kind]

@@ -29,7 +29,7 @@ _HEAD: Headers = [
     (b"grpc-accept-encoding", b"identity"),
 ]
 MAX_VALUES = 10_500
-"""Values that a large request may hold; more would keep the decoder busy for long."""
+"""Values that a large request may hold, of packed numbers more; beyond it the decoder would be busy for long."""
 _PLAIN_SIZE = 64 * 1024
 """Bytes of a request that are decoded without a look at how much is in them."""
 _QUEUED_REQUESTS = 16
@@ -214,7 +214,9 @@ class GrpcCall(Http2Stream):
         assert self._context is not None
         request = self._context.method.request
         if len(message) > _PLAIN_SIZE and crowded(message, request.DESCRIPTOR, MAX_VALUES):
-            raise RpcError(Status.INVALID_ARGUMENT, f"the request holds more than {MAX_VALUES} values")
+            raise RpcError(
+                Status.INVALID_ARGUMENT, f"the request holds more than {MAX_VALUES} values; ask for less at a time"
+            )
         try:
             return request.FromString(message)
         except DecodeError as error:

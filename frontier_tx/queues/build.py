@@ -12,11 +12,9 @@ from frontier_tx.errors import ConfigError
 from frontier_tx.queues.bridge import Bridge
 from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.libraries import LIBRARIES
 from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
-
-#: The sections of ``mqm`` that stand for a broker, each with the library that it needs.
-LIBRARIES = {"kafka": "aiokafka", "amqp": "pika", "nats": "nats-py", "nsq": "", "redis": "txredisapi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ Maker = Callable[[Any, Surroundings], Any]
 def queues_of(config: MQM, reactor: Any, gateway: str = "") -> Queues:
     """All enabled queues of a configuration, not started.
 
-    :raises ConfigError: a library or a class is missing, or a class is no ``IBroker``.
+    :raises ConfigError: a class of one's own is missing, or is no ``IBroker``.
     """
     surroundings = Surroundings(reactor, Bridge(reactor), gateway, config.headers)
     bounds = bounds_of(config.buffer)
@@ -67,7 +65,7 @@ def _brokers(config: MQM, surroundings: Surroundings) -> Iterator[tuple[str, tup
     for name in LIBRARIES:
         section = getattr(config, name)
         if section.enable:
-            module = _module(name)
+            module = import_module(f"frontier_tx.queues.{name}")
             yield name, module.topics(section), module.make(section, surroundings)
     for own in config.own:
         made = _own_class(own.class_)(dict(own.options), surroundings)
@@ -76,16 +74,6 @@ def _brokers(config: MQM, surroundings: Surroundings) -> Iterator[tuple[str, tup
         except Exception as error:
             raise ConfigError(f"mqm.own: {own.class_} is no IBroker: {error}") from None
         yield own.name, own.topics, made
-
-
-def _module(name: str) -> Any:
-    try:
-        return import_module(f"frontier_tx.queues.{name}")
-    except ImportError as error:
-        raise ConfigError(
-            f"mqm.{name}.enable: the library {LIBRARIES[name]} cannot be imported ({error}); "
-            f"install it: pip install 'frontier-tx[{name}]'"
-        ) from None
 
 
 def _own_class(path: str) -> Maker:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -38,7 +39,7 @@ class Queues:
 
     def publish(
         self,
-        forwarder: Forwarder,
+        queue: Any,
         topic: str,
         value: bytes,
         edge_id: int,
@@ -46,8 +47,8 @@ class Queues:
         sender: object,
         done: Callable[[str], None],
     ) -> None:
-        """Give a message to a forwarder; ``done`` is told an error text or nothing, once, maybe at once."""
-        forwarder.publish(Record(topic, value, edge_id, address, self._wall_clock(), sender, done))
+        """Give a message to one of the forwarders; ``done`` is told an error text or nothing, once, maybe at once."""
+        queue.publish(Record(topic, value, edge_id, address, self._wall_clock(), sender, done))
 
     def start(self) -> None:
         """Connect to the brokers, which may be away."""

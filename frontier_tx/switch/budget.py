@@ -8,6 +8,7 @@ there for those who need little: ``light`` bytes for each connection are always 
 for what is large and goes to somebody who has nothing waiting.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class Budget:
     :param feed: what a connection may hold that is not asked who pays for it, at most.
     """
 
-    __slots__ = ("limit", "pool", "total", "pendings", "most", "feed", "light", "connections")
+    __slots__ = ("limit", "pool", "passing", "total", "pendings", "most", "feed", "light", "on_tight", "connections")
 
     def __init__(self, memory_bytes: int, feed: int = FEED) -> None:
         #: Bytes that may be kept at most, and those of them that are given to whoever comes.
         self.limit = memory_bytes * _NUMERATOR // _DENOMINATOR
         self.pool = self.limit // 2
+        #: What is kept at most where something large comes for somebody who has nothing waiting.
+        self.passing = self.limit * 3 // 4
         #: Bytes that are kept, without ``pendings``.
         self.total = 0
         #: How many calls and messages wait for their answers.
@@ -48,6 +51,8 @@ class Budget:
         self.most = feed
         self.feed = 0
         self.light = LIGHT
+        #: Called when memory gets short.
+        self.on_tight: Callable[[], None] = lambda: None
         self.connections = 0
         self.refresh()
 
@@ -66,7 +71,7 @@ class Budget:
 
     def passes(self, size: int) -> bool:
         """Whether there is room for ``size`` bytes that somebody takes at once, as it seems."""
-        return 4 * (self.used + size) <= 3 * self.limit
+        return self.used + size <= self.passing
 
     def hold(self, payer: "Leg", change: int) -> None:
         """``payer`` holds so many bytes more, or fewer."""
@@ -77,7 +82,12 @@ class Budget:
     def refresh(self) -> None:
         """See how much may go straight."""
         spare = (self.pool - self.total - PENDING_BYTES * self.pendings) // _TIGHT
-        self.feed = self.most if spare >= self.most else max(0, spare)
+        if spare >= self.most:
+            self.feed = self.most
+            return
+        if self.feed == self.most:
+            self.on_tight()
+        self.feed = max(0, spare)
 
     def connected(self, change: int) -> None:
         """There is one connection more, or one less."""

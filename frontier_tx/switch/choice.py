@@ -12,7 +12,10 @@ class IHashPolicy(Interface):
     """Chooses one of the services that registered a method or declared a topic."""
 
     def choose(candidates: Sequence[Leg], edge: Leg) -> Leg:
-        """Return one of ``candidates``, of which there is at least one; they stand in order of registration."""
+        """Return one of ``candidates``, of which there is at least one; services stand in order of registration.
+
+        For a topic that queues take too, those follow: objects with a ``name``.
+        """
 
 
 @implementer(IHashPolicy)

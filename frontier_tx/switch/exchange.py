@@ -21,7 +21,9 @@ from frontier_tx.switch.errors import (
     PendingLimit,
     ReceiverCongested,
 )
+from frontier_tx.switch.fan_out import FanOut
 from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.partial import PartialFrames
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.pressure import Pressure
 from frontier_tx.switch.raw import count, question, when_taken
@@ -86,11 +88,14 @@ class Exchange:
         self.budget = Budget(self.settings.memory_bytes, self._feed_bytes())
         #: The process's timer.
         self.timers = timers
-        self._router = Router(repository, self.settings, policy, on_fault)
+        #: Where a gateway has queues: gives Messages of edges to them.
+        self.fan_out: FanOut | None = None
+        self.router = Router(repository, self.settings, policy, on_fault)
         self._wall_clock = wall_clock
         self.pressure = Pressure(
             timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
         )
+        self.partial_frames = PartialFrames(self.budget, timers, self.settings.partial_seconds)
         self.doors = Doors(self.budget, self.settings, self.counters, self.pressure, timers)
         self.pressure.look_again = self.doors.open
         self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
@@ -130,9 +135,32 @@ class Exchange:
 
     def _got_message(self, leg: Leg, frame: Frame) -> None:
         self.counters.messages += 1
-        self._forward(leg, frame, read_message(frame.body), MESSAGE)
+        data = read_message(frame.body)
+        if self.fan_out is None or data.error is UNFIT or not self.fan_out.takes(leg, frame, data):
+            self._forward(leg, frame, data, MESSAGE)
 
-    def _forward(self, leg: Leg, frame: Frame, data: MessageData, kind: int) -> None:
+    def publish(self, leg: Leg, frame: Frame, data: MessageData, service: Leg, done: Done | None = None) -> None:
+        """Send a Message of an edge to a service that takes its topic.
+
+        :param done: told what came of it, in place of the edge.
+        """
+        data.custom += leg.tail
+        self._forward(leg, frame, data, MESSAGE, service, done)
+
+    def acknowledge(self, leg: Leg, frame: Frame, error: str = "") -> None:
+        """Answer a Message that went elsewhere than to a service."""
+        if leg.online and leg.connection.connected:
+            self._answer(leg, frame, MESSAGE, b"", error)
+
+    def _forward(
+        self,
+        leg: Leg,
+        frame: Frame,
+        data: MessageData,
+        kind: int,
+        receiver: Leg | None = None,
+        done: Done | None = None,
+    ) -> None:
         """Send a Request or a Message on to where it belongs, or answer why not."""
         if data.error is UNFIT:
             self._answer(leg, frame, kind, b"", UNFIT)
@@ -149,17 +177,17 @@ class Exchange:
             target_session = far.session.id
         else:
             target_session = DEFAULT_SESSION
-            found = self._route(leg, data, kind)
+            found = receiver or self._route(leg, data, kind)
             if isinstance(found, str):
-                self._answer(leg, frame, kind, data.key, found)
+                self._refuse(leg, frame, kind, data.key, found, done)
                 return
             target = found
         settings = self.settings
         if len(leg.asked) >= settings.pending_per_connection:
-            self._answer(leg, frame, kind, data.key, PendingLimit.text)
+            self._refuse(leg, frame, kind, data.key, PendingLimit.text, done)
             return
         if len(data.key) > settings.method_bytes:
-            self._answer(leg, frame, kind, b"", MethodTooLong.text)
+            self._refuse(leg, frame, kind, b"", MethodTooLong.text, done)
             return
         now = leg.spoke_at = self.timers.now()
         due = now + settings.call_seconds
@@ -170,7 +198,7 @@ class Exchange:
             # whose clock is slow could publish nothing.
             if kind == REQUEST:
                 if left <= 0:
-                    self._answer(leg, frame, kind, data.key, CallerDeadlineExceeded.text)
+                    self._refuse(leg, frame, kind, data.key, CallerDeadlineExceeded.text, done)
                     return
                 by_caller = left < settings.call_seconds
                 due = min(due, now + left)
@@ -179,7 +207,7 @@ class Exchange:
         size = len(body) + 8
         connection = target.connection
         if size > connection.peer_frame_bytes:
-            self._answer(leg, frame, kind, data.key, FrameTooLarge.text)
+            self._refuse(leg, frame, kind, data.key, FrameTooLarge.text, done)
             return
         window = target.call_window if kind == REQUEST else target.message_window
         if window is None:
@@ -189,7 +217,7 @@ class Exchange:
             waits = True
         straight = not target.queued and connection.outbox_bytes + size <= self.budget.feed
         if (waits or not straight) and self.doors.refuses(leg, target, size, PENDING_BYTES):
-            self._answer(leg, frame, kind, data.key, ReceiverCongested.text)
+            self._refuse(leg, frame, kind, data.key, ReceiverCongested.text, done)
             return
         packet_id = next(connection.ids)
         pending = Pending(
@@ -206,6 +234,7 @@ class Exchange:
         )
         if by_caller:
             pending.overdue_text = CallerDeadlineExceeded.text
+        pending.done = done
         self._enter(pending)
         self.timers.schedule(pending, due)
         pending.window = window
@@ -228,10 +257,10 @@ class Exchange:
 
     def _route(self, leg: Leg, data: MessageData, kind: int) -> Leg | str:
         if not leg.is_edge:
-            return self._router.edge(data)
+            return self.router.edge(data)
         if kind == REQUEST:
-            return self._router.service_of_method(leg, data)
-        return self._router.service_of_topic(leg, data)
+            return self.router.service_of_method(leg, data)
+        return self.router.service_of_topic(leg, data)
 
     def _new_window(self, target: Leg, kind: int) -> Window:
         settings = self.settings
@@ -248,7 +277,7 @@ class Exchange:
 
     def choose(self, candidates: Sequence[Leg], edge: Leg) -> Leg | None:
         """Choose one of several services for an edge; None where the policy that was plugged in fails."""
-        return self._router.choose(candidates, edge)
+        return self.router.choose(candidates, edge)
 
     def call_service(
         self,
@@ -364,6 +393,12 @@ class Exchange:
         if session is not None:
             out = f.pack_of_session(kind, pending.source_packet, session.id, text)
             source.connection.sessions.write(session, out)
+
+    def _refuse(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str, done: Done | None) -> None:
+        if done is not None:
+            done(b"", error)
+        else:
+            self._answer(leg, frame, kind, method, error)
 
     def _answer(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str) -> None:
         """Answer a Request or Message that goes nowhere."""

@@ -123,10 +123,10 @@ class Repository:
         """Services that registered the method."""
         return _hearing(self.by_method.get(method))
 
-    def services_of_topic(self, topic: str) -> list[Leg]:
-        """Services that declared the topic or, where nobody did, those that take everything else."""
+    def services_of_topic(self, topic: str, exactly: bool = False) -> list[Leg]:
+        """Services that declared the topic or, where nobody did and not ``exactly``, that take everything else."""
         found = _hearing(self.by_topic.get(topic))
-        return found or _hearing(self.by_topic.get(EVERYTHING_ELSE))
+        return found if found or exactly else _hearing(self.by_topic.get(EVERYTHING_ELSE))
 
     def services_of_name(self, name: str) -> list[Leg]:
         """Services with this name."""

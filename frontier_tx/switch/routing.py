@@ -1,6 +1,7 @@
 """Where a call or a message goes (docs/gateway.md, "Forwarding")."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
 from frontier_tx.switch.errors import EdgeNotOnline, IllegalEdgeID, NoChoice, RecordNotFound, TopicNotOnline
@@ -8,6 +9,8 @@ from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.body import MessageData
+
+R = TypeVar("R")
 
 #: Methods that the gateway itself calls at services.
 CONTROL_METHODS = frozenset((b"get_edge_id", b"edge_online", b"edge_offline"))
@@ -60,10 +63,11 @@ class Router:
         data.custom += leg.tail
         return candidates[0] if len(candidates) == 1 else self.choose(candidates, leg) or NoChoice.text
 
-    def choose(self, candidates: Sequence[Leg], edge: Leg) -> Leg | None:
-        """Choose one of several services for an edge; None where the policy that was plugged in fails."""
+    def choose(self, candidates: Sequence[R], edge: Leg) -> R | None:
+        """Choose one of several services, or queues, for an edge; None where the policy that was plugged in fails."""
         try:
-            chosen: Leg = self._policy.choose(candidates, edge)
+            policy: Any = self._policy
+            chosen: R = policy.choose(candidates, edge)
             if chosen in candidates:
                 return chosen
             raise ValueError(f"{chosen!r} is none of the candidates")

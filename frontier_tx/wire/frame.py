@@ -153,6 +153,11 @@ class FrameReader:
         return len(self._uncut) + len(self._partial or b"")
 
     @property
+    def missing(self) -> int:
+        """Bytes that are to come until the frame of which a part is held is whole, as far as its length is known."""
+        return 0 if self._partial is None else self._needed - len(self._partial)
+
+    @property
     def in_frame(self) -> bool:
         """Whether the peer is in the middle of a frame."""
         return self._partial is not None or self._raw_left > 0

@@ -5,6 +5,7 @@ from prometheus_client import CollectorRegistry
 
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.metrics import FRESH_SECONDS, SLICE, GatewayCollector
+from frontier_tx.switch.budget import PENDING_BYTES
 from tests.switch.world import World
 
 
@@ -38,9 +39,19 @@ def test_what_few_connections_hold(world: World) -> None:
     held = sum(map(len, edge.transport.held))
     outside = held + (page["edgebound unsent_bytes"] or 0) + (page["edgebound waiting_bytes"] or 0)
     assert 100 * 1300 < outside < 100 * 1700
-    assert page["edgebound waiting_bytes"] == edge.leg.waiting_bytes > 0
+    assert page["edgebound waiting_bytes"] == page["edgebound waiting_bytes_longest"] == edge.leg.waiting_bytes > 0
+    budget = world.core.exchange.budget
+    assert page["held_bytes"] == budget.used > edge.leg.waiting_bytes + 100 * PENDING_BYTES
+    assert page["held_bytes_limit"] == budget.limit
     world.everybody_leaves()
-    for name in ("streams", "service_methods", "pending", "edgebound unsent_bytes", "edgebound waiting_bytes"):
+    for name in (
+        "streams",
+        "service_methods",
+        "pending",
+        "held_bytes",
+        "edgebound unsent_bytes",
+        "edgebound waiting_bytes",
+    ):
         assert page[name] == 0
 
 

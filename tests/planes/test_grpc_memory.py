@@ -81,11 +81,14 @@ def test_requests_larger_than_any_window_but_not_than_the_limit(memory: Memory) 
     fits = client.unary(FRONTIERS, FRONTIERS.request(frontier_ids=["x" * 400] * 10_000))
     pump.flush()
     assert outcome(fits) == message("ListFrontiersResponse", cursor=0)
-    many = client.unary(spec, spec.request(service_ids=[2**63] * 400_000))
+    numbers = client.unary(spec, spec.request(service_ids=[2**63] * 400_000))
+    pump.flush()
+    assert outcome(numbers).cursor == 400_000
+    many = client.unary(FRONTIERS, FRONTIERS.request(frontier_ids=["x"] * 50_000))
     pump.flush()
     assert (outcome(many).status, outcome(many).message) == (
         Status.INVALID_ARGUMENT,
-        "the request holds more than 10500 values",
+        "the request holds more than 10500 values; ask for less at a time",
     )
     over = client.unary(spec, spec.request(service_ids=[2**63] * 500_000))
     pump.flush()
