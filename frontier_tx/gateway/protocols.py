@@ -88,7 +88,7 @@ class LegProtocol(WireProtocol):
         self.leg = Leg(self.kind, self.connection, self, address, self._since)
         self.leg.network = network
         self._budget.connected(1)
-        if self._budget.feed < self._budget.most:
+        if self._budget.tight:
             self.read_little()
 
     def slice_done(self) -> None:
@@ -106,7 +106,7 @@ class LegProtocol(WireProtocol):
         budget = self._budget
         budget.hold(self.leg, held - self._partial)
         self._partial = held
-        if budget.feed == budget.most and not self._in_line:
+        if not (budget.tight or self._in_line):
             return
         if self.missing:
             self._in_line = True
@@ -126,7 +126,7 @@ class LegProtocol(WireProtocol):
             self.transport.bufferSize = READ_LEAST  # type: ignore[attr-defined]
 
     def _adapt_reading(self, size: int, frames: int) -> None:
-        if self._budget.feed == self._budget.most:
+        if not self._budget.tight:
             super()._adapt_reading(size, frames)
 
     def _count_own(self) -> None:

@@ -24,8 +24,6 @@ FEED = 131_072
 LIGHT = 65_536
 #: The part of the configured memory that may be filled with what waits; the process itself needs the rest.
 _NUMERATOR, _DENOMINATOR = 5, 8
-#: From so many bytes of the first half for each of ``FEED`` on, connections are given less at a time.
-_TIGHT = 512
 
 
 class Budget:
@@ -35,7 +33,7 @@ class Budget:
     :param feed: what a connection may hold that is not asked who pays for it, at most.
     """
 
-    __slots__ = ("limit", "pool", "passing", "total", "pendings", "most", "feed", "light", "on_tight", "connections")
+    __slots__ = ("limit", "pool", "passing", "total", "pendings", "most", "feed", "light", "tight", "on_tight", "connections")
 
     def __init__(self, memory_bytes: int, feed: int = FEED) -> None:
         #: Bytes that may be kept at most, and those of them that are given to whoever comes.
@@ -51,7 +49,8 @@ class Budget:
         self.most = feed
         self.feed = 0
         self.light = LIGHT
-        #: Called when memory gets short.
+        #: Whether memory is short, and what is called when it gets so.
+        self.tight = False
         self.on_tight: Callable[[], None] = lambda: None
         self.connections = 0
         self.refresh()
@@ -80,14 +79,18 @@ class Budget:
         self.refresh()
 
     def refresh(self) -> None:
-        """See how much may go straight."""
-        spare = (self.pool - self.total - PENDING_BYTES * self.pendings) // _TIGHT
-        if spare >= self.most:
+        """See how much may go straight: less from seven eighths of the first half on."""
+        spare = self.pool - self.total - PENDING_BYTES * self.pendings
+        scarce = self.pool // 8
+        if spare >= scarce:
             self.feed = self.most
+            if self.tight and spare >= 2 * scarce:
+                self.tight = False
             return
-        if self.feed == self.most:
+        self.feed = max(0, self.most * spare // scarce)
+        if not self.tight:
+            self.tight = True
             self.on_tight()
-        self.feed = max(0, spare)
 
     def connected(self, change: int) -> None:
         """There is one connection more, or one less."""

@@ -353,12 +353,19 @@ def test_what_goes_straight_gets_less_when_memory_is_short() -> None:
     world = World()
     budget, leg = Budget(1 << 30), world.edge(1).leg
     straight = budget.feed
-    budget.hold(leg, budget.pool - 100_000 * 512)
+    seen = []
+    budget.on_tight = lambda: seen.append(budget.used)
+    budget.hold(leg, budget.pool * 15 // 16)
     assert 0 < budget.feed < straight
-    budget.hold(leg, 100_000 * 512)
+    budget.hold(leg, budget.pool // 16)
     assert budget.feed == 0
-    budget.hold(leg, -leg.held_bytes)
+    budget.hold(leg, -budget.pool // 7)
     assert budget.feed == straight
+    budget.hold(leg, budget.pool // 7)
+    # It was short all the time.
+    assert len(seen) == 1
+    budget.hold(leg, -leg.held_bytes)
+    assert budget.feed == straight and not budget.tight
 
 
 def test_calls_that_wait_for_answers_are_part_of_the_budget() -> None:
