@@ -33,7 +33,9 @@ class Budget:
     :param feed: what a connection may hold that is not asked who pays for it, at most.
     """
 
-    __slots__ = ("limit", "pool", "passing", "total", "pendings", "most", "feed", "light", "tight", "on_tight", "connections")
+    __slots__ = (
+        "limit", "pool", "passing", "total", "pendings", "most", "feed", "light", "tight", "on_tight", "connections",
+    )  # fmt: skip
 
     def __init__(self, memory_bytes: int, feed: int = FEED) -> None:
         #: Bytes that may be kept at most, and those of them that are given to whoever comes.
