@@ -26,6 +26,9 @@ class Edgebound:
         "ask edges whose ID the gateway had to choose to connect again once a service registers `get_edge_id`; edges "
         "that do not reconnect by themselves are lost by that",
     )
+    edgeid_own_allowed: bool = setting(
+        True, Flag(), "let an edge bring an ID of its own, as the wire allows and no library does, past `get_edge_id`"
+    )
     bypass_enable: bool = setting(False, Flag(), "relay connections that speak another protocol to `bypass`")
     bypass: Dial = section(Dial(), "servers behind the same port for other protocols: any of `addrs` that answers")
 

@@ -94,6 +94,7 @@ class Gateway(Service):
             limits=limits_of(config),
             policy=POLICIES[config.exchange.hashby](),
             allocate_edge_ids=config.edgebound.edgeid_alloc_when_no_idservice_on,
+            own_edge_ids=config.edgebound.edgeid_own_allowed,
             renew_edge_ids=config.edgebound.edgeid_renew_when_idservice_comes,
             control_seconds=limits.control_seconds,
             connections=limits.connections,

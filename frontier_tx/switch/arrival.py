@@ -57,7 +57,11 @@ class EdgeArrival:
         """First the id: its own, one from a service, or an allocated one."""
         presence = self._presence
         if not event.acquire and event.wanted_id:
-            self._identified(event.wanted_id)
+            if presence.takes_own_ids:
+                self._identified(event.wanted_id)
+            else:
+                self._refuse(IllegalEdgeID.text)
+                self._over()
         elif event.acquire and presence.candidates(GET_EDGE_ID):
             leg = self.leg
             self._ask(lambda seconds, done: presence.call(GET_EDGE_ID, leg, leg.meta, seconds, done), self._got_id)

@@ -58,6 +58,7 @@ class Presence:
     """Decides who comes in, and keeps the repository and the listeners true.
 
     :param allocate_edge_ids: whether an edge gets an id while no service hands them out.
+    :param own_edge_ids: whether an edge may bring its id itself, and nobody is asked for one.
     :param renew_edge_ids: whether such an edge is asked to come again when a service that hands them out is there.
     :param control_seconds: time for ``get_edge_id`` and ``edge_online`` together: the ConnAck that waits for them must
         reach the edge within the ten seconds that it waits.
@@ -73,6 +74,7 @@ class Presence:
         *,
         allocator: IIDAllocator | None = None,
         allocate_edge_ids: bool = True,
+        own_edge_ids: bool = True,
         renew_edge_ids: bool = True,
         control_seconds: float = 9.0,
         now: Callable[[], float],
@@ -89,6 +91,7 @@ class Presence:
         #: Seconds of the process's clock.
         self.now = now
         self.allocates_edge_ids = allocate_edge_ids
+        self.takes_own_ids = own_edge_ids
         self.renews_edge_ids = renew_edge_ids
         self.control_seconds = control_seconds
         #: Edges that are on their way in, and of those the one for each id whose turn it is.

@@ -41,6 +41,13 @@ def test_an_edge_that_does_not_ask_keeps_its_own_id_and_get_edge_id_is_not_calle
     service.nothing()
 
 
+def test_ids_of_edges_own_may_be_refused() -> None:
+    world = World(own_edge_ids=False)
+    assert arriving(world, wanted=77, acquire=False).one(p.ConnAck).data.error == "illegal edgeID"
+    assert arriving(world, wanted=77).one(p.ConnAck).data.error == ""
+    assert world.core.presence.coming == {}
+
+
 def test_the_id_of_the_service_is_taken() -> None:
     world = World()
     service = world.service(methods=(b"get_edge_id",))
