@@ -98,14 +98,16 @@ class LegProtocol(WireProtocol):
         """
         if not self._idle:
             self._count_own()
-        held = self.connection.reader.held
-        if held != self._partial and not self._gone:
-            self._count_partial(held)
+        if self.connection.reader.busy or self._partial or self._in_line:
+            self._count_partial()
 
-    def _count_partial(self, held: int) -> None:
-        budget = self._budget
-        budget.hold(self.leg, held - self._partial)
-        self._partial = held
+    def _count_partial(self) -> None:
+        if self._gone:
+            return
+        budget, held = self._budget, self.connection.reader.held
+        if held != self._partial:
+            budget.hold(self.leg, held - self._partial)
+            self._partial = held
         if not (budget.tight or self._in_line):
             return
         if self.missing:

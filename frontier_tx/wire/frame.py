@@ -132,7 +132,7 @@ class FrameReader:
     is held until it is whole, in one buffer that grows with what came; it never exceeds ``limit`` and a header.
     """
 
-    __slots__ = ("limit", "failure", "_partial", "_needed", "_raw_left", "_raw_ids", "_uncut", "_at", "_busy")
+    __slots__ = ("limit", "failure", "_partial", "_needed", "_raw_left", "_raw_ids", "_uncut", "_at", "busy")
 
     def __init__(self, limit: int = DEFAULT_BODY_LIMIT) -> None:
         self.limit = limit
@@ -145,7 +145,7 @@ class FrameReader:
         self._uncut = b""
         self._at = 0
         #: Whether the next bytes belong to what came before them, or to nothing at all.
-        self._busy = False
+        self.busy = False
 
     @property
     def held(self) -> int:
@@ -176,7 +176,7 @@ class FrameReader:
         """
         frames: list[Frame] = []
         pos = 0
-        if self._busy:
+        if self.busy:
             data, pos = self._resume(data, frames)
         size = len(data)
         if pos == size:
@@ -207,7 +207,7 @@ class FrameReader:
                     return frames
                 self._raw_left = end - size
                 self._raw_ids = (packet_id, session_id)
-                self._busy = True
+                self.busy = True
                 if left > 22:
                     frames.append(Frame(STREAM, packet_id, session_id, data[pos + 22 :]))
                 return frames
@@ -220,13 +220,13 @@ class FrameReader:
                 break
         if pos == size:
             return frames
-        self._uncut, self._at, self._busy = data, pos, True
+        self._uncut, self._at, self.busy = data, pos, True
         return frames
 
     def _hold(self, data: bytes, pos: int, needed: int) -> None:
         self._partial = bytearray(data[pos:] if pos else data)
         self._needed = needed
-        self._busy = True
+        self.busy = True
 
     def _resume(self, data: bytes, frames: list[Frame]) -> tuple[bytes, int]:
         """Go on where the last call stopped; return the bytes to cut, and where in them whole frames begin."""
@@ -248,7 +248,7 @@ class FrameReader:
             self._raw_left -= len(piece)
             if piece:
                 frames.append(Frame(STREAM, *self._raw_ids, piece))
-        self._busy = self.in_frame or self.failure is not None
+        self.busy = self.in_frame or self.failure is not None
         return data, pos
 
     def _complete(self, partial: bytearray, data: bytes, frames: list[Frame]) -> int:
@@ -285,7 +285,7 @@ class FrameReader:
     def _fail(self, kind: int, length: int) -> None:
         """Look at nothing more, and let go of what is held."""
         self._partial = None
-        self._busy = True
+        self.busy = True
         if length > self.limit:
             self.failure = OversizedPacket(length, self.limit)
         elif kind not in MIN_BODY:
