@@ -69,6 +69,7 @@ class GatewayCore:
         self._whispers = Whispers(self.alarms.now)
         if queues is not None:
             self.exchange.fan_out = FanOut(self.exchange, queues)
+        self.exchange.pressure.on_end = self._stream_ended
         self.presence = Presence(
             self.exchange,
             allocator=allocator,
@@ -98,6 +99,14 @@ class GatewayCore:
 
     def _control_failed(self, method: str, leg: Leg, error: str) -> None:
         self.log.warn("{method} for {leg} failed: {error}", method=method, leg=leg, error=error)
+
+    def _stream_ended(self, leg: Leg) -> None:
+        if (more := self._whispers.due("stream")) is not None:
+            self.log.warn(
+                "a stream of {leg} was ended: it does not take what comes for it, and others wait{more}",
+                leg=leg,
+                more=more,
+            )
 
     def _part_failed(self, what: str) -> None:
         """Log what a part that was plugged in raised: it may do so for each frame."""

@@ -123,6 +123,8 @@ class GatewayCollector(Collector):
         yield from self._memory()
         streams = sum(sums.streams for sums in tally.values()) // 2
         yield _gauge("frontier_streams", "Open streams.", streams)
+        raw = core.exchange.doors.raw_bytes
+        yield _gauge("frontier_stream_waiting_bytes", "Bytes of streams that wait for their receivers.", raw)
         if self._bypass is not None:
             count = len(self._bypass.connections)
             yield _gauge("frontier_bypass_connections", "Connections that are relayed or not yet recognised.", count)
@@ -166,6 +168,7 @@ class GatewayCollector(Collector):
             ("edges_renewed", "Edges asked to come again for an id.", core.presence.latecomers.renewed),
             ("edges_announced_late", "Edges announced after they came.", core.presence.latecomers.announced),
             ("throttled", "Times that a sender was stopped for a slow receiver.", counters.throttled),
+            ("streams_congested", "Streams ended since their receiver took nothing.", counters.streams_congested),
         ):
             yield CounterMetricFamily(f"frontier_{name}", text, value=value)
         accepted = CounterMetricFamily("frontier_accepted", "Connections accepted.", labels=["side"])

@@ -16,6 +16,31 @@ from frontier_tx.wire.sessions import Session
 SESSION_BYTES = 2048
 
 
+class Linger:
+    """Watches over raw bytes whose sender has gone: a receiver that takes none of them does not keep them for ever."""
+
+    __slots__ = ("tick", "_exchange", "_end", "_taken")
+
+    def __init__(self, exchange: Exchange, end: StreamEnd) -> None:
+        #: The slot of the process's timer (``timers.Timed``).
+        self.tick = 0
+        self._exchange = exchange
+        self._end = end
+        self._taken = -1
+        self.fire(exchange.timers.now())
+
+    def fire(self, now: float) -> None:
+        """See whether something was taken since the last time."""
+        raw = self._end.raw
+        if raw is None:
+            return
+        if not raw.ready and raw.taken == self._taken:
+            self._exchange.pressure.end(self._end)
+            return
+        self._taken = raw.taken
+        self._exchange.timers.schedule(self, now + self._exchange.settings.write_stall_seconds)
+
+
 class StreamOpener:
     """Pairs sessions of two legs of an exchange, and takes the pairs apart."""
 
@@ -97,6 +122,7 @@ class StreamOpener:
     def _take_apart(self, end: StreamEnd, error: str) -> None:
         """``end`` is over: nothing more goes to it, and the other one follows when it has what came from there."""
         exchange, other = self._exchange, end.other
+        self._stop_waiting(end)
         exchange.shut(end)
         if other is None:
             for pending in list(end.pending):
@@ -113,8 +139,15 @@ class StreamOpener:
                 exchange.fail(pending, FarSideClosed.text)
         if there and other.queued:
             other.on_drained = lambda: self._follow(other, error)
+            if other.raw is not None:
+                other.linger = Linger(self._exchange, other)
         else:
             self._follow(other, error)
+
+    def _stop_waiting(self, end: StreamEnd) -> None:
+        if end.linger is not None:
+            self._exchange.timers.cancel(end.linger)
+            end.linger = None
 
     def break_off(self, end: StreamEnd, error: str) -> None:
         """End a stream at both legs, because ``end`` does not take what comes for it."""
@@ -137,6 +170,7 @@ class StreamOpener:
         """Close what is left of a stream that the other side has closed."""
         assert end.session is not None
         end.leg.streams.pop(end.session.id, None)
+        self._stop_waiting(end)
         self._exchange.shut(end)
         for pending in list(end.pending):
             self._exchange.settle(pending)

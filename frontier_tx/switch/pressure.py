@@ -98,6 +98,8 @@ class Pressure:
         self.low = max(high - RELIEF, high // 2)
         #: Ends a stream at both legs, with this text.
         self.end_stream: Callable[[StreamEnd, str], None] = _ignore
+        #: Told whose streams are ended.
+        self.on_end: Callable[[Leg], None] = _ignore
         #: Sees whether raw bytes that wait may go.
         self.look_again: Callable[[RawLane], None] = _ignore
         self._timers = timers
@@ -233,6 +235,7 @@ class Pressure:
     def end(self, end: "StreamEnd") -> None:
         """End a stream whose receiver does not take what comes for it."""
         self._counters.streams_congested += 1
+        self.on_end(end.leg)
         self.end_stream(end, ReceiverCongested.text)
         # Whatever became of it, it stops nobody any more.
         self.relieved(end)

@@ -9,6 +9,7 @@ from frontier_tx.wire.sessions import Session
 if TYPE_CHECKING:
     from frontier_tx.switch.doors import Lane
     from frontier_tx.switch.leg import Leg
+    from frontier_tx.switch.opening import Linger
     from frontier_tx.switch.pace import Pace
     from frontier_tx.switch.pending import Pending
     from frontier_tx.switch.raw import RawLane
@@ -28,7 +29,7 @@ class StreamEnd:
 
     __slots__ = (
         "leg", "session", "request", "other", "pending", "lane", "raw", "pace", "fresh", "stops", "queued", "out",
-        "parked", "on_drained",
+        "parked", "linger", "on_drained",
     )  # fmt: skip
 
     def __init__(self, leg: "Leg", request: SessionRequested | None = None, session: Session | None = None) -> None:
@@ -51,6 +52,8 @@ class StreamEnd:
         #: Messages that this end has and did not acknowledge, and those that wait because these are as many as may be.
         self.out = 0
         self.parked: Queue | None = None
+        #: Runs while raw bytes wait here whose sender has gone.
+        self.linger: Linger | None = None
         #: Called once, when nothing waits any more.
         self.on_drained: Callable[[], None] | None = None
 

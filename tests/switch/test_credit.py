@@ -2,6 +2,7 @@
 
 import pytest
 
+from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import SessionData
@@ -116,3 +117,87 @@ def test_metas_and_names_of_streams_are_not_kept(world: World, edge: Peer, servi
     acceptor.ack_session(acceptor.one(p.Session))
     for leg in (opener.leg, acceptor.leg):
         assert [(session.meta, session.peer) for session in leg.connection.sessions.live.values()] == [(b"", "")] * 2
+
+
+def test_a_writer_with_credit_waits_by_itself_and_is_read_from_all_the_time(
+    world: World, edge: Peer, service: Peer
+) -> None:
+    near, far = world.stream(service, edge, "5")
+    for _ in range(2):
+        service.stream(near, bytes(WINDOW // 2))
+    assert sum(len(x.data) for x in edge.take(p.Stream)) == WINDOW
+    # What left is given back at once, what waits for the reader's credit is not.
+    given = sum(x.freed for x in service.take(p.StreamCredit))
+    assert given > WINDOW * 3 // 4
+    service.stream(near, bytes(given))
+    edge.nothing()
+    assert service.take(p.StreamCredit) == [] and service.transport.reading
+    service.call(b"m", custom=(5).to_bytes(8))
+    edge.respond(edge.request())
+    assert service.response().data.error == ""
+    edge.send(p.StreamCredit(packet_id=3, session_id=far, freed=WINDOW // 2))
+    assert sum(len(x.data) for x in edge.take(p.Stream)) == WINDOW // 2
+    assert sum(x.freed for x in service.take(p.StreamCredit)) > WINDOW // 4
+
+
+def test_who_sends_more_than_it_was_given_loses_that_stream(world: World, edge: Peer, service: Peer) -> None:
+    near, far = world.stream(service, edge, "5")
+    other_near, _ = world.stream(service, edge, "5")
+    for _ in range(4):
+        service.stream(near, bytes(WINDOW))
+    assert dismissed_with(service) == "stream window exceeded"
+    # What came before is for the reader all the same.
+    edge.send(p.StreamCredit(packet_id=3, session_id=far, freed=WINDOW))
+    assert sum(len(x.data) for x in edge.inbox if isinstance(x, p.Stream)) == 2 * WINDOW
+    assert dismissed_with(edge) == "stream window exceeded"
+    service.stream(other_near, b"innocent")
+    assert edge.take(p.Stream)[-1].data == b"innocent"
+    assert not service.closed and not edge.closed
+    world.everybody_leaves()
+    world.check_empty()
+
+
+@pytest.mark.parametrize("spoken", [True, False], ids=["credit", "stranger"])
+def test_what_its_sender_left_behind_is_kept_as_long_as_it_is_taken(spoken: bool) -> None:
+    world = World(settings=Settings(write_stall_seconds=10.0), limits=Limits(stream_window=WINDOW))
+    service = world.service("files", stream_window=WINDOW if spoken else 0)
+    edge = world.edge(5, stream_window=WINDOW)
+    near, far = world.stream(service, edge, "5")
+    for _ in range(3 if not spoken else 1):
+        service.stream(near, bytes(WINDOW))
+    if spoken:
+        service.stream(near, bytes(WINDOW // 2))
+    service.cut()
+    for _ in range(6):
+        world.advance(5, step=5)
+        edge.send_bare(f.FrameType.HEARTBEAT)
+        edge.send(p.StreamCredit(packet_id=3, session_id=far, freed=1000))
+    came = sum(len(x.data) for x in edge.take(p.Stream))
+    assert came == WINDOW + 6000 and edge.take(f.FrameType.DISMISS) == []
+    for _ in range(8):
+        world.advance(5, step=5)
+        edge.send_bare(f.FrameType.HEARTBEAT)
+    assert dismissed_with(edge) == "receiver congested"
+    assert world.core.exchange.doors.raw_bytes == 0
+    edge.cut()
+    world.check_empty()
+
+
+def test_many_unread_streams_stay_within_the_budget() -> None:
+    """A reader that takes nothing of hundreds of downloads keeps no more of them than its share."""
+    limits = Limits(stream_window=1 << 20)
+    world = World(settings=Settings(memory_bytes=1 << 26), limits=limits)
+    service, edge = world.service("files", stream_window=1 << 20), world.edge(5, stream_window=4096)
+    other = world.edge(6)
+    for _ in range(100):
+        near, _ = world.stream(service, edge, "5")
+        service.stream(near, bytes(1 << 20))
+        service.take()
+    budget = world.core.exchange.budget
+    assert budget.used <= budget.pool + (2 << 20)
+    assert world.core.exchange.counters.streams_congested > 50
+    assert service.transport.reading and not service.closed and not edge.closed
+    service.call(b"m", custom=(6).to_bytes(8))
+    assert other.request()
+    world.everybody_leaves()
+    world.check_empty()
