@@ -27,6 +27,8 @@ SECONDS = float(os.environ.get("FRONTIER_FUZZ_SECONDS", "1"))
 SEED = int(os.environ.get("FRONTIER_FUZZ_SEED", "0"))
 BATCH = 300
 
+pytestmark = pytest.mark.timeout(60 + 5 * SECONDS)
+
 DECODERS = {
     "message": b.read_message,
     "conn": b.decode_conn,

@@ -283,6 +283,15 @@ def test_a_large_value_may_stand_among_whatever_others_write(between: bytes, key
     assert gojson.METER.spent - spent < 100_000
 
 
+@pytest.mark.parametrize(
+    ("end", "written"), [(b"YR==", b"YQ=="), (b"YWJ=", b"YWI="), (b"YQ==", b"YQ=="), (b"YWJj", b"YWJj")]
+)
+def test_bits_of_base64_that_mean_nothing_do_not_go_on(end: bytes, written: bytes) -> None:
+    for start in (b"", b"QUJD" * 500):
+        _, onward = b.decode_message(b'{"value":"' + start + end + b'",' + TAIL)
+        assert onward == b'{"value":"' + start + written + b'",' + TAIL
+
+
 def test_line_ends_in_a_large_value_do_not_go_on() -> None:
     value = bytes(range(256)) * 40
     lines = base64.encodebytes(value).replace(b"\n", b"\\r\\n")
