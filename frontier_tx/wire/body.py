@@ -139,7 +139,29 @@ def read_message(text: bytes) -> MessageData:
     :return: the fields, ready to be written for others. The one with ``UNFIT`` as its error has no others.
     :raises IllegalPacket: no end would accept it.
     """
-    return _read_all(text) if len(text) < LARGE_BODY else _read_large(text)
+    string = None
+    if len(text) >= LARGE_BODY:
+        lifted = _VALUE.lift(text, BESIDE_VALUE)
+        if lifted is not None:
+            text, string = lifted
+        elif len(text) > BESIDE_VALUE:
+            return _unfit_message()
+    try:
+        data: MessageData = _decode_small(text)
+        if data.deadline != UNSET:
+            data.deadline = canonical_time(data.deadline)
+        if data.context.deadline != UNSET:
+            data.context.deadline = canonical_time(data.context.deadline)
+    except _REFUSED:
+        data = _read_tolerantly(text)
+    if string is not None and data.value == lifting.MARK:
+        try:
+            data.value = msgspec.Raw(lifting.plain(string))
+        except gojson.TooMuch:
+            return _unfit_message()
+        except ValueError as error:
+            raise IllegalPacket(str(error)) from None
+    return data
 
 
 def decode_message(text: bytes) -> tuple[MessageData, bytes]:
@@ -150,36 +172,6 @@ def decode_message(text: bytes) -> tuple[MessageData, bytes]:
     data = read_message(text)
     written = encode_message(data)
     return data, text if written == text else written
-
-
-def _read_large(text: bytes) -> MessageData:
-    lifted = _VALUE.lift(text, BESIDE_VALUE)
-    if lifted is not None:
-        data = _read_all(lifted[0])
-        if data.value == lifting.MARK:
-            try:
-                data.value = msgspec.Raw(lifting.plain(lifted[1]))
-            except gojson.TooMuch:
-                return _unfit_message()
-            except ValueError as error:
-                raise IllegalPacket(str(error)) from None
-        return data
-    if len(text) > BESIDE_VALUE:
-        return _unfit_message()
-    return _read_all(text)
-
-
-def _read_all(text: bytes) -> MessageData:
-    """Decode everything there is."""
-    try:
-        data: MessageData = _decode_small(text)
-        if data.deadline != UNSET:
-            data.deadline = canonical_time(data.deadline)
-        if data.context.deadline != UNSET:
-            data.context.deadline = canonical_time(data.context.deadline)
-    except _REFUSED:
-        return _read_tolerantly(text)
-    return data
 
 
 def _unfit_message() -> MessageData:
