@@ -244,6 +244,9 @@ class Presence:
             service: Leg | None = random.choice(candidates)
         else:
             service = self.exchange.choose(candidates, leg)
+            if service is None and method == EDGE_OFFLINE:
+                # Whoever is told of it, it must not get lost.
+                service = candidates[0]
 
         def answered(value: bytes, error: str) -> None:
             if error:

@@ -23,6 +23,7 @@ from frontier_tx.wire.events import (
     SessionRequested,
 )
 from frontier_tx.wire.farewell import Farewell
+from frontier_tx.wire.foreign import protocol_of
 from frontier_tx.wire.ids import DEFAULT_SESSION, id_counter
 from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
 from frontier_tx.wire.sessions import LEAST_WINDOW, Session, SessionTable
@@ -356,7 +357,8 @@ class Connection:
             return told + self._fail(str(error))
         if reader.failure is not None:
             # Raised it would hold this frame of the stack, and that holds what was received.
-            return told + self._fail(str(reader.failure))
+            foreign = protocol_of(data) if self.state is State.INIT else ""
+            return told + self._fail(f"it speaks {foreign}, this port does not" if foreign else str(reader.failure))
         if reader.in_frame and self._reading:
             self._stall_left -= len(data)
             if self._stall_at == NEVER or self._stall_left <= 0:

@@ -882,6 +882,14 @@ def test_a_policy_that_chooses_nobody_costs_the_call_and_not_the_edge(choice: An
     assert services[0].request().data.key == b"edge_offline"
 
 
+def test_an_edge_that_leaves_is_told_of_whatever_a_policy_does() -> None:
+    world = World(policy=Policy(None))
+    edge = world.edge(5)
+    services = [world.service(methods=(b"edge_offline",)) for _ in range(2)]
+    edge.cut()
+    assert sum(len(service.take(f.FrameType.REQUEST)) for service in services) == 1
+
+
 def test_an_edge_for_which_a_policy_chooses_nobody_is_refused() -> None:
     world = World(policy=Policy(None))
     for _ in range(2):
@@ -902,3 +910,35 @@ def test_a_part_that_fails_for_each_call_is_logged_twenty_times_a_minute() -> No
     finally:
         globalLogPublisher.removeObserver(said.append)
     assert len([x for x in said if "log_failure" in x]) == 20
+
+
+@pytest.mark.parametrize("size", [500_000, 60_000, 8])
+def test_a_flood_of_newcomers_does_not_starve_edges_that_are_in(size: int) -> None:
+    """The service takes nothing for a while; when it does, who needs little is served among the first."""
+    world = World()
+    service = world.service(topics=("t",), methods=(b"edge_online", b"m"))
+    edge = arriving(world, b"established")
+    service.respond(service.request())
+    edge.take()
+    service.transport.block()
+    for _ in range(60 if size > 100_000 else 300):
+        arriving(world, bytes(size))
+    edge.call(b"m", b"mine")
+    edge.publish(b"mine", topic="t")
+    honest = arriving(world, b"honest")
+    world.advance(0.1)
+    edge.nothing()
+    before = service.received
+    for _ in range(400):
+        service.transport.unblock_once()
+        world.advance(0.01)
+        if any(x.data.payload == b"mine" for x in service.inbox if x.type == f.REQUEST):
+            break
+    assert service.received - before < 8_000_000 + 300 * 66_000
+    service.transport.unblock()
+    for _ in range(400):
+        world.advance(0.01)
+        for asked in (*service.take(f.FrameType.REQUEST), *service.take(f.FrameType.MESSAGE)):
+            service.respond(asked)
+    assert honest.one(p.ConnAck).data.error == ""
+    assert {x.data.error for x in edge.take()} == {""}

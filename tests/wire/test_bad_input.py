@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
-from frontier_tx.wire.connection import Limits, Role, State
+from frontier_tx.wire.connection import Connection, Limits, Role, State
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, ConnReceived, ConnRefused
 from frontier_tx.wire.frame import FrameReader
@@ -205,3 +205,16 @@ def test_a_length_that_lies_costs_nothing() -> None:
 
 def test_every_recorded_type_name_is_known() -> None:
     assert {type_of(v["type"]) for v in vectors("frames")["frames"]} == set(TYPES) - {f.STREAM_CREDIT}
+
+
+@pytest.mark.parametrize(("data", "name"), [
+    (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP"),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+    (bytes.fromhex("16030100c8010000c40303aabb"), "TLS"),
+    (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH"),
+    (b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", "the PROXY protocol"),
+])  # fmt: skip
+def test_who_speaks_another_protocol_is_named(data: bytes, name: str) -> None:
+    end = Connection(Role.SERVER, 0.0)
+    told = end.receive(data + bytes(40), 0.0)
+    assert told == [Closed(f"it speaks {name}, this port does not")]
