@@ -171,6 +171,8 @@ class Exchange:
             if end is None or end.other is None:
                 self.counters.dropped += 1
                 return
+            if not end.heard:
+                self._heard(end)
             far = end.other
             assert far.session is not None
             target = far.leg
@@ -213,7 +215,7 @@ class Exchange:
         if window is None:
             window = self._new_window(target, kind)
         waits = window.out >= window.room and not window.grants(leg, far)
-        if far is not None and kind == MESSAGE and far.full:
+        if far is not None and (far.full if kind == MESSAGE else far.mute):
             waits = True
         straight = not target.queued and connection.outbox_bytes + size <= self.budget.feed
         if (waits or not straight) and self.doors.refuses(leg, target, size, PENDING_BYTES):
@@ -347,6 +349,8 @@ class Exchange:
                 data.value = b""
             text = encode_message(data)
         self.counters.answers += 1
+        if pending.end is not None and not pending.end.heard:
+            self._heard(pending.end)
         self.settle(pending)
         if pending.done is not None:
             pending.done(b"", "")
@@ -493,7 +497,11 @@ class Exchange:
             leg.answers = leg.questioned
             return
         end = leg.streams.get(frame.session_id)
-        if end is not None and end.pace is not None and end.pace.answered(frame.packet_id):
+        if end is None:
+            return
+        if not end.heard:
+            self._heard(end)
+        if end.pace is not None and end.pace.answered(frame.packet_id):
             leg.answers = True
             if end.pace.asks and end.session is not None:
                 leg.connection.sessions.write(end.session, question(end, end.pace))
@@ -533,6 +541,8 @@ class Exchange:
         length = len(body)
         self.counters.stream_bytes += length
         end.fresh = True
+        if not end.heard:
+            self._heard(end)
         target = other.leg
         connection = target.connection
         if (
@@ -560,6 +570,17 @@ class Exchange:
         elif not fits:
             # It has no more under way than it may; all together are too much.
             self.pressure.end(other)
+
+    @staticmethod
+    def _heard(end: StreamEnd) -> None:
+        """The first sign of somebody at this end of a stream."""
+        end.heard = True
+        calls, messages = end.parked_calls, end.parked
+        end.parked_calls = end.parked = None
+        if calls is not None and end.leg.call_window is not None:
+            end.leg.call_window.unpark(end, calls)
+        if messages is not None and end.leg.message_window is not None:
+            end.leg.message_window.unpark(end, messages)
 
     # -- legs going ---------------------------------------------------------------------------------------
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from frontier_tx.switch.raw import RawLane
     from frontier_tx.switch.window import Queue
 
-#: Messages that an end which speaks no credit may have on one stream: with ``pace.MOST`` frames of raw bytes they are
-#: what ends of the Go library keep of a stream that nobody accepts.
+#: Messages that an end which speaks no credit may have on one stream. Before it says anything it may have fewer, and as
+#: few calls: with ``pace.MOST`` frames of raw bytes all of them are what ends of the Go library keep of a stream that
+#: nobody accepts.
 MOST_MESSAGES = 28
+MOST_UNHEARD = 12
 
 
 class StreamEnd:
@@ -29,7 +31,7 @@ class StreamEnd:
 
     __slots__ = (
         "leg", "session", "request", "other", "pending", "lane", "raw", "pace", "fresh", "stops", "queued", "out",
-        "parked", "linger", "on_drained",
+        "parked", "parked_calls", "heard", "linger", "on_drained",
     )  # fmt: skip
 
     def __init__(self, leg: "Leg", request: SessionRequested | None = None, session: Session | None = None) -> None:
@@ -52,6 +54,9 @@ class StreamEnd:
         #: Messages that this end has and did not acknowledge, and those that wait because these are as many as may be.
         self.out = 0
         self.parked: Queue | None = None
+        #: Calls that wait because nobody may be there to answer them, and whether anything ever came from this end.
+        self.parked_calls: Queue | None = None
+        self.heard = False
         #: Runs while raw bytes wait here whose sender has gone.
         self.linger: Linger | None = None
         #: Called once, when nothing waits any more.
@@ -66,7 +71,16 @@ class StreamEnd:
     @property
     def full(self) -> bool:
         """Whether this end shall get no more messages before it acknowledges one."""
-        return self.out >= MOST_MESSAGES and self.session is not None and self.session.credit is None
+        if self.out < (MOST_MESSAGES if self.heard else MOST_UNHEARD):
+            return False
+        return self.session is not None and self.session.credit is None
+
+    @property
+    def mute(self) -> bool:
+        """Whether this end shall get no more calls before it says anything: it may not have accepted the stream."""
+        if self.heard or len(self.pending) < MOST_UNHEARD:
+            return False
+        return self.session is not None and self.session.credit is None
 
     def left(self) -> None:
         """One of those that were ``queued`` is not any more."""

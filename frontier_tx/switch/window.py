@@ -86,8 +86,8 @@ class Window:
 
     def wait(self, pending: "Pending", sender: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
         """Let one wait. It has been admitted (``Doors.refuses``)."""
-        parks = end is not None and not pending.request and end.full
-        queue = self._queue(sender, end, parks)
+        parks = end is not None and (end.mute if pending.request else end.full)
+        queue = self._queue(sender, end, parks, pending.request)
         queue.items[pending] = None
         pending.queue = queue
         pending.frame = frame
@@ -99,13 +99,18 @@ class Window:
             self.answered = 0
             self._timers.schedule(self, self._timers.now() + PATIENCE)
 
-    def _queue(self, sender: "Leg", end: "StreamEnd | None", parks: bool) -> Queue:
+    def _queue(self, sender: "Leg", end: "StreamEnd | None", parks: bool, request: bool) -> Queue:
         """The queue in which one waits: with the others, or apart until the stream itself has room."""
         if parks:
             assert end is not None
-            if end.parked is None:
-                end.parked = Queue(sender, end, self._doors.flow(sender, self.leg))
-            return end.parked
+            apart = end.parked_calls if request else end.parked
+            if apart is None:
+                apart = Queue(sender, end, self._doors.flow(sender, self.leg))
+                if request:
+                    end.parked_calls = apart
+                else:
+                    end.parked = apart
+            return apart
         mine = self.waiting.get(sender)
         if mine is None:
             mine = self.waiting[sender] = OrderedDict()
@@ -129,16 +134,21 @@ class Window:
             self.stream_out -= 1
             end.out -= 1
             if end.parked is not None and not end.full:
-                self._unpark(end, end.parked)
+                queue, end.parked = end.parked, None
+                self._rejoin(end, queue)
         self.answer_came()
         if self.waiting:
             self._advance()
             if self.waiting:
                 self._replace(pending.sender, end)
 
-    def _unpark(self, end: "StreamEnd", queue: Queue) -> None:
-        """A stream has room again: what waits for it takes its turn."""
-        end.parked = None
+    def unpark(self, end: "StreamEnd", queue: Queue) -> None:
+        """What waited until somebody is there takes its turns."""
+        self._rejoin(end, queue)
+        self._advance()
+
+    def _rejoin(self, end: "StreamEnd", queue: Queue) -> None:
+        """What waited apart takes its turn."""
         self.waiting.setdefault(queue.sender, OrderedDict())[end] = queue
         if not self.tick:
             self.answered = 0
@@ -193,6 +203,8 @@ class Window:
         end, mine = queue.end, self.waiting.get(sender)
         if end is not None and end.parked is queue:
             end.parked = None
+        elif end is not None and end.parked_calls is queue:
+            end.parked_calls = None
         if mine is None or mine.get(end) is not queue:
             return
         del mine[end]
@@ -204,7 +216,7 @@ class Window:
     def shut(self, end: "StreamEnd | None") -> None:
         """A session is over: nothing that waits for it will be sent. Its owner settles it."""
         if end is not None:
-            end.parked = None
+            end.parked = end.parked_calls = None
         for sender, mine in list(self.waiting.items()):
             queue = mine.get(end)
             if queue is not None:

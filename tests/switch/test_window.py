@@ -241,3 +241,63 @@ def test_a_newcomer_gets_nothing_that_waited_for_the_one_before(world: World, ed
     assert len(service.take(f.FrameType.MESSAGE_ACK)) == 3 * SIZE
     service.publish(b"1", **to_edge())
     assert texts(newcomer.take()) == [1]
+
+
+def test_a_stream_that_nobody_accepts_gets_few_calls_and_messages() -> None:
+    """Ends that declared nothing keep some dozens of frames of such a stream, and then stop."""
+    world = World()
+    edge, service = world.edge(5), world.service("files")
+    near, far = world.stream(edge, service, "files")
+    calls = [edge.call(b"m", session=near) for _ in range(100)]
+    for number in range(100):
+        edge.publish(str(number).encode(), session=near)
+    requests, messages = service.take(f.FrameType.REQUEST), service.take(f.FrameType.MESSAGE)
+    assert len(requests) <= 12 and len(messages) <= 12
+    for request in requests:
+        service.respond(request)
+    requests = service.take(f.FrameType.REQUEST)
+    assert len(requests) == 100 - 12
+    messages += service.take(f.FrameType.MESSAGE)
+    assert len(messages) == 28
+    for request in requests:
+        service.respond(request)
+    assert {x.packet_id for x in edge.take(f.FrameType.RESPONSE)} == set(calls)
+    came = []
+    while messages:
+        came += [int(x.data.payload) for x in messages]
+        for message in messages:
+            service.respond(message)
+        messages = service.take(f.FrameType.MESSAGE)
+    assert came == list(range(100))
+    assert len(edge.take(f.FrameType.MESSAGE_ACK)) == 100
+    assert far in service.leg.streams
+
+
+@pytest.mark.parametrize("end", ["dismiss", "cut", "overdue", "cancel"])
+def test_what_waits_apart_ends_with_its_stream(world: World, edge: Peer, service: Peer, end: str) -> None:
+    near, far = world.stream(edge, service, "files")
+    calls = [edge.call(b"m", session=near) for _ in range(40)]
+    for _ in range(40):
+        edge.publish(b"v", session=near)
+    service.take()
+    match end:
+        case "dismiss":
+            service.dismiss(far)
+        case "cut":
+            service.cut()
+        case "overdue":
+            for _ in range(7):
+                world.advance(5)
+                for peer in (edge, service):
+                    peer.send_bare(f.FrameType.HEARTBEAT)
+        case "cancel":
+            for call in calls:
+                edge.cancel(call, session=near)
+            world.advance(0.1)
+            assert len(edge.take(f.FrameType.RESPONSE)) == 40
+            edge.dismiss(near)
+    if end != "cancel":
+        assert len(edge.take(f.FrameType.RESPONSE)) == len(edge.take(f.FrameType.MESSAGE_ACK)) == 40
+    world.everybody_leaves()
+    world.advance(40)
+    world.check_empty()
