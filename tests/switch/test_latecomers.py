@@ -5,6 +5,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from frontier_tx.switch import latecomers
 from frontier_tx.switch.errors import ServiceOnline
@@ -312,3 +314,61 @@ def test_an_edge_that_is_let_in_while_the_others_are_gone_through_is_not_forgott
     site.run(10.0)
     assert site.id_of(3) == 3
     assert site.told("edge_online")[3] == 1
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("edge"), st.integers(1, 4)),
+        st.tuples(st.just("cut"), st.integers(1, 4)),
+        st.tuples(st.just("service"), st.permutations(CONTROL), st.integers(1, 3)),
+        st.tuples(st.just("service leaves"), st.integers(0, 3)),
+        st.tuples(st.just("silent"), st.booleans()),
+        st.tuples(st.just("run"), st.sampled_from((0.0, 0.1, 0.5, 1.1, 4.0))),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(OPERATIONS)
+def test_whoever_comes_and_goes_each_edge_has_its_id_in_the_end_and_was_announced_once(operations: list[Any]) -> None:
+    site = Site()
+    repository = site.world.core.repository
+    for operation in operations:
+        match operation:
+            case "edge", number:
+                # Also while the one before is still connected: it does not come again by itself then.
+                site.edge_comes(number)
+            case "cut", number if number in site.edges:
+                site.edges[number].cut()
+            case "service", order, count:
+                service = site.service()
+                for method in order[:count]:
+                    service.register(method)
+                    site.run(0.05)
+                service.take(p.RegisterAck)
+            case "service leaves", number if number < len(site.services):
+                site.services.pop(number).cut()
+            case "silent", silent:
+                site.silent = silent
+            case "run", seconds:
+                site.run(seconds)
+    site.silent = False
+    site.service(*CONTROL)
+    site.run(60.0)
+    assert sorted(repository.edges) == sorted(site.edges)
+    told = Counter((what, address) for what, _, address in site.events)
+    assert set(told.values()) <= {1}
+    for number, edge in site.edges.items():
+        assert (edge.id, edge.leg.told) == (number, Told.ONLINE)
+    online = {address for what, address in told if what == "edge_online"}
+    parted = {address for what, address in told if what == "edge_offline"}
+    assert not parted & {edge.leg.address for edge in site.edges.values()}
+    presence = site.world.core.presence
+    assert presence.coming == {} == presence.turns
+    # Whoever was announced and is gone was heard of leaving, as long as somebody was there to hear it.
+    if all(op[0] != "service leaves" and (op[0] != "service" or op[2] == len(CONTROL)) for op in operations):
+        gone = {peer.leg.address for peer in site.world.peers if peer.leg.is_edge and not peer.leg.online}
+        assert online & gone <= parted
+    site.world.everybody_leaves()
+    assert repository.holdings.total == 0
