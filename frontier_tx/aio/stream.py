@@ -194,7 +194,8 @@ class Stream(Speaker, Messages):
     async def close(self) -> None:
         """Send what was written, then close both directions; what was not read is discarded.
 
-        Returns when the other side knows; when it does not answer, or takes nothing, after 30 s.
+        Returns when the other side knows, after 30 s when it does not answer. Where it takes nothing more for 3 s this
+        returns too, and the rest follows when it goes on.
 
         :raises ForceClosed: what was written cannot have come to it.
         """

@@ -7,7 +7,7 @@ from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.errors import remote_error
 from frontier_tx.clients.home import Home
 from frontier_tx.clients.intake import Bounds, Done, Intake
-from frontier_tx.clients.stream_channel import StreamChannel
+from frontier_tx.clients.stream_channel import LINGER, StreamChannel
 from frontier_tx.clients.values import octets, string
 from frontier_tx.switch.errors import ReceiverCongested
 from frontier_tx.timers import Alarms
@@ -182,7 +182,7 @@ class End:
     # -- leaving ------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Say goodbye in order. What streams have still to send goes first, for half of the time that this may take."""
+        """Say goodbye in order. What streams have still to send goes first, as long as anything of it is taken."""
         if self._leaving or self.over:
             return
         self._leaving = True
@@ -190,7 +190,7 @@ class End:
             # The far side's part of the goodbye comes behind what was not read.
             self.link.resume_reading()
         if self._unsent_streams():
-            self.alarms.schedule(self, self.alarms.now() + self.connection.limits.close_seconds / 2)
+            self.alarms.schedule(self, self.alarms.now() + LINGER)
         else:
             self.link.close()
 
@@ -201,6 +201,11 @@ class End:
         """A stream has nothing more that waits."""
         if self._leaving and not self.over and not self._unsent_streams():
             self._go()
+
+    def stream_moved(self) -> None:
+        """A far side takes more."""
+        if self._leaving and not self.over and self._unsent_streams():
+            self.alarms.schedule(self, self.alarms.now() + LINGER)
 
     def fire(self, now: float) -> None:
         """The far sides did not take what streams had to send."""

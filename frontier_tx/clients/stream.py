@@ -165,8 +165,8 @@ class Stream(Speaker, Messages):
     def close(self) -> "Deferred[None]":
         """Send what was written, then close both directions; what was not read is discarded.
 
-        Fires when the other side knows; when it does not answer, or takes nothing, after 30 s. ForceClosed where what
-        was written cannot have come to it.
+        Fires when the other side knows, after 30 s when it does not answer. Where it takes nothing more for 3 s this
+        fires too, and the rest follows when it goes on. ForceClosed where what was written cannot have come to it.
         """
 
         def start(done: Done) -> None:

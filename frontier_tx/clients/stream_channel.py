@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: What a stream that nobody accepted yet costs besides what came on it.
 OVERHEAD = 1024
+#: Seconds for which whoever closes a stream waits for a far side that takes nothing of what is left to be sent, and for
+#: which this is kept for it after that.
+LINGER, PATIENCE = 3.0, 300.0
 #: What the far end reads of a stream that was aborted without a reason.
 ABORTED = "aborted"
 
@@ -41,6 +44,8 @@ class StreamChannel(Channel):
         self._dismissed = False
         self._undelivered = False
         self._closers: dict[Done, None] = {}
+        self._enders: dict[Done, None] = {}
+        self._moved_at = 0.0
         self._drains: dict[object, Done] = {}
 
     # -- waiting to be accepted ---------------------------------------------------------------------------
@@ -166,7 +171,9 @@ class StreamChannel(Channel):
         """The peer takes more."""
         self.writing.go_on()
         self.drained()
+        self.end.stream_moved()
         if self._closing and not self._dismissed:
+            self._moved_at = self.end.alarms.now()
             self._limit()
 
     def _flushed(self) -> None:
@@ -176,23 +183,29 @@ class StreamChannel(Channel):
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def close(self, done: Done) -> None:
+    def close(self, done: Done, *, at_the_end: bool = False) -> None:
         """Flush, then dismiss the session; what is pending fails, what was not read is discarded.
 
-        ``done`` is told when the peer knows; ForceClosed where what was written cannot have come to it.
+        ``done`` is told when the peer knows; ForceClosed where what was written cannot have come to it. It waits for no
+        far side that stands still: what is left follows when that goes on.
+
+        :param at_the_end: it does wait.
         """
         self.reading.discard()
         if self.ended:
             done(None, ForceClosed() if self._undelivered else None)
             return
-        self._closers[done] = None
+        (self._enders if at_the_end else self._closers)[done] = None
         if not self.open:
+            if self._closing and not self._dismissed:
+                self._limit()
             return
         self._closing = True
         self.stop()
         self._hold()
         self._tell_drained(EndClosed())
         if self.writing.size:
+            self._moved_at = self.end.alarms.now()
             self._limit()
         else:
             self._dismiss("")
@@ -214,11 +227,18 @@ class StreamChannel(Channel):
             self.end.connection.dismiss(self.session, self.end.alarms.now(), error)
 
     def _limit(self) -> None:
-        self.end.alarms.schedule(self, self.end.alarms.now() + self.end.connection.limits.dismiss_seconds)
+        wait = LINGER if self._closers else PATIENCE
+        self.end.alarms.schedule(self, max(self.end.alarms.now(), self._moved_at + wait))
 
     def fire(self, now: float) -> None:
-        """The peer took nothing of what is left to be sent, for too long."""
-        self.abort("timeout")
+        """The peer took nothing of what is left to be sent, for some time."""
+        if now - self._moved_at >= PATIENCE:
+            self.abort("timeout")
+            return
+        closers, self._closers = self._closers, {}
+        self._limit()
+        for done in closers:
+            done(None, None)
 
     @property
     def lost(self) -> bool:
@@ -239,6 +259,7 @@ class StreamChannel(Channel):
         self.messages.release()
         self.messages.close()
         self.reading.end(error)
-        closers, self._closers = self._closers, {}
+        closers = self._closers | self._enders
+        self._closers, self._enders = {}, {}
         for done in closers:
             done(None, ForceClosed() if self._undelivered else None)

@@ -101,7 +101,7 @@ class StreamTransport:
             return
         # It is told of the end also while it is paused, and whether all that was written has gone out.
         channel.reading.on_bytes = _drop
-        channel.close(self._closed)
+        channel.close(self._closed, at_the_end=True)
 
     def _closed(self, result: None, error: Exception | None) -> None:
         self._ended(Failure(ConnectionDone() if error is None else ConnectionLost(str(error))))  # type: ignore[no-untyped-call]

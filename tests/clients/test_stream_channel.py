@@ -101,22 +101,50 @@ def test_a_writer_waits_for_credit_by_itself_and_close_sends_all() -> None:
     channel.close(closed)
     assert isinstance(drained.one, EndClosed)
     while not closed.results:
-        served.advance(20.0)
+        served.advance(2.0)
         served.server.grant(session, 32_768)
         served.pump()
     assert closed.one is None and served.came(session) == data and served.ends(session) == [""]
 
 
-def test_a_close_whose_far_side_takes_nothing_says_that_it_was_cut() -> None:
+def test_a_close_waits_for_no_far_side_that_stands_still_and_the_rest_follows() -> None:
     served = Served(window=65_536)
     channel, session = served.opened()
     channel.write(bytes(MIB))
-    closed = Told()
+    closed, again, ended = Told(), Told(), Told()
     channel.close(closed)
-    served.advance(29.0)
-    assert not closed.results
+    channel.close(ended, at_the_end=True)
     served.advance(2.0)
-    assert isinstance(closed.one, ForceClosed) and served.ends(session) == ["timeout"]
+    served.server.grant(session, 32_768)
+    served.pump()
+    served.advance(2.0)
+    assert not closed.results, "something was taken meanwhile"
+    served.advance(2.0)
+    assert closed.one is None and served.ends(session) == [] and not ended.results
+    channel.close(again)
+    served.advance(0.1)
+    assert again.one is None
+    for _ in range(40):
+        served.server.grant(session, 32_768)
+        served.pump()
+    assert len(served.came(session)) == MIB and served.ends(session) == [""] and ended.one is None
+
+
+def test_what_nobody_takes_for_minutes_is_cut() -> None:
+    served = Served(window=65_536)
+    channel, session = served.opened()
+    channel.write(bytes(MIB))
+    closed, ended = Told(), Told()
+    channel.close(closed)
+    channel.close(ended, at_the_end=True)
+    for _ in range(29):
+        served.advance(10.0)
+    assert closed.one is None and served.ends(session) == []
+    served.advance(20.0)
+    assert served.ends(session) == ["timeout"] and isinstance(ended.one, ForceClosed)
+    late = Told()
+    channel.close(late)
+    assert isinstance(late.one, ForceClosed)
 
 
 def test_what_waits_for_credit_is_bounded_and_stops_no_other_operation() -> None:
@@ -149,6 +177,8 @@ def test_leaving_sends_first_what_streams_have_and_says_of_the_others_that_they_
     served.pump()
     assert len(served.came(taken)) == 100_000 and not served.gone
     served.advance(2.6)
+    assert not served.gone
+    served.advance(0.5)
     assert served.gone == [""]
     assert served.ends(refused) == ["timeout"] and served.ends(taken) == [""]
     assert not stuck.open and isinstance(stuck.reading.error, ForceClosed)
