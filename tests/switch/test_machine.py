@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.logger import LogLevel, globalLogPublisher
 
+from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.switch.doors import FLOW_BYTES, FRAME_BYTES
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.raw import LANE_BYTES as RAW_LANE_BYTES
@@ -28,7 +29,11 @@ ENDS = ("cut", "goodbye", "give up session 1", "garbage", "kick", "rudely")
 GARBAGE = (b"\1\x99" + b"\0" * 12, b"\1\x71" + b"\0" * 12, b"\1\1" * 30)
 ANSWERS = (f.RESPONSE, f.MESSAGE_ACK)
 
+END, FILLING = b";", b"."
+
 index = st.integers(0, 1000)
+#: Bytes beside what is needed; with the settings of the machine the largest ones are many turns.
+sizes = st.sampled_from((0, 0, 60, 3000))
 
 
 class Actor(Peer):
@@ -43,6 +48,7 @@ class Actor(Peer):
         self.sessions: set[int] = set()
         self.sequence: Counter[int] = Counter()
         self.seen: dict[tuple[str, str, str], int] = {}
+        self.rest: dict[int, bytes] = {}
         self.accepted = False
         self.opening: set[int] = set()
         self.service = False
@@ -71,22 +77,28 @@ class Actor(Peer):
                 self.opening.remove(packet.negotiate_id)
                 self.sessions.add(packet.session_id)
             case p.Stream():
-                self._in_order(packet.data, gaps=False)
+                self._got_bytes(packet.session_id, packet.data)
             case p.Dismissal():
                 self.sessions.discard(packet.session_id)
 
+    def _got_bytes(self, session: int, data: bytes) -> None:
+        """Blocks of a stream may come joined and in pieces."""
+        *whole, self.rest[session] = (self.rest.get(session, b"") + data.replace(FILLING, b"")).split(END)
+        for payload in whole:
+            self._in_order(payload + END, gaps=False)
+
     def _in_order(self, payload: bytes, gaps: bool) -> None:
-        sender, session, number = payload.decode().split(":")
+        sender, session, number = payload.partition(END)[0].decode().split(":")
         key = (sender, session, "message" if gaps else "bytes")
         before = self.seen.get(key, 0)
         assert int(number) > before if gaps else int(number) == before + 1
         self.seen[key] = int(number)
 
-    def payload(self, session: int, raw: bool = False) -> bytes:
-        """Content that tells its place in the order of its sender."""
+    def payload(self, session: int, raw: bool = False, size: int = 0) -> bytes:
+        """Content that tells its place in the order of its sender, and so many bytes more."""
         counter = -session if raw else session
         self.sequence[counter] += 1
-        return f"{id(self)}:{session}:{self.sequence[counter]}".encode()
+        return f"{id(self)}:{session}:{self.sequence[counter]}".encode() + END + FILLING * size
 
     def expects(self, kind: int, packet_id: int, session: int) -> None:
         self.asked[(session, packet_id, f.RESPONSE if kind == f.REQUEST else f.MESSAGE_ACK)] += 1
@@ -210,7 +222,14 @@ class Gateway(RuleBasedStateMachine):
         return there[whom % len(there)] if there and whom % 7 else 99
 
     def _ask(
-        self, actor: Actor, kind: int, session: int, whom: int, deadline: float | None, packet_id: int | None = None
+        self,
+        actor: Actor,
+        kind: int,
+        session: int,
+        whom: int,
+        deadline: float | None,
+        packet_id: int | None = None,
+        size: int = 0,
     ) -> int:
         fields: dict[str, Any] = {}
         if deadline is not None:
@@ -222,9 +241,11 @@ class Gateway(RuleBasedStateMachine):
         actor.expects(kind, number, session)
         if kind == f.REQUEST:
             method = (*METHODS, b"nobody", b"get_edge_id")[whom % 4]
-            actor.call(method, b"v", number, session, **fields)
+            actor.call(method, b"v" + FILLING * size, number, session, **fields)
         else:
-            actor.publish(actor.payload(session), number, session, topic=("t1", "t2", "t3")[whom % 3], **fields)
+            actor.publish(
+                actor.payload(session, size=size), number, session, topic=("t1", "t2", "t3")[whom % 3], **fields
+            )
         return number
 
     @rule(
@@ -232,13 +253,14 @@ class Gateway(RuleBasedStateMachine):
         kind=st.sampled_from((f.REQUEST, f.MESSAGE)),
         whom=index,
         deadline=st.sampled_from((None, None, None, -1.0, 2.0, 60.0)),
-        times=st.integers(1, 3),
+        times=st.integers(1, 12),
+        size=sizes,
     )
-    def ask(self, number: int, kind: int, whom: int, deadline: float | None, times: int) -> None:
+    def ask(self, number: int, kind: int, whom: int, deadline: float | None, times: int, size: int) -> None:
         for _ in range(times):
             actor = self.pick_alive(number)
             if actor:
-                self._ask(actor, kind, 1, whom, deadline)
+                self._ask(actor, kind, 1, whom, deadline, size=size)
 
     @rule(number=index, kind=st.sampled_from((f.REQUEST, f.MESSAGE)), whom=index)
     def ask_twice_with_one_id(self, number: int, kind: int, whom: int) -> None:
@@ -255,13 +277,19 @@ class Gateway(RuleBasedStateMachine):
             session, packet_id, _ = waiting[which % len(waiting)]
             actor.cancel(packet_id, session, reason)
 
-    @rule(number=index, which=index, error=st.sampled_from(("", "", "its own error")), everything=st.booleans())
-    def answer(self, number: int, which: int, error: str, everything: bool) -> None:
+    @rule(
+        number=index,
+        which=index,
+        error=st.sampled_from(("", "", "its own error")),
+        everything=st.booleans(),
+        size=sizes,
+    )
+    def answer(self, number: int, which: int, error: str, everything: bool, size: int) -> None:
         actor = self.pick([x for x in self.actors if x.to_answer and x is not self.control], number)
         while actor and actor.to_answer:
             request = actor.to_answer.pop(which % len(actor.to_answer))
             actor.answered.append(request)
-            actor.respond(request, b"r", error)
+            actor.respond(request, b"r" + FILLING * size, error)
             if not everything:
                 break
 
@@ -286,14 +314,14 @@ class Gateway(RuleBasedStateMachine):
 
     # -- streams ------------------------------------------------------------------------------------------
 
-    @rule(number=index, whom=index)
-    def open(self, number: int, whom: int) -> None:
+    @rule(number=index, whom=index, size=sizes)
+    def open(self, number: int, whom: int, size: int) -> None:
         actor = self.pick_alive(number)
         if actor:
             names = (*NAMES, *NAMES, "nobody", "")
             number = actor.next_id()
             actor.opening.add(number)
-            actor.open(str(self._somewhere(whom)) if actor.service else names[whom % 6], b"meta", number)
+            actor.open(str(self._somewhere(whom)) if actor.service else names[whom % 6], bytes(size), number)
 
     @rule(number=index, error=st.sampled_from(("", "", "", "operation on closed multiplexer")))
     def accept(self, number: int, error: str) -> None:
@@ -313,20 +341,27 @@ class Gateway(RuleBasedStateMachine):
         ]
         return found[number % len(found)] if found else None
 
-    @rule(number=index, times=st.integers(1, 3))
-    def bytes_on_a_stream(self, number: int, times: int) -> None:
+    @rule(number=index, times=st.integers(1, 5), size=sizes)
+    def bytes_on_a_stream(self, number: int, times: int, size: int) -> None:
         found = self._with_stream(number)
         for _ in range(times if found else 0):
             assert found
             actor, session = found
-            actor.stream(session, actor.payload(session, raw=True))
+            actor.stream(session, actor.payload(session, raw=True, size=size))
 
-    @rule(number=index, kind=st.sampled_from((f.REQUEST, f.MESSAGE)), deadline=st.sampled_from((None, None, 2.0)))
-    def ask_on_a_stream(self, number: int, kind: int, deadline: float | None) -> None:
+    @rule(
+        number=index,
+        kind=st.sampled_from((f.REQUEST, f.MESSAGE)),
+        deadline=st.sampled_from((None, None, 2.0)),
+        times=st.integers(1, 10),
+        size=sizes,
+    )
+    def ask_on_a_stream(self, number: int, kind: int, deadline: float | None, times: int, size: int) -> None:
         found = self._with_stream(number)
-        if found:
+        for _ in range(times if found else 0):
+            assert found
             actor, session = found
-            self._ask(actor, kind, session, 0, deadline)
+            self._ask(actor, kind, session, 0, deadline, size=size)
 
     @rule(number=index)
     def close_a_stream(self, number: int) -> None:
@@ -341,6 +376,12 @@ class Gateway(RuleBasedStateMachine):
         actor = self.pick_alive(number)
         if actor:
             actor.transport.block()
+
+    @rule(number=index)
+    def take_a_part(self, number: int) -> None:
+        actor = self.pick([x for x in self.actors if x.transport.blocked], number)
+        if actor:
+            actor.transport.unblock_once()
 
     @rule()
     def take_again(self) -> None:
@@ -464,7 +505,8 @@ class Gateway(RuleBasedStateMachine):
         assert leg.queued == queued.total()
         assert leg.waiting_bytes == sum(flow.size for flow in door.flows.values())
         if leg.queued:
-            assert leg.link.unsent + leg.connection.sessions.held_bytes > 0
+            assert isinstance(leg.link, LegProtocol)
+            assert leg.link.unsent + leg.link.handed + leg.connection.sessions.held_bytes > 0
 
     def teardown(self) -> None:
         try:
