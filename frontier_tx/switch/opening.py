@@ -2,7 +2,13 @@
 
 import random
 
-from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed, ReceiverCongested, ServiceNotOnline
+from frontier_tx.switch.errors import (
+    EdgeNotOnline,
+    FarSideClosed,
+    PendingLimit,
+    ReceiverCongested,
+    ServiceNotOnline,
+)
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.streams import StreamEnd
@@ -14,6 +20,8 @@ from frontier_tx.wire.sessions import Session
 
 #: What the two sessions of a stream cost, in bytes.
 SESSION_BYTES = 2048
+#: An edge may have so many streams however many places of the service others have taken.
+ALWAYS = 8
 
 
 class Linger:
@@ -58,7 +66,13 @@ class StreamOpener:
             return
         peer = str(leg.id) if leg.is_edge and self._exchange.settings.tell_stream_peer else ""
         doors = self._exchange.doors
-        if doors.refuses(leg, target, len(request.meta) * 4 // 3 + SESSION_BYTES):
+        if self._crowds_out(leg, target):
+            leg.connection.refuse_session(request, now, PendingLimit.text)
+            return
+        payer = leg if leg.is_edge else target
+        # A stream stays: there must be room for it without what is kept free for what leaves at once.
+        room = self._exchange.budget.admits(payer, SESSION_BYTES)
+        if not room or doors.refuses(leg, target, len(request.meta) * 4 // 3 + SESSION_BYTES):
             leg.connection.refuse_session(request, now, ReceiverCongested.text)
             return
         try:
@@ -70,7 +84,25 @@ class StreamOpener:
             return
         # They are on their way, and nobody here asks for them again.
         request.meta, request.peer = b"", ""
-        target.opening[negotiate_id] = StreamEnd(leg, request=request)
+        opener = target.opening[negotiate_id] = StreamEnd(leg, request=request)
+        self._pay(opener, payer)
+
+    @staticmethod
+    def _crowds_out(leg: Leg, target: Leg) -> bool:
+        """Whether an edge that has many streams would take one of the last places of a service."""
+        sessions = target.connection.sessions
+        taken = len(sessions.live) + len(sessions.opening)
+        mine = len(leg.streams)
+        return leg.is_edge and mine >= ALWAYS and mine >= target.connection.limits.sessions - taken
+
+    def _pay(self, end: StreamEnd, payer: Leg) -> None:
+        end.payer = payer
+        self._exchange.budget.hold(payer, SESSION_BYTES // 2)
+
+    def _pay_back(self, end: StreamEnd) -> None:
+        if end.payer is not None:
+            self._exchange.budget.hold(end.payer, -(SESSION_BYTES // 2))
+            end.payer = None
 
     def _target(self, leg: Leg, peer: str) -> Leg | None:
         if leg.is_edge:
@@ -88,8 +120,9 @@ class StreamOpener:
             if opener is not None:
                 self._refuse(opener, now, FarSideClosed.text)
             return
-        assert opener.request is not None
+        assert opener.request is not None and opener.payer is not None
         end = StreamEnd(leg, session=event.session)
+        self._pay(end, opener.payer)
         opener.session = opener.leg.connection.accept_session(opener.request, now)
         opener.request = None
         opener.pair(end)
@@ -104,6 +137,7 @@ class StreamOpener:
             self._refuse(opener, now, event.error)
 
     def _refuse(self, opener: StreamEnd, now: float, error: str) -> None:
+        self._pay_back(opener)
         if opener.request is not None and opener.leg.connection.connected:
             opener.leg.connection.refuse_session(opener.request, now, error)
 
@@ -145,17 +179,16 @@ class StreamOpener:
             self._follow(other, error)
 
     def _stop_waiting(self, end: StreamEnd) -> None:
+        self._pay_back(end)
         if end.linger is not None:
             self._exchange.timers.cancel(end.linger)
             end.linger = None
 
     def break_off(self, end: StreamEnd, error: str) -> None:
         """End a stream at both legs, because ``end`` does not take what comes for it."""
-        session, other = end.session, end.other
+        session = end.session
         if session is None or end.leg.streams.pop(session.id, None) is None:
             return
-        if other is not None and other.session is not None:
-            other.leg.streams.pop(other.session.id, None)
         self._take_apart(end, error)
         if end.leg.connection.connected:
             end.leg.connection.dismiss(session, self._exchange.timers.now(), error)

@@ -31,7 +31,7 @@ class StreamEnd:
 
     __slots__ = (
         "leg", "session", "request", "other", "pending", "lane", "raw", "pace", "fresh", "stops", "queued", "out",
-        "parked", "parked_calls", "heard", "linger", "on_drained",
+        "parked", "parked_calls", "heard", "payer", "linger", "on_drained",
     )  # fmt: skip
 
     def __init__(self, leg: "Leg", request: SessionRequested | None = None, session: Session | None = None) -> None:
@@ -39,6 +39,8 @@ class StreamEnd:
         self.session = session
         self.request = request
         self.other: StreamEnd | None = None
+        #: Who pays for what this end costs (``budget``), as long as it is there.
+        self.payer: Leg | None = None
         #: Calls and messages under way on the stream, shared by both ends.
         self.pending: set[Pending] = set()
         #: Frames and raw bytes that wait to be sent to this end.

@@ -2,6 +2,7 @@
 
 import pytest
 
+from frontier_tx.switch.opening import SESSION_BYTES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
@@ -201,3 +202,36 @@ def test_many_unread_streams_stay_within_the_budget() -> None:
     assert other.request()
     world.everybody_leaves()
     world.check_empty()
+
+
+def test_streams_count_and_their_edge_pays() -> None:
+    """One that opens all that it may leaves room for others, and what it holds is given back."""
+    world = World(settings=Settings(memory_bytes=1 << 23))
+    service, greedy, modest = world.service("files"), world.edge(5), world.edge(6)
+    before = world.core.exchange.budget.total
+    for _ in range(1500):
+        greedy.open("files")
+        for asked in service.take(p.Session):
+            service.ack_session(asked)
+        greedy.inbox.clear()
+    budget = world.core.exchange.budget
+    held = budget.total - before
+    assert 0 < held == len(greedy.leg.streams) * SESSION_BYTES <= budget.pool // 2 + SESSION_BYTES
+    world.stream(modest, service, "files")
+    world.everybody_leaves()
+    world.advance(1)
+    world.check_empty()
+    assert budget.total == 0
+
+
+def test_one_edge_does_not_take_all_places_of_a_service() -> None:
+    world = World(limits=Limits(sessions=40))
+    service, greedy, modest = world.service("files"), world.edge(5), world.edge(6)
+    for _ in range(60):
+        greedy.open("files")
+        for asked in service.take(p.Session):
+            service.ack_session(asked)
+        greedy.inbox.clear()
+    assert len(greedy.leg.streams) == 20
+    for _ in range(8):
+        world.stream(modest, service, "files")

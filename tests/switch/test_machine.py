@@ -12,6 +12,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.switch.doors import FLOW_BYTES, FRAME_BYTES
 from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.opening import SESSION_BYTES
 from frontier_tx.switch.raw import LANE_BYTES as RAW_LANE_BYTES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import OVERHEAD
@@ -449,6 +450,8 @@ class Gateway(RuleBasedStateMachine):
             self._window_is_right(leg)
         assert exchange.budget.total == sum(leg.held_bytes for leg in legs)
         waiting = sum(leg.waiting_bytes for leg in legs) + exchange.doors.raw_bytes
+        ends = [end for leg in legs for end in (*leg.streams.values(), *leg.opening.values())]
+        waiting += sum(SESSION_BYTES // 2 for end in ends if end.payer is not None)
         held = sum(peer.protocol.connection.reader.held for peer in self.world.peers)
         unsent = sum(peer.protocol.unsent + peer.protocol.handed for peer in self.world.peers)
         assert waiting <= exchange.budget.total <= waiting + held + unsent
