@@ -356,33 +356,36 @@ class Exchange:
             pending.done(b"", "")
             return
         source = pending.source
-        if source is not None and source.online:
-            if len(text) + 8 > source.connection.peer_frame_bytes:
-                text = message_json(key=pending.method, error=FrameTooLarge.text)
-            self._deliver(leg, source, pending, text)
-
-    def _deliver(self, leg: Leg, source: Leg, pending: Pending, text: bytes) -> None:
-        """Pass an answer of ``leg`` on to who asked."""
-        session_id = pending.source_session
-        kind = RESPONSE if pending.request else MESSAGE_ACK
-        size = len(text) + 8
-        out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, session_id) + text
+        if source is None or not source.online:
+            return
         connection = source.connection
+        size = len(text) + 8
+        if size > connection.peer_frame_bytes:
+            text = message_json(key=pending.method, error=FrameTooLarge.text)
+            size = len(text) + 8
+        kind = RESPONSE if request else MESSAGE_ACK
+        out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text
         straight = not source.queued and connection.outbox_bytes + size <= self.budget.feed
-        end: StreamEnd | None = None
-        if session_id == DEFAULT_SESSION:
-            if straight:
-                connection.write(out)
-                return
+        if straight and pending.source_session == DEFAULT_SESSION:
+            connection.write(out)
         else:
+            self._deliver(leg, source, pending, out, straight)
+
+    def _deliver(self, leg: Leg, source: Leg, pending: Pending, out: bytes, straight: bool) -> None:
+        """Pass an answer of ``leg`` on to who asked, on a stream or behind others."""
+        session_id = pending.source_session
+        end: StreamEnd | None = None
+        if session_id != DEFAULT_SESSION:
             end = source.streams.get(session_id)
             if end is None:
                 return
+        size = len(out)
         # The place of the call that is answered has room for a small answer.
         refused = not straight and size > SMALL_ANSWER and self.doors.refuses(leg, source, size)
         if refused and not leg.is_edge:
             # A service is not stopped for what one edge does not take.
             text = message_json(key=pending.method if pending.request else b"", error=ReceiverCongested.text)
+            kind = RESPONSE if pending.request else MESSAGE_ACK
             out = f.pack_of_session(kind, pending.source_packet, session_id, text)
         self.doors.send(leg, source, end, out)
         if refused and leg.is_edge:
