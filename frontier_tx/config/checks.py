@@ -71,6 +71,11 @@ def check_limits(limits: WireLimits, report: Report) -> None:
         )
 
 
+#: Levels of the compressions of Kafka, and what stands for the default in configurations of the Go gateway.
+_LEVELS = {"gzip": (1, 9), "lz4": (1, 12), "zstd": (-7, 22)}
+_DEFAULT_LEVEL = -1000
+
+
 def _check_queues(mqm: MQM, report: Report) -> None:
     topics: list[tuple[str, bool, tuple[str, ...], str, tuple[str, ...]]] = [
         ("kafka", mqm.kafka.enable, mqm.kafka.addrs, "producer.topics", mqm.kafka.producer.topics),
@@ -92,6 +97,29 @@ def _check_queues(mqm: MQM, report: Report) -> None:
             report.problem(f"mqm.own[{index}].class", "missing; expected a dotted path, such as package.module.Class")
     if mqm.nats.enable and mqm.nats.jetstream.enable and not mqm.nats.jetstream.name:
         report.problem("mqm.nats.jetstream.name", "missing; needed while mqm.nats.jetstream.enable is true")
+    if mqm.kafka.enable:
+        _check_kafka(mqm, report)
+
+
+def _check_kafka(mqm: MQM, report: Report) -> None:
+    producer, sasl = mqm.kafka.producer, mqm.kafka.sasl
+    if producer.required_acks not in (1, -1):
+        report.problem("mqm.kafka.producer.required_acks", f"{producer.required_acks}: brokers know 1 and -1")
+    least, most = _LEVELS.get(producer.compression, (0, 0))
+    level = producer.compression_level
+    if most and level not in (0, _DEFAULT_LEVEL) and not least <= level <= most:
+        report.problem(
+            "mqm.kafka.producer.compression_level",
+            f"{level}: {producer.compression} has levels from {least} to {most}, and 0 is its own default",
+        )
+    if producer.flush.frequency >= mqm.buffer.confirm_seconds:
+        report.problem(
+            "mqm.kafka.producer.flush.frequency",
+            f"{producer.flush.frequency:g} s is not less than mqm.buffer.confirm_seconds "
+            f"({mqm.buffer.confirm_seconds:g} s)",
+        )
+    if bool(sasl.mechanism) != bool(sasl.username):
+        report.problem("mqm.kafka.sasl", "mechanism and username are needed both, or neither")
 
 
 def _nats_topics(mqm: MQM) -> tuple[str, tuple[str, ...]]:

@@ -77,7 +77,7 @@ class Choice(Text):
 
     def __init__(self, *words: str, also: Mapping[str, str] | None = None, refused: Mapping[str, str] | None = None):
         super().__init__(_one_of(words), empty_is_default=True)
-        self._words = {word: word for word in words} | dict(also or {})
+        self._words = {word.lower(): word for word in words} | dict(also or {})
         self._refused = refused or {}
 
     def read(self, node: Node) -> str:

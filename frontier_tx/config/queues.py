@@ -16,11 +16,11 @@ _INT32 = 2_147_483_647
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaFlush:
-    """When a batch is sent; 0: as fast as possible."""
+    """When a batch is sent; 0: as fast as possible. Where an amount is given and no time, after 0.1 s at the latest."""
 
     bytes: int = setting(0, Whole(0, _INT32, "bytes"), "send once so many bytes wait")
     messages: int = setting(0, Whole(0, _INT32), "send once so many messages wait")
-    frequency: float = setting(0.0, Number(0, 3600), "send at least this often")
+    frequency: float = setting(0.0, Number(0, 3600), "send at least this often; less than `buffer.confirm_seconds`")
     max_messages: int = setting(0, Whole(0, _INT32), "messages in one request at most; 0: no limit")
 
 
@@ -28,7 +28,10 @@ class KafkaFlush:
 class KafkaRetry:
     """What happens when the broker fails."""
 
-    max: int = setting(3, Whole(0, 1000, zero_is_default=True), "attempts after the first one")
+    max: int = setting(
+        3, Whole(0, 1000, zero_is_default=True),
+        "attempts after the first one; then the gateway connects anew, and messages wait as `buffer.seconds` says",
+    )  # fmt: skip
     backoff: float = setting(0.1, Number(0, 3600, zero_is_default=True), "pause between attempts")
 
 
@@ -49,8 +52,12 @@ class KafkaProducer:
     )
     timeout: float = setting(10.0, Number(0, 3600, zero_is_default=True), "time for the broker's acknowledgement")
     compression: str = setting("none", Choice("none", "gzip", "snappy", "lz4", "zstd"), "compression of batches")
-    compression_level: int = setting(0, Whole(-1000, 22), "level of the compression; 0: its own default")
-    idempotent: bool = setting(False, Flag(), "let the broker drop repetitions", "idepotent")
+    compression_level: int = setting(
+        0, Whole(-1000, 22), "level of the compression, gzip 1 to 9, lz4 1 to 12, zstd -7 to 22; 0: its own default"
+    )
+    idempotent: bool = setting(
+        False, Flag(), "let the broker drop repetitions of one connection, and wait for all in sync", "idepotent"
+    )
     flush: KafkaFlush = section(KafkaFlush())
     retry: KafkaRetry = section(KafkaRetry())
 
@@ -59,9 +66,7 @@ class KafkaProducer:
 class KafkaSASL:
     """Logging in."""
 
-    mechanism: str = setting(
-        "", Choice("", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "how to log in; empty: not at all"
-    )
+    mechanism: str = setting("", Choice("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "how to log in; empty: not at all")
     username: str = setting("", Text(), "user")
     password: str = setting("", Text(), "password", secret=True)
 

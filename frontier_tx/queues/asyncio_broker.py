@@ -104,7 +104,7 @@ class AsyncioBroker:
         def over(task: "asyncio.Task[None]") -> None:
             confirming.discard(task)
             if not task.cancelled() and (error := task.exception()) is not None:
-                session.lost(_text(error))
+                session.lost(text_of(error))
 
         try:
             while True:
@@ -119,7 +119,7 @@ class AsyncioBroker:
                 task.cancel()
             raise
         except Exception as error:
-            session.lost(_text(error))
+            session.lost(text_of(error))
 
     async def _close(self) -> None:
         session, worker = self._session, self._worker
@@ -130,8 +130,25 @@ class AsyncioBroker:
             await session.close()
 
 
-def _text(error: BaseException) -> str:
+def text_of(error: BaseException) -> str:
+    """What an error says, in one line; its name where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Context(ssl.SSLContext):
+    """Expects the name in the certificate that the configuration gives, whatever address the library connects to."""
+
+    expected = ""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        return super().wrap_bio(incoming, outgoing, server_side, self.expected or server_hostname, session)
 
 
 def ssl_context(section: TLS) -> ssl.SSLContext:
@@ -139,14 +156,19 @@ def ssl_context(section: TLS) -> ssl.SSLContext:
 
     :raises Unusable: a file cannot be read, or is not what it should be.
     """
-    context = ssl.create_default_context()
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
+    context.expected = section.server_name
+    context.load_default_certs()
+    files = ""
     try:
-        for file in section.ca_certs:
-            context.load_verify_locations(from_start(file))
+        for files in section.ca_certs:
+            context.load_verify_locations(from_start(files))
         if section.mtls and section.certs:
-            context.load_cert_chain(from_start(section.certs[0].cert), from_start(section.certs[0].key))
+            own = section.certs[0]
+            files = f"{own.cert}, {own.key}"
+            context.load_cert_chain(from_start(own.cert), from_start(own.key))
     except OSError as error:
-        raise Unusable(f"TLS: {error}") from error
+        raise Unusable(f"TLS: {files}: {error}") from error
     if section.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -21,6 +21,9 @@ def problems_of(text: str | bytes) -> tuple[str, ...]:
     return caught.value.problems
 
 
+KAFKA = "mqm: {kafka: {enable: true, addr: h, producer: {topics: a, %s}}}"
+
+
 def listening_on(value: str) -> str:
     return f"edgebound:\n  listen:\n    addr: {value}\n"
 
@@ -301,6 +304,22 @@ def test_unknown_keys_are_warnings(text: str, warning: str) -> None:
         (
             "mqm: {kafka: {enable: true, producer: {topics: a}}}",
             "f.yaml: mqm.kafka.addrs: missing; needed while mqm.kafka.enable is true",
+        ),
+        (
+            KAFKA % "required_acks: 2",
+            "f.yaml: mqm.kafka.producer.required_acks: 2: brokers know 1 and -1",
+        ),
+        (
+            KAFKA % "compression: gzip, compression_level: 22",
+            "f.yaml: mqm.kafka.producer.compression_level: 22: gzip has levels from 1 to 9, and 0 is its own default",
+        ),
+        (
+            KAFKA % "flush: {frequency: 10}",
+            "f.yaml: mqm.kafka.producer.flush.frequency: 10 s is not less than mqm.buffer.confirm_seconds (10 s)",
+        ),
+        (
+            "mqm: {kafka: {enable: true, addr: h, sasl: {mechanism: plain}, producer: {topics: a}}}",
+            "f.yaml: mqm.kafka.sasl: mechanism and username are needed both, or neither",
         ),
         (
             "limits: {write_high_bytes: 40000000}",

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pika
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.redis.servers import free_ports, need, wait_until
 
@@ -197,3 +200,152 @@ class RabbitConsumer:
 
     def close(self) -> None:
         self._connection.close()
+
+
+KAFKA_VERSION = "3.9.1"
+_KAFKA_PROJECT = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion><groupId>tests</groupId><artifactId>kafka</artifactId><version>1</version>
+  <dependencies><dependency>
+    <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
+  </dependency></dependencies>
+</project>
+"""
+
+
+def kafka_jars() -> Path:
+    """The folder of Kafka and what it needs, fetched from Maven Central once and kept for later runs."""
+    need("java")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frontier-tests"
+    folder = cache / f"kafka-{KAFKA_VERSION}"
+    if folder.is_dir():
+        return folder
+    maven = need("mvn")
+    cache.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="fetch-", dir=cache))
+    (work / "pom.xml").write_text(_KAFKA_PROJECT)
+    options = ["-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={work}/jars"]
+    fetched = subprocess.run([maven, *options], cwd=work, capture_output=True, text=True, timeout=300)
+    if fetched.returncode:
+        shutil.rmtree(work)
+        reason = f"Kafka cannot be fetched from Maven Central: {fetched.stdout[-300:]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # Another run of the tests may have done the same meanwhile.
+    with contextlib.suppress(OSError):
+        (work / "jars").rename(folder)
+    shutil.rmtree(work)
+    return folder
+
+
+class KafkaBroker(Broker):
+    """One node of Kafka, its own controller, without ZooKeeper.
+
+    :param settings: lines of server.properties beside those that a node needs; `{folder}` and `{port}` are replaced.
+    :param listener: protocol of the port, as Kafka names it.
+    """
+
+    def __init__(self, *settings: str, listener: str = "PLAINTEXT") -> None:
+        super().__init__(more_ports=1)
+        self.jars = kafka_jars()
+        self._properties = self.folder / "server.properties"
+        lines = [
+            "process.roles=broker,controller",
+            "node.id=1",
+            f"controller.quorum.voters=1@127.0.0.1:{self.ports[0]}",
+            f"listeners=CLIENTS://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.ports[0]}",
+            f"advertised.listeners=CLIENTS://127.0.0.1:{self.port}",
+            f"listener.security.protocol.map=CLIENTS:{listener},CONTROLLER:PLAINTEXT",
+            "controller.listener.names=CONTROLLER",
+            "inter.broker.listener.name=CLIENTS",
+            f"log.dirs={self.folder}/data",
+            "offsets.topic.replication.factor=1",
+            "transaction.state.log.replication.factor=1",
+            "transaction.state.log.min.isr=1",
+            "offsets.topic.num.partitions=1",
+            "group.initial.rebalance.delay.ms=0",
+            "log.cleaner.enable=false",
+            # After kill -9 a node is taken in again when its former life counts as over.
+            "broker.session.timeout.ms=1000",
+            "broker.heartbeat.interval.ms=200",
+            "controller.quorum.election.timeout.ms=200",
+            "controller.quorum.fetch.timeout.ms=500",
+            *(each.format(folder=self.folder, port=self.port) for each in settings),
+        ]
+        self._properties.write_text("\n".join(lines) + "\n")
+        self._formatted = False
+
+    def command(self) -> Sequence[str]:
+        return self._java("kafka.Kafka", str(self._properties))
+
+    def _java(self, *arguments: str) -> list[str]:
+        # The first tier of the compiler alone: a node lives for a few seconds only.
+        quick = ["-Xmx256m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return [need("java"), *quick, "-cp", f"{self.jars}/*", *arguments]
+
+    def start(self) -> None:
+        if not self._formatted:
+            made = "MkU3OEVBNTcwNTJENDM2Qk"
+            options = ["format", "-t", made, "-c", str(self._properties)]
+            subprocess.run(self._java("kafka.tools.StorageTool", *options), check=True, capture_output=True, timeout=60)
+            self._formatted = True
+        super().start()
+
+    def make_topic(self, name: str, partitions: int = 1, **settings: str) -> None:
+        """Make a topic; dots in names of settings are written as underscores."""
+        config = {key.replace("_", "."): value for key, value in settings.items()}
+        admin = AdminClient({"bootstrap.servers": self.addr})
+        admin.create_topics([NewTopic(name, partitions, config=config)])[name].result(20)
+
+
+class KafkaTaken(NamedTuple):
+    """What a consumer of Kafka got."""
+
+    key: bytes | None
+    value: bytes
+    headers: dict[str, str]
+    partition: int
+    #: Milliseconds.
+    time: int
+
+
+def kafka_take(broker: KafkaBroker, topic: str, seconds: float = 20, **options: str) -> list[KafkaTaken]:
+    """All that a topic holds, read with librdkafka, which shares no code with the producer."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.addr,
+            "group.id": "test",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "enable.auto.commit": False,
+            **{key.replace("_", "."): value for key, value in options.items()},
+        }
+    )
+    taken, ended = [], set()
+    try:
+        partitions = set(consumer.list_topics(topic, 20).topics[topic].partitions)
+        consumer.subscribe([topic])
+        end = time.monotonic() + seconds
+        while ended != partitions:
+            assert time.monotonic() < end, f"not all read within {seconds:g} s"
+            message = consumer.poll(0.2)
+            if message is None:
+                continue
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+            elif error is None:
+                headers = {name: value.decode() for name, value in message.headers() or []}
+                value = message.value() or b""
+                taken.append(KafkaTaken(message.key(), value, headers, message.partition(), message.timestamp()[1]))
+    finally:
+        consumer.close()
+    return taken
+
+
+def kafka_give(broker: KafkaBroker, topic: str, messages: Sequence[tuple[bytes, bytes]]) -> None:
+    """Publish keys and values with librdkafka, to the partitions that the Java client takes."""
+    producer = Producer({"bootstrap.servers": broker.addr, "partitioner": "murmur2_random"})
+    for key, value in messages:
+        producer.produce(topic, value, key)
+    assert not producer.flush(20)
