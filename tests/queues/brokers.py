@@ -245,8 +245,9 @@ class KafkaBroker(Broker):
     :param listener: protocol of the port, as Kafka names it.
     """
 
-    def __init__(self, *settings: str, listener: str = "PLAINTEXT") -> None:
+    def __init__(self, *settings: str, listener: str = "PLAINTEXT", heap: str = "256m") -> None:
         super().__init__(more_ports=1)
+        self._heap = heap
         self.jars = kafka_jars()
         self._properties = self.folder / "server.properties"
         lines = [
@@ -280,7 +281,7 @@ class KafkaBroker(Broker):
 
     def _java(self, *arguments: str) -> list[str]:
         # The first tier of the compiler alone: a node lives for a few seconds only.
-        quick = ["-Xmx256m", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        quick = [f"-Xmx{self._heap}", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         return [need("java"), *quick, "-cp", f"{self.jars}/*", *arguments]
 
     def start(self) -> None:
