@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from frontier_tx.config.address import is_unspecified, split_host_port
@@ -89,12 +90,19 @@ def _check_queues(mqm: MQM, report: Report) -> None:
             report.problem(f"mqm.{name}.addrs", f"missing; needed while mqm.{name}.enable is true")
         if enabled and not listed:
             report.warnings.append(f"{report.name}: mqm.{name}.{key} lists no topic, so nothing goes to this queue")
+        for topic in listed if enabled else ():
+            if topic != "*" and (why := _unfit_topic(name, topic)):
+                report.problem(f"mqm.{name}.{key}", f"{topic[:80]!r} cannot be a topic of this queue: {why}")
     names = [own.name for own in mqm.own]
     for index, own in enumerate(mqm.own):
         if not own.name or names.count(own.name) > 1 or own.name in ("kafka", "amqp", "nats", "nsq", "redis"):
             report.problem(f"mqm.own[{index}].name", f"{own.name!r}: expected a name that no other queue has")
         if not own.class_:
             report.problem(f"mqm.own[{index}].class", "missing; expected a dotted path, such as package.module.Class")
+        if not own.topics:
+            report.warnings.append(f"{report.name}: mqm.own[{index}].topics lists no topic, so nothing goes there")
+    if mqm.spool.enable and not mqm.spool.path:
+        report.problem("mqm.spool.path", "missing; needed while mqm.spool.enable is true")
     if mqm.nats.enable and mqm.nats.jetstream.enable and not mqm.nats.jetstream.name:
         report.problem("mqm.nats.jetstream.name", "missing; needed while mqm.nats.jetstream.enable is true")
     if mqm.kafka.enable:
@@ -120,6 +128,23 @@ def _check_kafka(mqm: MQM, report: Report) -> None:
         )
     if bool(sasl.mechanism) != bool(sasl.username):
         report.problem("mqm.kafka.sasl", "mechanism and username are needed both, or neither")
+
+
+#: What a topic must be like that goes to a queue under its own name, and how that is said.
+_FIT_TOPICS = {
+    "kafka": (r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}", "1 to 249 of letters, digits, '.', '_' and '-'"),
+    "amqp": (r"(?s).{0,255}", "a routing key has at most 255 bytes"),
+    "nats": (r"[^.*>\s\0]+(\.[^.*>\s\0]+)*", "words with dots between them, without '*', '>' and spaces"),
+    "nsq": (r"(?=.{1,64}$)[.a-zA-Z0-9_-]+(#ephemeral)?", "1 to 64 of letters, digits, '.', '_' and '-'"),
+    "redis": (r"(?s).*", ""),
+}
+
+
+def _unfit_topic(queue: str, topic: str) -> str:
+    """Why a queue cannot have this topic; empty where it can."""
+    pattern, fit = _FIT_TOPICS[queue]
+    text = topic.encode().decode("latin-1") if queue == "amqp" else topic
+    return "" if re.fullmatch(pattern, text) else fit
 
 
 def _nats_topics(mqm: MQM) -> tuple[str, tuple[str, ...]]:

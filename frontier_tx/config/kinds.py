@@ -217,6 +217,25 @@ class PeerAddresses(Texts):
         return texts
 
 
+class LoginAddresses(Texts):
+    """Addresses of brokers, each maybe with a scheme and a login before it; a port may be left out."""
+
+    def __init__(self, *schemes: str) -> None:
+        super().__init__("a list of host:port or user:password@host:port, or one text with commas")
+        self._schemes = schemes
+
+    def read(self, node: Node) -> tuple[str, ...]:
+        texts = super().read(node)
+        for text in texts:
+            scheme, found, rest = text.rpartition("://")
+            if found and scheme not in self._schemes:
+                raise Unfit(self.expected, f"a scheme, if any, is {' or '.join(self._schemes)}")
+            where = rest.rpartition("@")[2]
+            has_port = ":" in where.rpartition("]")[2] if where.startswith("[") else ":" in where
+            check_peer_address(where if has_port else f"{where}:1", self.expected)
+        return texts
+
+
 class FirstAddress(Kind[str]):
     """One address where existing files may hold a list: the first counts. A path means a Unix socket."""
 

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from frontier_tx.config.common import TLS
-from frontier_tx.config.kinds import Choice, ExactTexts, Flag, Number, Scalar, Text, Texts, Values, Whole
+from frontier_tx.config.kinds import (
+    Choice,
+    ExactTexts,
+    Flag,
+    LoginAddresses,
+    Number,
+    PeerAddresses,
+    Scalar,
+    Text,
+    Values,
+    Whole,
+)
 from frontier_tx.config.schema import section, sections, setting
 
 _ENABLE = "forward messages to this queue"
-_ADDRS = Texts("a list of addresses, or one text with commas")
 _INT32 = 2_147_483_647
 
 
@@ -76,7 +86,7 @@ class Kafka:
     """Kafka."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
-    addrs: tuple[str, ...] = setting((), _ADDRS, "brokers, `host:port`", "addr")
+    addrs: tuple[str, ...] = setting((), PeerAddresses(), "brokers, `host:port`", "addr")
     tls: TLS = section(TLS(), "TLS towards the brokers")
     sasl: KafkaSASL = section(KafkaSASL())
     producer: KafkaProducer = section(KafkaProducer())
@@ -143,7 +153,11 @@ class AMQP:
 
     enable: bool = setting(False, Flag(), _ENABLE)
     addrs: tuple[str, ...] = setting(
-        (), _ADDRS, "broker, `host:port` or `user:password@host:port`; the first one counts", "addr", secret=True
+        (),
+        LoginAddresses("amqp"),
+        "broker, `host`, `host:port` or `user:password@host:port`; the first one counts",
+        "addr",
+        secret=True,
     )
     vhost: str = setting("", Text(), "virtual host; empty: `/`")
     channel_max: int = setting(0, Whole(0, 65_535), "channels; 0: as many as the broker allows")
@@ -180,7 +194,10 @@ class Nats:
     """NATS."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
-    addrs: tuple[str, ...] = setting((), _ADDRS, "servers, `host:port`", "addr", secret=True)
+    addrs: tuple[str, ...] = setting(
+        (), LoginAddresses("nats", "tls"), "servers, `host`, `host:port` or `user:password@host:port`", "addr",
+        secret=True,
+    )  # fmt: skip
     token: str = setting("", Text(), "token to log in with", secret=True)
     credentials: str = setting("", Text(), "file of credentials (`.creds`) to log in with")
     tls: TLS = section(TLS(), "TLS towards the broker")
@@ -200,7 +217,14 @@ class NSQ:
     """NSQ."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
-    addrs: tuple[str, ...] = setting((), _ADDRS, "nsqd, `host:port`; the first one counts", "addr")
+    addrs: tuple[str, ...] = setting((), PeerAddresses(), "nsqd, `host:port`; the first one counts", "addr")
+    max_message_bytes: int = setting(
+        1_048_576, Whole(1, _INT32, "bytes", zero_is_default=True), "largest message: nsqd's `--max-msg-size`"
+    )
+    auth_secret: str = setting(
+        "", Text(), "secret to log in with, where nsqd asks an authorization server", secret=True
+    )
+    tls: TLS = section(TLS(), "TLS towards the broker")
     producer: NSQProducer = section(NSQProducer())
 
 
@@ -227,7 +251,7 @@ class RedisQueue:
     """Redis PUBLISH, or streams."""
 
     enable: bool = setting(False, Flag(), _ENABLE)
-    addrs: tuple[str, ...] = setting((), _ADDRS, "server, `host:port`; the first one counts", "addr")
+    addrs: tuple[str, ...] = setting((), PeerAddresses(), "server, `host:port`; the first one counts", "addr")
     db: int = setting(0, Whole(0, 1_000_000), "database")
     username: str = setting("", Text(), "user, where access rules name one")
     password: str = setting("", Text(), "password", secret=True)
@@ -267,6 +291,17 @@ class QueueBuffer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spool:
+    """What cannot go to its broker now is kept on disk, and acknowledged when it is there."""
+
+    enable: bool = setting(False, Flag(), "keep messages on disk while their broker is away")
+    path: str = setting("", Text("path of a folder"), "folder that has a file for each queue; made if it is not there")
+    bytes: int = setting(
+        268_435_456, Whole(1_048_576, 1 << 45, "bytes"), "what each queue may keep; one edge gets at most half of it"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MQM:
     """Message queues, each for the topics that it lists."""
 
@@ -277,6 +312,7 @@ class MQM:
     headers: bool = setting(True, Flag(), "tell consumers edge, topic and time in headers, where the broker has them")
     unready: bool = setting(False, Flag(), "while a broker is away the gateway is not ready (`/readyz`)")
     buffer: QueueBuffer = section(QueueBuffer())
+    spool: Spool = section(Spool())
     own: tuple[OwnQueue, ...] = sections(OwnQueue, "queues of one's own")
 
     kafka: Kafka = section(Kafka())
