@@ -15,6 +15,9 @@ from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.libraries import LIBRARIES
 from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
+from frontier_tx.queues.spool import Spool
+from frontier_tx.queues.worker import Worker
+from frontier_tx.tls import from_start
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ def queues_of(config: MQM, reactor: Any, gateway: str = "") -> Queues:
     found = [
         Forwarder(name, topics, broker, reactor, bounds) for name, topics, broker in _brokers(config, surroundings)
     ]
+    if config.spool.enable:
+        folder = from_start(config.spool.path)
+        for each in found:
+            Spool(
+                each, folder / f"{each.name}.sqlite", config.spool.bytes, reactor, Worker(reactor, f"spool {each.name}")
+            )
     return Queues(found, config.deliver == "all")
 
 

@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
@@ -25,6 +25,34 @@ LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 FAILURE_LOG_SECONDS = 10.0
 
 log = Logger("frontier.queues")
+
+
+class Spooling(Protocol):
+    """What a forwarder asks of its spool; ``spool.Spool`` is one."""
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Open it; ``ready`` is called once when it is open, or cannot be opened now."""
+
+    def takes(self, record: Record) -> bool:
+        """Take a record over, and then ``done`` is told; return False where it may go to the broker at once."""
+
+    def drain(self) -> None:
+        """The broker is there."""
+
+    def lost(self) -> None:
+        """The broker is away: what it has not confirmed is in the outbox, and that is to be kept."""
+
+    def consequence(self) -> str:
+        """What becomes of messages while the broker is away, for the log; empty where the spool cannot be used."""
+
+    def trouble(self) -> str:
+        """What it holds, or why it cannot be used, in a few words; empty where there is nothing to say."""
+
+    def pause(self) -> None:
+        """Give nothing more to the broker."""
+
+    def stop(self) -> "Deferred[None]":
+        """Write what is to be written, and close; fires when that is done."""
 
 
 class Counters:
@@ -59,6 +87,9 @@ class Forwarder:
     :raises zope.interface.Invalid: the broker lacks what its interface demands.
     """
 
+    #: For texts.
+    receiver = "the broker"
+
     def __init__(
         self,
         name: str,
@@ -77,6 +108,8 @@ class Forwarder:
         self.connected = False
         #: Why the broker is away; empty while it is there.
         self.trouble = "not connected yet"
+        #: Keeps on disk what the broker cannot have now, if that is configured.
+        self.spool: Spooling | None = None
         self._clock = clock
         self._uniform = uniform
         self._wait = FIRST_WAIT
@@ -98,10 +131,16 @@ class Forwarder:
     def start(self) -> None:
         """Connect, and stay connected."""
         self._running = True
-        self._connect()
+        if self.spool is not None:
+            # What it holds goes first.
+            self.spool.start(self._connect)
+        else:
+            self._connect()
 
     def _connect(self) -> None:
         self._again = None
+        if not self._running:
+            return
         self._epoch += 1
         epoch = self._epoch
         self._attempt_limit = self._clock.callLater(ATTEMPT, self._attempt_took_too_long)
@@ -124,12 +163,11 @@ class Forwarder:
             return
         self._attempt_is_over()
         self.connected, self.trouble, self._wait = True, "", FIRST_WAIT
-        if self._said:
-            log.info("queue {name}: connected to {where} again", name=self.name, where=self.broker.where)
-        else:
-            log.info("queue {name}: connected to {where}", name=self.name, where=self.broker.where)
+        self._say_connected(again=bool(self._said))
         self._said = ""
         self._pump()
+        if self.spool is not None:
+            self.spool.drain()
 
     def _failed(self, epoch: int, failure: Failure) -> None:
         if epoch != self._epoch:
@@ -159,18 +197,28 @@ class Forwarder:
             self._drained()
             return
         if self.trouble != self._said:
-            bounds = self.outbox.bounds
-            log.warn(
-                "queue {name}: {where} cannot be used: {why}; messages for it wait up to {seconds:g} s in "
-                "{size} bytes, then their edges are told; it keeps trying",
-                name=self.name, where=self.broker.where, why=self.trouble,
-                seconds=bounds.buffer_seconds, size=bounds.buffer_bytes,
-            )  # fmt: skip
+            self._say_away()
             self._said = self.trouble
+        if self.spool is not None:
+            self.spool.lost()
         wait = self._uniform(self._wait / 2, self._wait)
         self._wait = min(self._wait * 2, LAST_WAIT)
         self._again = self._clock.callLater(wait, self._connect)
         self._set_timer()
+
+    def _say_connected(self, again: bool) -> None:
+        text = "queue {name}: connected to {where} again" if again else "queue {name}: connected to {where}"
+        log.info(text, name=self.name, where=self.broker.where)
+
+    def _say_away(self) -> None:
+        bounds = self.outbox.bounds
+        kept = self.spool.consequence() if self.spool is not None else ""
+        log.warn(
+            "queue {name}: {where} cannot be used: {why}; messages for it {kept}, then their edges are told; "
+            "it keeps trying",
+            name=self.name, where=self.broker.where, why=self.trouble,
+            kept=kept or f"wait up to {bounds.buffer_seconds:g} s in {bounds.buffer_bytes} bytes",
+        )  # fmt: skip
 
     # -- records ------------------------------------------------------------------------------------------
 
@@ -178,8 +226,13 @@ class Forwarder:
         """Take a record over; its ``done`` is told in any case, at the latest after ``buffer_seconds``."""
         self.counters.published += 1
         if not self._running:
-            self._fail(record, "stopping", "the gateway is stopping")
-        elif self.outbox.put(record, self._clock.seconds()):
+            self.fail(record, "stopping", "the gateway is stopping")
+        elif self.spool is None or not self.spool.takes(record):
+            self.forward(record)
+
+    def forward(self, record: Record) -> None:
+        """Let a record go to the broker, past the spool."""
+        if self.outbox.put(record, self._clock.seconds()):
             if self._pumping is None:
                 # What one turn brings goes out together.
                 self._pumping = self._clock.callLater(0, self._pump)
@@ -187,9 +240,9 @@ class Forwarder:
             why = (
                 "receiver congested"
                 if self.connected
-                else f"the broker is away ({self.trouble}) and the buffer is full"
+                else f"{self.receiver} is away ({self.trouble}) and the buffer is full"
             )
-            self._fail(record, "full", why)
+            self.fail(record, "full", why)
 
     def _pump(self) -> None:
         if self._pumping is not None and self._pumping.active():
@@ -214,20 +267,21 @@ class Forwarder:
 
         def failed(record: Record, why: str) -> None:
             if epoch == self._epoch and self.outbox.settle(record):
-                self._fail(record, "refused", why)
+                self.fail(record, "refused", why)
                 self._went_on()
 
         try:
             self.broker.send(records, confirmed, failed)
         except Exception as error:
             log.failure("queue {name}: a batch could not be sent", name=self.name)
-            self._end_connection(f"{type(error).__name__}: {error}")
+            self.end_connection(f"{type(error).__name__}: {error}")
 
     def _went_on(self) -> None:
         if self._pumping is None and (self.outbox.waiting or not self._running):
             self._pumping = self._clock.callLater(0, self._pump)
 
-    def _fail(self, record: Record, kind: str, why: str) -> None:
+    def fail(self, record: Record, kind: str, why: str) -> None:
+        """Tell of a record that it failed; the kind is one of those that ``Counters`` knows."""
         self.counters.failed[kind] += 1
         now = self._clock.seconds()
         if now >= self._quiet_until and kind != "stopping":
@@ -238,7 +292,8 @@ class Forwarder:
             )  # fmt: skip
         record.finish(f"queue {self.name}: {why}")
 
-    def _end_connection(self, reason: str) -> None:
+    def end_connection(self, reason: str) -> None:
+        """The connection is of no use: end it, and try again."""
         epoch = self._epoch
         self._close_broker()
         self._lost(epoch, reason)
@@ -261,11 +316,12 @@ class Forwarder:
         now = self._clock.seconds()
         given_up = self.outbox.overdue(now)
         for record in given_up:
-            why = f"the broker is away: {self.trouble}" if self.trouble else "the broker did not confirm in time"
-            self._fail(record, "timeout", why)
+            away = f"{self.receiver} is away: {self.trouble}"
+            why = away if self.trouble else f"{self.receiver} did not confirm in time"
+            self.fail(record, "timeout", why)
         sent = self.outbox.oldest_sent()
         if sent is not None and sent.sent_at + self.outbox.bounds.confirm_seconds <= now:
-            self._end_connection(f"it confirmed nothing for {self.outbox.bounds.confirm_seconds:g} s")
+            self.end_connection(f"it confirmed nothing for {self.outbox.bounds.confirm_seconds:g} s")
         self._set_timer()
 
     # -- the end ------------------------------------------------------------------------------------------
@@ -279,6 +335,8 @@ class Forwarder:
         waiting = self._stopped.wait()
         if self._running:
             self._running = False
+            if self.spool is not None:
+                self.spool.pause()
             self._limit = self._clock.callLater(self.outbox.bounds.confirm_seconds, self._finish)
             self._drained()
         elif self._finished:
@@ -294,6 +352,8 @@ class Forwarder:
             return
         self._finished = True
         self._epoch += 1
+        # What the spool gave stays there.
+        spooled = self.spool.stop() if self.spool is not None else succeed(None)
         self.connected = False
         attempt = self._attempt
         self._attempt_is_over()
@@ -305,8 +365,10 @@ class Forwarder:
             attempt.addErrback(lambda failure: None)
             attempt.cancel()
         for record in self.outbox.clear():
-            self._fail(record, "stopping", "the gateway is stopping")
-        self._close_broker().addBoth(lambda _: self._stopped.tell(None))
+            if not record.number:
+                self.fail(record, "stopping", "the gateway is stopping")
+        closing = self._close_broker().addBoth(lambda _: spooled)
+        closing.addBoth(lambda _: self._stopped.tell(None))
 
     def _close_broker(self) -> "Deferred[Any]":
         closing = maybeDeferred(self.broker.disconnect)

@@ -54,14 +54,14 @@ class Outbox:
         """Take a record; return False where its sender, or all together, have too much here.
 
         What a sender may add shrinks with what all have here, so that who has most is refused first and there is room
-        for newcomers.
+        for newcomers. What comes out of a spool is bounded there, and waits there as long as need be.
         """
         held = self._of_sender.get(record.sender, 0)
-        if held + record.size > self.bounds.buffer_bytes - self.bytes:
+        if not record.number and held + record.size > self.bounds.buffer_bytes - self.bytes:
             return False
         self._of_sender[record.sender] = held + record.size
         self.bytes += record.size
-        record.due = now + self.bounds.buffer_seconds
+        record.due = float("inf") if record.number else now + self.bounds.buffer_seconds
         self._waiting.append(record)
         return True
 

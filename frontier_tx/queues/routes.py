@@ -62,3 +62,12 @@ class Queues:
     def trouble(self) -> str:
         """Which brokers are away and why, in one line; empty where none is."""
         return "; ".join(f"queue {each.name}: {each.trouble}" for each in self.forwarders if each.trouble)
+
+    def notes(self) -> str:
+        """The same, and what the spools hold, or why they cannot be used."""
+        found = []
+        for each in self.forwarders:
+            spooled = each.spool.trouble() if each.spool is not None else ""
+            if each.trouble or spooled:
+                found.append(f"queue {each.name}: {', '.join(filter(None, (each.trouble, spooled)))}")
+        return "; ".join(found)
