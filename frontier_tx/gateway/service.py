@@ -138,7 +138,7 @@ class Gateway(Service):
             )
         edge_port = self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
         if config.observability.enable:
-            site = observability_site(self._clock, self.not_ready, self._metrics())
+            site = observability_site(self._clock, self.not_ready, self._metrics(), notes=self.queues.notes)
             self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
         if config.daemon.pprof.enable:
             self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")
@@ -175,8 +175,8 @@ class Gateway(Service):
             return "draining"
         if self.reporter is not None and self.reporter.trouble:
             return f"Frontlas: {self.reporter.trouble}"
-        if self.config.mqm.unready:
-            return self.queues.trouble() or None
+        if self.config.mqm.unready and self.queues.trouble():
+            return self.queues.notes()
         return None
 
     def stopService(self) -> "Deferred[None]":

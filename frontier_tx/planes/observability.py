@@ -37,10 +37,16 @@ class ObservabilityResource:
     server = None
 
     def __init__(
-        self, clock: IReactorTime, ready: Ready, registry: CollectorRegistry, check_timeout: float = CHECK_TIMEOUT
+        self,
+        clock: IReactorTime,
+        ready: Ready,
+        registry: CollectorRegistry,
+        check_timeout: float = CHECK_TIMEOUT,
+        notes: Callable[[], str] = str,
     ) -> None:
         self._clock = clock
         self._ready = ready
+        self._notes = notes
         self._registry = registry
         self._check_timeout = check_timeout
         self._waiting: list[Any] = []
@@ -88,7 +94,8 @@ class ObservabilityResource:
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             if reason is None:
-                _text(request, 200, "ready")
+                notes = self._notes()
+                _text(request, 200, f"ready; {notes}" if notes else "ready")
             else:
                 _text(request, 503, f"not ready: {reason}")
 
@@ -103,11 +110,18 @@ class ObservabilityResource:
 
 
 def observability_site(
-    clock: IReactorTime, ready: Ready, registry: CollectorRegistry, limits: Http1Limits | None = None
+    clock: IReactorTime,
+    ready: Ready,
+    registry: CollectorRegistry,
+    limits: Http1Limits | None = None,
+    notes: Callable[[], str] = str,
 ) -> LimitedSite:
-    """A factory to listen with. Requests have 5 s to arrive, whole connections rest for at most 60 s."""
+    """A factory to listen with. Requests have 5 s to arrive, whole connections rest for at most 60 s.
+
+    :param notes: what is to be said behind "ready": trouble that does not make the server unready.
+    """
     limits = Http1Limits(request=5.0) if limits is None else limits
-    return LimitedSite(ObservabilityResource(clock, ready, registry), clock, limits)
+    return LimitedSite(ObservabilityResource(clock, ready, registry, notes=notes), clock, limits)
 
 
 def _text(request: Any, status: int, text: str) -> None:

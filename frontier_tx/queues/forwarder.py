@@ -28,7 +28,18 @@ log = Logger("frontier.queues")
 
 
 class Spooling(Protocol):
-    """What a forwarder asks of its spool; ``spool.Spool`` is one."""
+    """What a forwarder, and who shows what it does, ask of its spool; ``spool.Spool`` is one."""
+
+    messages: int
+    bytes: int
+    most_bytes: int
+    refused: int
+    taken: int
+    given: int
+
+    @property
+    def open(self) -> bool:
+        """Whether the file can be used."""
 
     def start(self, ready: Callable[[], None]) -> None:
         """Open it; ``ready`` is called once when it is open, or cannot be opened now."""

@@ -49,3 +49,33 @@ class QueueCollector(Collector):
             buckets = list(zip(edges, map(float, accumulate(counters.latencies)), strict=True))
             latency.add_metric(name, buckets, counters.latency_sum)
         yield from (up, published, confirmed, failed, flying, waiting, held, bound, again, latency)
+        yield from self._spools()
+
+    def _spools(self) -> Iterator[Metric]:
+        """What is on disk, for the queues that have a spool."""
+        spools = [(each.name, each.spool) for each in self._queues.forwarders if each.spool is not None]
+        if not spools:
+            return
+        label = ["queue"]
+        up = GaugeMetricFamily("frontier_queue_spool_up", "Whether the spool can be used.", labels=label)
+        messages = GaugeMetricFamily("frontier_queue_spool_messages", "Messages in the spool.", labels=label)
+        held = GaugeMetricFamily("frontier_queue_spool_bytes", "Bytes in the spool.", labels=label)
+        bound = GaugeMetricFamily(
+            "frontier_queue_spool_bytes_limit", "Bound of frontier_queue_spool_bytes.", labels=label
+        )
+        refused = GaugeMetricFamily(
+            "frontier_queue_spool_refused", "Messages that the broker refused, put aside.", labels=label
+        )
+        taken = CounterMetricFamily("frontier_queue_spool_taken", "Messages that went into the spool.", labels=label)
+        given = CounterMetricFamily(
+            "frontier_queue_spool_given", "Messages of the spool that the broker has.", labels=label
+        )
+        for name, spool in spools:
+            up.add_metric([name], float(spool.open))
+            messages.add_metric([name], spool.messages)
+            held.add_metric([name], spool.bytes)
+            bound.add_metric([name], spool.most_bytes)
+            refused.add_metric([name], spool.refused)
+            taken.add_metric([name], spool.taken)
+            given.add_metric([name], spool.given)
+        yield from (up, messages, held, bound, refused, taken, given)
