@@ -327,5 +327,8 @@ def program(options: ServerOptions[C], make: Callable[[C], IService]) -> Program
     loaded = options.loaded
     config: Any = loaded.config
     made = Program(options.program, config.log, twistd_options(options), loaded.warnings, loaded.source)
-    make(loaded.config).setServiceParent(made)  # type: ignore[no-untyped-call]
+    try:
+        make(loaded.config).setServiceParent(made)  # type: ignore[no-untyped-call]
+    except ConfigError as error:
+        raise SystemExit("\n".join(f"{options.program}: {problem}" for problem in error.problems)) from None
     return made

@@ -95,7 +95,7 @@ def _check_queues(mqm: MQM, report: Report) -> None:
                 report.problem(f"mqm.{name}.{key}", f"{topic[:80]!r} cannot be a topic of this queue: {why}")
     names = [own.name for own in mqm.own]
     for index, own in enumerate(mqm.own):
-        if not own.name or names.count(own.name) > 1 or own.name in ("kafka", "amqp", "nats", "nsq", "redis"):
+        if not own.name or own.name in names[:index] or own.name in ("kafka", "amqp", "nats", "nsq", "redis"):
             report.problem(f"mqm.own[{index}].name", f"{own.name!r}: expected a name that no other queue has")
         if not own.class_:
             report.problem(f"mqm.own[{index}].class", "missing; expected a dotted path, such as package.module.Class")

@@ -212,7 +212,7 @@ def tls_of(config: FrontierConfig) -> list[tuple[str, TLS, bool]]:
         found.append(("edgebound.bypass.tls", config.edgebound.bypass.tls, False))
     if config.frontlas.enable:
         found.append(("frontlas.dial.tls", config.frontlas.dial.tls, False))
-    for name in ("kafka", "amqp", "nats", "redis"):
+    for name in ("kafka", "amqp", "nats", "nsq", "redis"):
         queue = getattr(config.mqm, name)
         if queue.enable:
             found.append((f"mqm.{name}.tls", queue.tls, False))

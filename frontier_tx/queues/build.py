@@ -12,7 +12,7 @@ from frontier_tx.errors import ConfigError
 from frontier_tx.queues.bridge import Bridge
 from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.interfaces import IBroker
-from frontier_tx.queues.libraries import LIBRARIES
+from frontier_tx.queues.libraries import LIBRARIES, own_class
 from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
@@ -76,19 +76,13 @@ def _brokers(config: MQM, surroundings: Surroundings) -> Iterator[tuple[str, tup
         if section.enable:
             module = import_module(f"frontier_tx.queues.{name}")
             yield name, module.topics(section), module.make(section, surroundings)
-    for own in config.own:
-        made = _own_class(own.class_)(dict(own.options), surroundings)
+    for index, own in enumerate(config.own):
+        key = f"mqm.own[{index}].class"
+        maker: Maker = own_class(own.class_, key)
         try:
+            made = maker(dict(own.options), surroundings)
             verifyObject(IBroker, made)
         except Exception as error:
-            raise ConfigError(f"mqm.own: {own.class_} is no IBroker: {error}") from None
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(f"{key}: {own.class_!r} made no IBroker: {why}") from None
         yield own.name, own.topics, made
-
-
-def _own_class(path: str) -> Maker:
-    module, _, name = path.rpartition(".")
-    try:
-        found: Maker = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"mqm.own: the class {path!r} cannot be imported: {error}") from None
-    return found

@@ -1,26 +1,85 @@
-"""The client libraries of the queues, each an extra of this distribution: which are asked for and missing."""
+"""What the queues of a configuration need of this machine: libraries, classes of one's own, files, a folder."""
 
+import inspect
+import os
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 from frontier_tx.config.queues import MQM
 from frontier_tx.errors import ConfigError
+from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.tls import from_start
 
 #: The sections of ``mqm`` that stand for a broker, each with the module of its library, if it needs one of its own.
 LIBRARIES = {"kafka": "aiokafka", "amqp": "pika", "nats": "nats", "nsq": "", "redis": ""}
 
 
 def check_libraries(config: MQM) -> None:
-    """Look for the libraries of the queues that are enabled, without importing them.
+    """Look for what the queues that are enabled need, so that it is known before a port is open.
 
-    :raises ConfigError: one line for each that is missing.
+    Libraries are not imported, classes of one's own are; nothing is made or connected to.
+
+    :raises ConfigError: one line for each thing that is missing.
     """
-    missing = [
-        name for name, module in LIBRARIES.items() if getattr(config, name).enable and module and not find_spec(module)
-    ]
-    if missing:
-        raise ConfigError(
-            *(
-                f"mqm.{name}.enable: the library {LIBRARIES[name]} is not installed; pip install 'frontier-tx[{name}]'"
-                for name in missing
-            )
-        )
+    problems = [*_missing_libraries(config), *_own_classes(config), *_files(config)]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def own_class(path: str, key: str) -> Any:
+    """What stands at a dotted path: a class that makes an ``IBroker``, or a function that does.
+
+    :raises ConfigError: nothing is there, or a class that is none.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        if not module:
+            raise ImportError("expected a dotted path, such as package.module.Class")
+        found = getattr(import_module(module), name)
+    except Exception as error:
+        raise ConfigError(f"{key}: {path!r}: cannot be imported: {_line(error)}") from None
+    if not callable(found) or (inspect.isclass(found) and not IBroker.implementedBy(found)):
+        raise ConfigError(f"{key}: {path!r} is no IBroker (frontier_tx.queues.interfaces)")
+    return found
+
+
+def _missing_libraries(config: MQM) -> Iterator[str]:
+    for name, module in LIBRARIES.items():
+        if getattr(config, name).enable and module and not find_spec(module):
+            yield f"mqm.{name}.enable: the library {module} is not installed; pip install 'frontier-tx[{name}]'"
+
+
+def _own_classes(config: MQM) -> Iterator[str]:
+    for index, own in enumerate(config.own):
+        try:
+            own_class(own.class_, f"mqm.own[{index}].class")
+        except ConfigError as error:
+            yield from error.problems
+
+
+def _files(config: MQM) -> Iterator[str]:
+    if config.nats.enable and config.nats.credentials:
+        try:
+            from_start(config.nats.credentials).read_bytes()
+        except OSError as error:
+            yield f"mqm.nats.credentials: {config.nats.credentials}: {error.strerror or error}"
+    if config.spool.enable:
+        why = _unusable(from_start(config.spool.path))
+        if why:
+            yield f"mqm.spool.path: {config.spool.path}: {why}"
+
+
+def _unusable(folder: Path) -> str:
+    """Why files cannot be made in a folder that may not be there yet; empty where they can."""
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"files cannot be made in {folder}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

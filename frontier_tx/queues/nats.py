@@ -24,6 +24,7 @@ from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import headers_of
 from frontier_tx.queues.interfaces import Unusable
 from frontier_tx.queues.record import Record
+from frontier_tx.tls import from_start
 
 CONNECT_SECONDS = 5
 #: What the server takes back behind a batch, and JetStream's confirmation of one message, in seconds.
@@ -67,7 +68,7 @@ class _Plain(Session):
             options["tls"] = ssl_context(section.tls)
             options["tls_hostname"] = section.tls.server_name or None
         if section.credentials:
-            options["user_credentials"] = section.credentials
+            options["user_credentials"] = str(from_start(section.credentials))
         if section.token:
             options["token"] = section.token
         try:

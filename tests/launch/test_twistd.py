@@ -176,11 +176,11 @@ def test_a_folder_that_cannot_hold_the_pid_file_is_one_line(tmp_path: Path) -> N
 
 def test_check_refuses_what_a_start_would_refuse(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(
-        "mqm: {redis: {enable: true, addrs: ['h:1']}, nsq: {enable: true, addrs: ['h:1']}}"
+        "mqm: {own: [{name: a, class: nowhere.A, topics: [t]}, {name: b, class: nowhere.B, topics: [t]}]}"
     )
     said = "".join(
-        f"frontier: mqm.{name}.enable: this version forwards to no message queue; set it to false\n"
-        for name in ("nsq", "redis")
+        f"frontier: mqm.own[{index}].class: 'nowhere.{name}': cannot be imported: No module named 'nowhere'\n"
+        for index, name in enumerate("AB")
     )
     for args in (("frontier", "--check"), ("-n", "--pidfile=", "frontier")):
         done = run(tmp_path, *args, "-c", "f.yaml")
