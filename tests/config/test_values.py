@@ -21,7 +21,7 @@ def problems_of(text: str | bytes) -> tuple[str, ...]:
     return caught.value.problems
 
 
-KAFKA = "mqm: {kafka: {enable: true, addr: h, producer: {topics: a, %s}}}"
+KAFKA = "mqm: {kafka: {enable: true, addr: 'h:9092', producer: {topics: a, %s}}}"
 
 
 def listening_on(value: str) -> str:
@@ -318,7 +318,7 @@ def test_unknown_keys_are_warnings(text: str, warning: str) -> None:
             "f.yaml: mqm.kafka.producer.flush.frequency: 10 s is not less than mqm.buffer.confirm_seconds (10 s)",
         ),
         (
-            "mqm: {kafka: {enable: true, addr: h, sasl: {mechanism: plain}, producer: {topics: a}}}",
+            "mqm: {kafka: {enable: true, addr: 'h:9092', sasl: {mechanism: plain}, producer: {topics: a}}}",
             "f.yaml: mqm.kafka.sasl: mechanism and username are needed both, or neither",
         ),
         (
