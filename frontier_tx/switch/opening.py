@@ -12,6 +12,7 @@ from frontier_tx.switch.errors import (
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.streams import StreamEnd
+from frontier_tx.switch.sweep import Slices
 from frontier_tx.wire.errors import LocalError
 from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
@@ -212,7 +213,12 @@ class StreamOpener:
 
     def forget(self, leg: Leg, now: float) -> None:
         """The leg is gone: end its streams on the other legs, and the openings that wait for it."""
-        while leg.streams:
-            self._take_apart(leg.streams.popitem()[1], FarSideClosed.text)
-        while leg.opening:
-            self._refuse(leg.opening.popitem()[1], now, FarSideClosed.text)
+        timers = self._exchange.timers
+        ends, leg.streams = list(leg.streams.values()), {}
+        for end in ends:
+            if end.other is not None:
+                # From now on nothing goes to the leg, whenever its turn comes.
+                end.other.other = None
+        Slices(timers, ends, lambda end: self._take_apart(end, FarSideClosed.text))
+        openings, leg.opening = leg.opening, {}
+        Slices(timers, openings.values(), lambda opener: self._refuse(opener, timers.now(), FarSideClosed.text))

@@ -7,6 +7,7 @@ send collect in ``outbox``. See docs/protocol.md, "Connections".
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, ConnData, decode_conn, encode_data
@@ -26,7 +27,7 @@ from frontier_tx.wire.farewell import Farewell
 from frontier_tx.wire.foreign import protocol_of
 from frontier_tx.wire.ids import DEFAULT_SESSION, id_counter
 from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
-from frontier_tx.wire.sessions import LEAST_WINDOW, Session, SessionTable
+from frontier_tx.wire.sessions import LEAST_WINDOW, SLICE, Session, SessionTable
 
 NEVER = float("inf")
 _OF_APPLICATION = f.OF_APPLICATION
@@ -88,7 +89,7 @@ class Connection:
         "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
         "heartbeat_interval", "last_heard", "farewell", "sessions", "reader", "due", "ids", "context",
         "_wake", "_on_alarm", "_handshake_at", "_heartbeat_at", "_unanswered", "_give_up_at", "_stall_at",
-        "_stall_left", "_conn_packet_id", "_dismissing", "_reading",
+        "_stall_left", "_conn_packet_id", "_dismissing", "_leaving", "_reading",
     )  # fmt: skip
 
     def __init__(
@@ -139,6 +140,8 @@ class Connection:
         self._stall_left = 0
         self._conn_packet_id = 0
         self._dismissing = False
+        #: Sessions that are still to be dismissed, and what their peer reads of it, while the connection closes.
+        self._leaving: Iterator[tuple[Session, str, str]] | None = None
         self._reading = True
         self._alarm(self._handshake_at)
 
@@ -280,12 +283,24 @@ class Connection:
         if self.state is not State.CONNECTED:
             return self._fail("closed before the handshake was done")
         self._dismissing = True
-        for session in list(self.sessions.live.values()):
+        self._leaving = ((session, error, reason) for session in list(self.sessions.live.values()))
+        self._dismiss_some(now)
+        self._set_give_up(now, self.limits.close_seconds / 2)
+        return self._proceed_to_goodbye(now)
+
+    def _dismiss_some(self, now: float) -> None:
+        """Dismiss the next sessions of a connection that is closing; where there are very many, not all in one turn."""
+        assert self._leaving is not None
+        count = 0
+        for session, error, reason in islice(self._leaving, SLICE):
+            count += 1
             self.sessions.release(session)
             why = reason if session.id == DEFAULT_SESSION else error or reason
             self.sessions.dismiss(session, now, why)
-        self._set_give_up(now, self.limits.close_seconds / 2)
-        return self._proceed_to_goodbye(now)
+        if count < SLICE:
+            self._leaving = None
+        else:
+            self._alarm(now)
 
     def _proceed_to_goodbye(self, now: float) -> list[Told]:
         if self._dismissing and not self.sessions.live and not self.farewell.said:
@@ -321,6 +336,7 @@ class Connection:
         # References back to the owner are let go, so that a connection is freed at once and not by the next
         # search for cycles, which a server with many objects cannot afford often.
         self._wake = self._on_alarm = _ignore
+        self._leaving = None
         return self.sessions.clear()
 
     # -- input --------------------------------------------------------------------------------------------
@@ -503,6 +519,8 @@ class Connection:
         """Do what is due at ``now``; afterwards ``due`` is when to come back."""
         if self.state is State.CLOSED:
             return []
+        if self._leaving is not None:
+            self._dismiss_some(now)
         told: list[Told] = [*self.sessions.advance(now), *self._proceed_to_goodbye(now)]
         overdue = self._overdue(now)
         if overdue:
@@ -516,7 +534,7 @@ class Connection:
         elif self._give_up_at <= now:
             return told + self._fail("goodbye was not answered")
         own = min(self._handshake_at, self._heartbeat_at, self._give_up_at, self._stall_at)
-        self.due = min(own, self._watch_at(), self.sessions.due())
+        self.due = min(own, self._watch_at(), self.sessions.due(), NEVER if self._leaving is None else now)
         return told
 
     def _overdue(self, now: float) -> str:

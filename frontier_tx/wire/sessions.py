@@ -3,8 +3,8 @@
 See docs/protocol.md, "Sessions". Session 1 is there from the start and is never negotiated.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, takewhile
 from typing import TypeVar
 
 from frontier_tx.wire import frame as f
@@ -26,6 +26,8 @@ from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, CREDIT_FIXED, SESSION_A
 #: Places beyond the limit for sessions that are opened and dismissed at once: the way of this protocol to say no. The
 #: other implementation takes an error in the acknowledgement for success.
 REFUSALS = 64
+#: How many sessions of a connection are worked on in one turn, where very many are due.
+SLICE = 400
 #: How many openings that timed out are remembered, so that a late acknowledgement can be dismissed.
 REMEMBERED_EXPIRED = 64
 #: Smaller stream windows are none: each frame would carry next to nothing.
@@ -363,14 +365,15 @@ class SessionTable:
 
     def advance(self, now: float) -> list[Event]:
         """Release what was held long enough, and give up what took too long."""
-        # What is due is taken in one go: the first entry of a table gets dearer with each that was deleted before it.
+        # Not all in one turn, where it is much: ``due`` then says that more is. A slice is looked up in one go, since
+        # the first entry of a table gets dearer with each that was deleted before it.
         events: list[Event] = []
-        for session in list(takewhile(lambda session: session.release_at <= now, self._held.values())):
+        for session in _due(self._held.values(), lambda session: session.release_at <= now):
             self.release(session)
-        for session in list(takewhile(lambda session: session.give_up_at <= now, self._parting.values())):
+        for session in _due(self._parting.values(), lambda session: session.give_up_at <= now):
             self._forget(session)
             events.append(SessionEnded(session))
-        for negotiate_id, _ in list(takewhile(lambda item: item[1].give_up_at <= now, self.opening.items())):
+        for negotiate_id, _ in _due(self.opening.items(), lambda item: item[1].give_up_at <= now):
             self._expired[negotiate_id] = self.opening.pop(negotiate_id).packet_id
             if len(self._expired) > REMEMBERED_EXPIRED:
                 del self._expired[next(iter(self._expired))]
@@ -385,6 +388,10 @@ class SessionTable:
             parting.give_up_at if parting is not None else float("inf"),
             opening.give_up_at if opening is not None else float("inf"),
         )
+
+
+def _due(items: Iterable[_T], is_due: Callable[[_T], bool]) -> list[_T]:
+    return list(takewhile(is_due, islice(items, SLICE)))
 
 
 def _first(table: dict[int, _T]) -> _T | None:

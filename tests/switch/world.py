@@ -266,8 +266,11 @@ class Peer:
 
     def take(self, kind: type | f.FrameType | None = None) -> list[Any]:
         """Return what came, of one kind or of all, and forget it."""
-        found = [packet for packet in self.inbox if kind is None or is_kind(packet, kind)]
-        self.inbox = [packet for packet in self.inbox if packet not in found]
+        found: list[Any] = []
+        left: list[Any] = []
+        for packet in self.inbox:
+            (found if kind is None or is_kind(packet, kind) else left).append(packet)
+        self.inbox = left
         return found
 
     def one(self, kind: type | f.FrameType) -> Any:
