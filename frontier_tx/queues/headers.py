@@ -1,23 +1,43 @@
 """What consumers are told beside a body, where the broker has headers (docs/queues.md, "Headers")."""
 
+from functools import lru_cache
+
 from frontier_tx.queues.record import Record
 
 PREFIX = "frontier-"
+TIME = f"{PREFIX}time"
+#: Characters of a value at most.
+MOST = 256
+#: What does not change from message to message is kept for so many pairs of an edge and a topic.
+REMEMBERED = 4096
 
 
 def headers_of(record: Record, gateway: str) -> dict[str, str]:
     """Names and values, all ASCII: edge id, topic, Unix time in milliseconds, the edge's address, the gateway."""
-    headers = {
-        f"{PREFIX}edge-id": str(record.edge_id),
-        f"{PREFIX}time": str(int(record.when * 1000)),
-        f"{PREFIX}address": _ascii(record.address),
-        f"{PREFIX}topic": _ascii(record.topic),
-    }
+    return {**dict(lasting_headers(record, gateway)), TIME: str(int(record.when * 1000))}
+
+
+def lasting_headers(record: Record, gateway: str) -> tuple[tuple[str, str], ...]:
+    """The same but the time, which later messages of the edge to the topic have in common."""
+    topic, address = record.topic, record.address
+    # What is remembered is bounded in bytes too.
+    if len(topic) > MOST or len(address) > MOST:
+        topic, address = topic[:MOST], address[:MOST]
+    return _made(record.edge_id, address, topic, gateway)
+
+
+@lru_cache(REMEMBERED)
+def _made(edge_id: int, address: str, topic: str, gateway: str) -> tuple[tuple[str, str], ...]:
+    headers = [
+        (f"{PREFIX}edge-id", str(edge_id)),
+        (f"{PREFIX}address", _ascii(address)),
+        (f"{PREFIX}topic", _ascii(topic)),
+    ]
     if gateway:
-        headers[f"{PREFIX}gateway"] = _ascii(gateway)
-    return headers
+        headers.append((f"{PREFIX}gateway", _ascii(gateway)))
+    return tuple(headers)
 
 
 def _ascii(text: str) -> str:
     """At most 256 printable characters; others are escaped."""
-    return text[:256].encode("ascii", "backslashreplace").decode().replace("\r", "\\r").replace("\n", "\\n")[:256]
+    return text[:MOST].encode("ascii", "backslashreplace").decode().replace("\r", "\\r").replace("\n", "\\n")[:MOST]

@@ -11,6 +11,7 @@ import random
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from aiokafka import errors as kafka_errors
@@ -20,7 +21,7 @@ from frontier_tx.config.queues import Kafka
 from frontier_tx.queues.asyncio_broker import text_of
 from frontier_tx.queues.bridge import Results
 from frontier_tx.queues.build import Surroundings
-from frontier_tx.queues.headers import headers_of
+from frontier_tx.queues.headers import REMEMBERED, TIME, lasting_headers
 from frontier_tx.queues.kafka_batch import LeveledBatch, has_levels
 from frontier_tx.queues.record import Record
 
@@ -330,14 +331,19 @@ class Lanes:
             if count == most:
                 break
             if self._surroundings.headers:
-                told = headers_of(record, self._surroundings.gateway)
-                headers = [(name, value.encode()) for name, value in told.items()]
+                lasting = _encoded(lasting_headers(record, self._surroundings.gateway))
+                headers = [*lasting, (TIME, b"%d" % int(record.when * 1000))]
             key = _key(record.edge_id) if keyed else None
             if batch.append(timestamp=int(record.when * 1000), key=key, value=record.value, headers=headers) is None:
                 break
             count += 1
         batch.close()
         return batch, count
+
+
+@lru_cache(REMEMBERED)
+def _encoded(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, value.encode()) for name, value in headers)
 
 
 def _key(edge_id: int) -> bytes:

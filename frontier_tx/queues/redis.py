@@ -1,25 +1,27 @@
 """Redis: PUBLISH, or streams with a bound on their length. Stands on the connection of the registry's client."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import lru_cache
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.config.common import TLS
 from frontier_tx.config.queues import RedisQueue
 from frontier_tx.queues.build import Surroundings
-from frontier_tx.queues.headers import PREFIX, headers_of
+from frontier_tx.queues.headers import PREFIX, REMEMBERED, TIME, lasting_headers
 from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.record import Record
-from frontlas_tx.redis.connection import Connection, Login, open_connection, reply_error
+from frontier_tx.queues.resp import Replies, command
+from frontlas_tx.redis.connection import Connection, Login, open_connection
 from frontlas_tx.redis.settings import Address, RedisSettings, RedisTLS
 
 CONNECT_SECONDS = 5.0
 #: Errors that pass: Redis starts, its master is away, a script runs. The message is sent again.
 PASSING = ("LOADING", "MASTERDOWN", "BUSY", "READONLY", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+
+_TIME = TIME.removeprefix(PREFIX).encode()
 
 
 def topics(section: RedisQueue) -> tuple[str, ...]:
@@ -43,6 +45,11 @@ class RedisBroker:
         self.where = str(self._address)
         self._connection: Connection | None = None
         self._lost: Callable[[str], None] = lambda reason: None
+        self._replies = Replies()
+        #: What the server has not answered, in the order of sending, and whom to tell.
+        self._sent: deque[Record] = deque()
+        self._confirmed: Callable[[Record], None] = lambda record: None
+        self._failed: Callable[[Record, str], None] = lambda record, error: None
 
     def connect(self, lost: Callable[[str], None]) -> "Deferred[None]":
         """See ``IBroker``."""
@@ -53,6 +60,8 @@ class RedisBroker:
         def opened(connection: Connection) -> None:
             self.disconnect()
             self._connection, self._lost = connection, lost
+            self._replies, self._sent = Replies(), deque()
+            connection.take_over(lambda data: self._received(connection, data))
             connection.on_lost(lambda: self._ended(connection, connection.cause))
 
         attempt = open_connection(self._surroundings.reactor, self._address, settings, login)
@@ -76,39 +85,50 @@ class RedisBroker:
         """See ``IBroker``."""
         connection = self._connection
         assert connection is not None
-        command = self._add if self._section.stream.enable else self._publish
-        for record in records:
-            sent = connection.send(*command(record))
-            sent.addCallbacks(
-                partial(self._confirmed, record, confirmed), partial(self._refused, record, failed, connection)
-            )
+        self._confirmed, self._failed = confirmed, failed
+        self._sent.extend(records)
+        build = self._add if self._section.stream.enable else self._publish
+        connection.write(b"".join([build(record) for record in records]))
 
-    def _publish(self, record: Record) -> tuple[str | int | bytes, ...]:
-        return "PUBLISH", record.topic, record.value
+    def _publish(self, record: Record) -> bytes:
+        return command(b"PUBLISH", record.topic.encode(), record.value)
 
-    def _add(self, record: Record) -> tuple[str | int | bytes, ...]:
+    def _add(self, record: Record) -> bytes:
         stream = self._section.stream
-        bound: tuple[str | int, ...] = ("MAXLEN", "~", stream.maxlen) if stream.maxlen else ()
-        fields: list[str | bytes] = [stream.field, record.value]
+        words = [b"XADD", record.topic.encode()]
+        if stream.maxlen:
+            words += (b"MAXLEN", b"~", b"%d" % stream.maxlen)
+        words += (b"*", stream.field.encode(), record.value)
         if self._surroundings.headers:
-            for name, text in headers_of(record, self._surroundings.gateway).items():
-                fields += [name.removeprefix(PREFIX), text]
-        return "XADD", record.topic, *bound, "*", *fields
+            words += (_TIME, b"%d" % int(record.when * 1000))
+            words += _fields(lasting_headers(record, self._surroundings.gateway))
+        return command(*words)
 
-    def _confirmed(self, record: Record, confirmed: Callable[[Record], None], reply: Any) -> None:
-        confirmed(record)
-
-    def _refused(
-        self, record: Record, failed: Callable[[Record, str], None], connection: Connection, failure: Failure
-    ) -> None:
-        why = reply_error(failure)
-        if why is None:
-            # The connection is lost, and the record is sent again.
+    def _received(self, connection: Connection, data: bytes) -> None:
+        if connection is not self._connection:
             return
-        if why.split(" ", 1)[0] in PASSING:
-            self._ended(connection, why)
-        else:
-            failed(record, why)
+        try:
+            replies = self._replies.feed(data)
+        except ValueError as error:
+            self._ended(connection, str(error))
+            return
+        for why in replies:
+            if not self._sent:
+                self._ended(connection, "the server answers more than it was asked")
+                return
+            record = self._sent.popleft()
+            if why is None:
+                self._confirmed(record)
+            elif why.split(" ", 1)[0] in PASSING:
+                self._ended(connection, why)
+                return
+            else:
+                self._failed(record, why)
+
+
+@lru_cache(REMEMBERED)
+def _fields(headers: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
+    return tuple(part for name, text in headers for part in (name.removeprefix(PREFIX).encode(), text.encode()))
 
 
 def _tls(section: TLS) -> RedisTLS:

@@ -56,6 +56,7 @@ class Wire(Protocol):
     transport: Any
     lost: Callable[[Failure], None] | None
     pushed: Callable[[list[Any]], None] | None
+    received: Callable[[bytes], None] | None
     reason: Failure | None
 
     def execute_command(self, *args: Argument) -> Deferred[Any]: ...
@@ -70,7 +71,14 @@ def _protocol_class() -> type[Any]:
             super().__init__(charset=None, convertNumbers=False)
             self.lost: Callable[[Failure], None] | None = None
             self.pushed: Callable[[list[Any]], None] | None = None
+            self.received: Callable[[bytes], None] | None = None
             self.reason: Failure | None = None
+
+        def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+            if self.received is not None:
+                self.received(data)
+            else:
+                super().dataReceived(data, unpause)
 
         def connectionLost(self, reason: Failure) -> None:
             self.reason = reason
@@ -109,6 +117,10 @@ class Connection:
     def on_push(self, callback: Callable[[list[Any]], None] | None) -> None:
         """From now on give every list that arrives to this instead of to a command."""
         self._wire.pushed = callback
+
+    def take_over(self, received: Callable[[bytes], None]) -> None:
+        """From now on give all bytes to this, for who parses replies by itself and sends with :meth:`write` alone."""
+        self._wire.received = received
 
     def send(self, *args: Argument) -> Deferred[Reply]:
         """Write one command.  The Deferred fails with an exception of txredisapi, see :func:`reply_error`."""
