@@ -75,7 +75,7 @@ class Limits:
     hold_seconds: float = 0.015
     sessions: int = 100_000
     #: Bytes of a stream that a peer which speaks credit may have under way to this end; 0: this end speaks none.
-    stream_window: int = 0
+    stream_window: int = 1_048_576
 
 
 class Connection:

@@ -490,7 +490,8 @@ async def test_a_callback_for_streams_that_fails_costs_that_stream_alone(cluster
 
     service.on_stream(failing)
     stream = await edge.open_stream("s")
-    assert await stream.read() == b""
+    with pytest.raises(ForceClosed, match=r"^force closed: aborted$"):
+        await stream.read()
     assert len(seen) == 1 and not lost
     assert await service.call(edge.edge_id, "who") == b"e at f1"
 

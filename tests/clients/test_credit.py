@@ -9,7 +9,6 @@ from twisted.internet.defer import ensureDeferred
 
 from frontier_tx.clients import Bounds, Edge, ForceClosed, Service
 from frontier_tx.testing import MemoryGateway
-from frontier_tx.wire.connection import Limits
 
 MIB = 1 << 20
 #: Window of either client, of the gateway towards each, and what may wait in the writer itself.
@@ -20,7 +19,7 @@ class Gateway(MemoryGateway):
     """With an edge and a service that are connected, and a stream between them."""
 
     def __init__(self) -> None:
-        super().__init__(limits=Limits(stream_window=MIB))
+        super().__init__()
 
     def pair(self, **options: Any) -> tuple[Edge, Service]:
         edge, service = self.edge(reconnect=None, **options), self.service(name="s", reconnect=None, **options)

@@ -8,13 +8,16 @@ from twisted.internet.testing import StringTransport
 from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
+from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.factories import EdgeFactory, ServiceFactory
 from frontier_tx.gateway.protocols import EdgeProtocol, ServiceProtocol
+from frontier_tx.gateway.service import limits_of, settings_of
 from frontier_tx.interfaces import IEdgeProtocol, IPlaneFactory, IServiceProtocol
 from frontier_tx.switch.choice import POLICIES, IHashPolicy
 from frontier_tx.switch.presence import ClientIDAllocator, IIDAllocator
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.switch.settings import Settings
+from frontier_tx.wire.connection import Connection, Limits, Role
 
 
 class Client:
@@ -50,6 +53,11 @@ def test_what_is_shipped_provides_what_it_promises() -> None:
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_policies(name: str) -> None:
     assert verifyObject(IHashPolicy, POLICIES[name]())
+
+
+def test_a_core_without_a_configuration_has_the_defaults_of_one() -> None:
+    assert limits_of(FrontierConfig()) == Limits()
+    assert settings_of(FrontierConfig()) == Settings()
 
 
 def test_a_part_that_lacks_something_is_refused_when_it_is_plugged_in() -> None:
