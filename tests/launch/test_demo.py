@@ -30,6 +30,19 @@ STORY = {
         r"has the whole file, sha256 [0-9a-f]{16}\.\.\., as sent",
         r"all processes stopped",
     ],
+    "frontier_tx.demo_queue": [
+        r"published '0' to the topic 'readings' and has the acknowledgement: Redis has it",
+        r"reads the stream 'readings': value 0, edge-id \d+, topic readings",
+        r"published 199 more +-> [\d,]+ messages/s, all acknowledged\n",
+        r"redis \| kill -9",
+        r"published 200 more +-> [\d,]+ messages/s, all acknowledged: on the disk",
+        r"/readyz: ready; queue redis: .*, 200 messages \(\d+ bytes\) in its spool",
+        r"gateway \| kill -9",
+        r"200 messages \(\d+ bytes\) in its spool",
+        r"has 400 messages, in the order in which they were published",
+        r"/readyz: ready\n",
+        r"all processes stopped",
+    ],
     "frontlas_tx.demo": [
         r"frontlas \| services ask on port \d+",
         r"frontier03 \| edges connect to port \d+",
@@ -41,7 +54,17 @@ STORY = {
         r"all processes stopped",
     ],
 }
-OPTIONS = {"frontier_tx.demo": ["--megabytes", "2"], "frontlas_tx.demo": ["--edges", "6"]}
+OPTIONS = {
+    "frontier_tx.demo": ["--megabytes", "2"],
+    "frontier_tx.demo_queue": ["--messages", "200"],
+    "frontlas_tx.demo": ["--edges", "6"],
+}
+#: So that it goes on until it is interrupted.
+LONG = {
+    "frontier_tx.demo": ["--megabytes", "9000"],
+    "frontier_tx.demo_queue": ["--messages", "9000000"],
+    "frontlas_tx.demo": [],
+}
 
 
 #: What a shell may have set for other servers.
@@ -54,7 +77,7 @@ ELSEWHERE = {
 
 
 def start(module: str, folder: Path, options: list[str]) -> subprocess.Popen[str]:
-    if module == "frontlas_tx.demo":
+    if module != "frontier_tx.demo":
         need("redis-server")
     return subprocess.Popen(
         [sys.executable, "-u", "-m", module, *options],
@@ -95,7 +118,7 @@ def test_the_story_is_told_to_its_end(module: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", STORY)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_story_leaves_nothing_behind(module: str, number: int, tmp_path: Path) -> None:
-    process = start(module, tmp_path, {"frontier_tx.demo": ["--megabytes", "9000"], "frontlas_tx.demo": []}[module])
+    process = start(module, tmp_path, LONG[module])
     assert process.stdout is not None
     told = ""
     deadline = time.monotonic() + PATIENCE
