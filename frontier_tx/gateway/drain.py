@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,10 @@ STEP = 0.05
 SPREAD = 0.5
 #: Once the time is over that many are told in a step, whatever they have under way.
 OVERDUE_PER_STEP = 1000
+#: So many are looked at in a step, whether they can go already.
+LOOKS_PER_STEP = 2000
+#: So many are told, looked at or cut before others get their turn.
+SLICE = 16
 
 
 class Drain:
@@ -38,15 +43,27 @@ class Drain:
         self._loop.clock = clock
         self._until = 0.0
         self._per_step = 1
-        self._told: set[LegProtocol] = set()
+        #: Who was not told goodbye yet, edges and services.
+        self._edges: deque[LegProtocol] = deque()
+        self._services: deque[LegProtocol] = deque()
+        #: How many of them may be told, and looked at for that, in this step; and who is to be cut.
+        self._budget = self._looks = 0
+        self._over = self._late = False
+        self._to_cut: list[LegProtocol] | None = None
+        self._working = False
 
     def start(self) -> "Deferred[None]":
         """Begin; the Deferred fires when the last connection is gone."""
-        connections = len(self._core.connections())
+        core = self._core
+        for factory in (core.edges, core.services):
+            factory.closed = True
+        connections = len(core.edges.connections) + len(core.services.connections)
         if not connections:
             self.done.callback(None)
             return self.done
         self.log.info("draining: {n} connections, at most {s} s", n=connections, s=self._seconds)
+        self._edges.extend(core.edges.connections)
+        self._services.extend(core.services.connections)
         self._until = self._clock.seconds() + self._seconds
         self._per_step = max(20, int(connections * STEP / max(self._seconds * SPREAD, STEP)))
         self._loop.start(STEP, now=True)
@@ -56,27 +73,67 @@ class Drain:
         """End everything now."""
         if not self.done.called:
             self.log.warn("asked again to stop: connections are cut")
-            for protocol in self._core.connections():
-                protocol.abort("the gateway stops")
-            self._finish()
+            self._cut()
 
     def _step(self) -> None:
-        connections = self._core.connections()
-        now, close_seconds = self._clock.seconds(), self._core.edges.close_seconds
-        over = now >= self._until
-        # Services go last: they still hear which edges went, unless edges take too long over it.
-        edges = [c for c in connections if c.kind is Kind.EDGE]
-        leaving = connections if now >= self._until + close_seconds / 2 else edges or connections
-        budget = OVERDUE_PER_STEP if over else self._per_step
-        for protocol in leaving:
-            if budget and protocol not in self._told and (over or not _busy(protocol)):
-                budget -= 1
-                self._told.add(protocol)
-                protocol.close()
-        if not connections or now >= self._until + close_seconds:
-            for protocol in self._core.connections():
-                protocol.abort("the gateway stops")
+        core = self._core
+        now, close_seconds = self._clock.seconds(), core.edges.close_seconds
+        if not core.edges.connections and not core.services.connections:
             self._finish()
+        elif now >= self._until + close_seconds:
+            self._cut()
+        else:
+            self._over = now >= self._until
+            self._late = now >= self._until + close_seconds / 2
+            self._budget = OVERDUE_PER_STEP if self._over else self._per_step
+            self._looks = max(LOOKS_PER_STEP, self._budget)
+            self._work()
+
+    def _cut(self) -> None:
+        if self._loop.running:
+            self._loop.stop()
+        if self._to_cut is None:
+            self._to_cut = self._core.connections()
+            self._work()
+
+    def _work(self) -> None:
+        """Begin at once; where it is much the rest comes in the next turns."""
+        if not self._working and self.go_on():
+            self._working = True
+            self._core.outlet.later(self)
+
+    def go_on(self) -> bool:
+        """Tell or cut some of those whose turn it is (``outlet.Worker``)."""
+        self._working = (self._cut_some if self._to_cut is not None else self._tell_some)()
+        return self._working
+
+    def _cut_some(self) -> bool:
+        assert self._to_cut is not None
+        for _ in range(SLICE):
+            if not self._to_cut:
+                self._finish()
+                return False
+            # Harmless where it is gone meanwhile.
+            self._to_cut.pop().abort("the gateway stops")
+        return True
+
+    def _tell_some(self) -> bool:
+        for _ in range(SLICE):
+            # Services go last: they still hear which edges went, unless edges take too long over it.
+            edges_are_here = bool(self._core.edges.connections)
+            queue = self._edges if edges_are_here and (self._edges or not self._late) else self._services
+            if not queue or self._budget <= 0 or self._looks <= 0:
+                return False
+            self._looks -= 1
+            protocol = queue.popleft()
+            if protocol not in (self._core.edges if protocol.kind is Kind.EDGE else self._core.services).connections:
+                continue
+            if self._over or not _busy(protocol):
+                self._budget -= 1
+                protocol.close()
+            else:
+                queue.append(protocol)
+        return True
 
     def _finish(self) -> None:
         if self._loop.running:

@@ -51,6 +51,8 @@ class LegFactory(Factory):
         wall_clock: Callable[[], float],
     ) -> None:
         self.connections: set[LegProtocol] = set()
+        #: Whether the gateway is leaving: who comes in on a connection that was there before is turned away.
+        self.closed = False
         self.refused = 0
         self.accepted = 0
         #: Connections that ended without a byte from the peer, as probes of load balancers do.
@@ -77,6 +79,9 @@ class LegFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> LegProtocol | None:
         """Return a protocol for a newcomer, or None to turn it away."""
+        if self.closed:
+            self.refused += 1
+            return None
         where = origin(addr)
         why = self.door.refusal(where)
         if why:

@@ -8,9 +8,10 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 
 from frontier_tx.config.frontier import FrontierConfig
-from frontier_tx.gateway.drain import Drain
+from frontier_tx.gateway.drain import SLICE, Drain
 from frontier_tx.gateway.service import Gateway
 from frontier_tx.launch import Ports
+from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from tests.switch.world import Peer, World
 
@@ -195,3 +196,36 @@ def test_health_can_be_asked_until_the_end() -> None:
     reactor.pump([0.1] * 600)
     assert done.called
     assert reactor.open == []
+
+
+def test_very_many_are_cut_in_slices_and_nobody_comes_in_meanwhile(world: World) -> None:
+    edges = [world.edge() for _ in range(3 * SLICE)]
+    leaving = Leaving(world, seconds=1000)
+    assert world.core.edges.buildProtocol(None) is None
+    cut_before = sum(edge.transport.aborted for edge in edges)
+    leaving.drain.hurry()
+    assert sum(edge.transport.aborted for edge in edges) - cut_before <= SLICE
+    world.advance()
+    assert leaving.over is not None
+    assert all(edge.closed for edge in edges)
+    world.check_empty()
+
+
+def test_peers_that_never_end_are_not_waited_for(world: World) -> None:
+    """They ask on, answer no goodbye and take nothing."""
+    service = world.service()
+    edges = [world.edge() for _ in range(3 * SLICE)]
+    for edge in (service, *edges):
+        edge.polite = False
+    for edge in edges:
+        service.call(b"m", custom=edge.id.to_bytes(8))
+        edge.transport.block()
+    leaving = Leaving(world)
+    for _ in range(int((SECONDS + 6) / 0.05)):
+        leaving.wait(0.05)
+        for edge in edges:
+            if not edge.closed:
+                edge.send_bare(f.FrameType.HEARTBEAT)
+    assert leaving.over is not None and leaving.over <= SECONDS + 5.2
+    world.advance(1)
+    world.check_empty()
