@@ -26,7 +26,9 @@ class ProcessFigures(Collector):
         yield self._histogram("turn_seconds", f"How long {of_turns}, took.", {"": REACTOR})
         yield self._longest("longest_turn_seconds", f"The longest of the last minute: {of_turns}.", {"": REACTOR})
         text = "what one event cost, with all that was written for it"
-        yield self._histogram("handler_seconds", f"How long a handler took: {text}.", self._handlers)
+        yield self._histogram(
+            "handler_seconds", f"Handlers that took longer than a millisecond: {text}.", self._handlers
+        )
         yield self._longest("longest_handler_seconds", f"The longest of the last minute: {text}.", self._handlers)
         yield CounterMetricFamily(
             f"{self._program}_log_lines_lost",

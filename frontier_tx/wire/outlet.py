@@ -15,12 +15,14 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from frontier_tx.turns import Durations
+from frontier_tx.turns import CLASSES, Durations
 
 #: Seconds that a connection rests between two bursts.
 PAUSE = 0.001
 #: Seconds of one turn of the reactor that go to those who are behind with their work.
 TURN_SECONDS = 0.004
+#: A handler that takes no longer, in seconds, is not counted.
+SHORT = CLASSES[0]
 
 log = Logger()
 
@@ -51,7 +53,7 @@ class Outlet:
     def __init__(self, clock: IReactorTime, stopwatch: Callable[[], float] = thread_time) -> None:
         self._clock = clock
         self.stopwatch = stopwatch
-        #: How long a handler took: what one event cost, with all that was written for it.
+        #: How long handlers took that were not ``SHORT``: what one event cost, with all that was written for it.
         self.handlers = Durations()
         #: How often a peer was not read from for a while as it sent much JSON in other than the canonical form.
         self.odd_json_stops = 0
@@ -90,8 +92,11 @@ class Outlet:
     def leave(self) -> None:
         """A turn ends: write."""
         if self._depth == 1:
-            self.flush()
-            self.handlers.note(perf_counter() - self._began)
+            if self._waiting:
+                self.flush()
+            if perf_counter() - self._began > SHORT:
+                # What is shorter is not even counted: this is done for each read of each connection.
+                self.handlers.note(perf_counter() - self._began)
         self._depth -= 1
 
     @property

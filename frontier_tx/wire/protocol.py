@@ -28,7 +28,7 @@ CHUNK = 131_072
 READ_LEAST, READ_MOST = 4096, 262_144
 MANY_FRAMES, FEW_FRAMES = 400, 100
 #: So many frames are worked on between two looks at the clock, and after so many seconds the rest waits for its turn.
-SLICE = 32
+SLICE = 64
 TURN_SECONDS = 0.004
 #: No more bytes than this hold no more frames than a slice.
 SLICE_BYTES = SLICE * HEADER_SIZE
@@ -126,36 +126,36 @@ class WireProtocol(Protocol):
         METER.spent = 0
         try:
             if len(data) <= SLICE_BYTES and not self._behind:
-                told = self.connection.receive(data, self.alarms.now())
-                self._tell(told)
+                self._tell(self.connection.receive(data, self.alarms.now()))
                 self.slice_done()
             else:
-                self._receive_many(data)
+                told = self.connection.receive(data, self.alarms.now(), SLICE)
+                self._tell(told)
+                self.slice_done()
+                self._receive_more(len(data), len(told))
         finally:
             outlet.leave()
 
-    def _receive_many(self, data: bytes) -> None:
-        """Work on what may be thousands of frames, for as long as others can wait."""
+    def _receive_more(self, size: int, frames: int) -> None:
+        """Go on with a read that may hold thousands of frames, for as long as others can wait."""
         if self._behind:
-            # Reading was stopped, but a transport may have had more at hand: it is put behind the rest.
-            self._tell(self.connection.receive(data, self.alarms.now(), SLICE))
-            self.slice_done()
+            # Reading was stopped, but a transport had more at hand: it is put behind the rest.
             return
-        stopwatch = self.outlet.stopwatch
-        # Where others are behind already, each begins with one slice.
-        until = 0.0 if self.outlet.crowded else stopwatch() + TURN_SECONDS
-        frames = self._receive_slice(data)
-        while self.connection.unread and not self._gone:
-            if self._pauses or stopwatch() >= until:
-                self._fall_behind()
-                break
-            frames += self._receive_slice(b"")
+        if self.connection.unread and not self._gone:
+            stopwatch = self.outlet.stopwatch
+            # Where others are behind already, each begins with one slice.
+            until = 0.0 if self.outlet.crowded else stopwatch() + TURN_SECONDS
+            while self.connection.unread and not self._gone:
+                if self._pauses or stopwatch() >= until:
+                    self._fall_behind()
+                    break
+                frames += self._receive_slice()
         if self._direct:
-            self._adapt_reading(len(data), frames)
+            self._adapt_reading(size, frames)
 
-    def _receive_slice(self, data: bytes) -> int:
+    def _receive_slice(self) -> int:
         METER.spent = 0
-        told = self.connection.receive(data, self.alarms.now(), SLICE)
+        told = self.connection.receive(b"", self.alarms.now(), SLICE)
         self._tell(told)
         self.slice_done()
         return len(told)
@@ -177,7 +177,11 @@ class WireProtocol(Protocol):
             if self._pauses and self._lost is None:
                 self._queued = False
                 return False
-            self._receive_slice(b"")
+            try:
+                self._receive_slice()
+            except Exception:
+                self.log.failure("received bytes could not be worked on; their connection is closed")
+                self.abort("internal error")
             if self.connection.unread and not self._gone:
                 return True
         self._queued = self._behind = False

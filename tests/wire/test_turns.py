@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -219,10 +220,18 @@ def test_durations_are_counted_in_classes_and_the_longest_of_late_is_kept() -> N
 def test_a_handler_is_measured_with_what_is_written_for_it() -> None:
     world = Busy()
     peer, _ = worked(world)
-    before = world.outlet.handlers.count
     peer.dataReceived(messages(1))
-    peer.dataReceived(messages(1, 1))
-    assert world.outlet.handlers.count == before + 2
+    before = world.outlet.handlers.count
+
+    def slowly() -> None:
+        until = perf_counter() + 0.003
+        while perf_counter() < until:
+            pass
+
+    peer.flush = slowly  # type: ignore[method-assign]
+    peer.dataReceived(HEARTBEAT)
+    assert world.outlet.handlers.count == before + 1
+    assert world.outlet.handlers.longest() >= 0.003
 
 
 def test_turns_of_a_reactor_are_measured_from_one_wait_to_the_next() -> None:
