@@ -63,8 +63,8 @@ def start_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartGat
     """Starts gateways; all of them end with the session."""
     started: list[StartedGateway] = []
 
-    def start(*, alloc: bool = True, hashby: str = "edgeid") -> StartedGateway:
-        template = TEMPLATE.replace("ALLOC", str(alloc).lower()).replace("HASHBY", hashby)
+    def start(*, alloc: bool = True, hashby: str = "edgeid", more: str = "") -> StartedGateway:
+        template = TEMPLATE.replace("ALLOC", str(alloc).lower()).replace("HASHBY", hashby) + more
         gateway = StartedGateway(
             "the gateway",
             OTHER or own_command(),
