@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactory
 from frontier_tx.gateway.protocols import LegProtocol
+from frontier_tx.lograte import LogRate
 from frontier_tx.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
@@ -183,22 +184,17 @@ class Whispers:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._said: dict[str, tuple[float, int, int]] = {}
+        self._rates: dict[str, LogRate] = {}
 
     def due(self, kind: str) -> str | None:
         """Return what to say of those that went by in silence, empty for none; None: be silent.
 
         :param kind: one of a few.
         """
-        now = self._now()
-        since, lines, silent = self._said.get(kind, (now, 0, 0))
-        if now >= since + self.PERIOD:
-            since, lines = now, 0
-        if lines >= self.LINES:
-            self._said[kind] = (since, lines, silent + 1)
-            return None
-        self._said[kind] = (since, lines + 1, 0)
-        return f" ({silent} more before it)" if silent else ""
+        rate = self._rates.get(kind)
+        if rate is None:
+            rate = self._rates[kind] = LogRate(self.LINES, self.PERIOD, self._now)
+        return rate.before() if rate.allows() else None
 
 
 class _Diary:
