@@ -297,7 +297,7 @@ class Spool:
     enable: bool = setting(False, Flag(), "keep messages on disk while their broker is away")
     path: str = setting("", Text("path of a folder"), "folder that has a file for each queue; made if it is not there")
     bytes: int = setting(
-        268_435_456, Whole(1_048_576, 1 << 45, "bytes"), "what each queue may keep; one edge gets at most half of it"
+        268_435_456, Whole(1_048_576, 1 << 36, "bytes"), "what each queue may keep; one edge gets at most half of it"
     )
 
 

@@ -100,6 +100,7 @@ class Forwarder:
 
     #: For texts.
     receiver = "the broker"
+    attempt_seconds = ATTEMPT
 
     def __init__(
         self,
@@ -154,7 +155,7 @@ class Forwarder:
             return
         self._epoch += 1
         epoch = self._epoch
-        self._attempt_limit = self._clock.callLater(ATTEMPT, self._attempt_took_too_long)
+        self._attempt_limit = self._clock.callLater(self.attempt_seconds, self._attempt_took_too_long)
         attempt = self._attempt = maybeDeferred(self.broker.connect, lambda reason: self._lost(epoch, reason))
         attempt.addCallbacks(lambda _: self._connected(epoch), lambda failure: self._failed(epoch, failure))
 
@@ -186,7 +187,7 @@ class Forwarder:
         self._attempt_is_over()
         error = failure.value
         if isinstance(error, CancelledError):
-            reason = f"no connection within {ATTEMPT:g} s"
+            reason = f"no connection within {self.attempt_seconds:g} s"
         else:
             reason = str(error) or type(error).__name__
         self._retry(reason)

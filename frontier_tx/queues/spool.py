@@ -5,127 +5,27 @@ goes behind it, so that order holds. A file that cannot be used is named, tried 
 as they would without a spool.
 """
 
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from frontier_tx.logs import Logger
 from frontier_tx.queues.forwarder import Forwarder
-from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.spool_file import Entry, Held, SpoolFile
+from frontier_tx.queues.spool_writer import GO, Copy, FileAsBroker, Writer, text_of
 from frontier_tx.queues.worker import Worker
 
 #: What the broker refused is kept aside up to this part of the bound.
 ASIDE = 10
 
 log = Logger("frontier.queues")
-
-
-@implementer(IBroker)
-class _FileAsBroker:
-    """To the writer below, the file is a broker that confirms what is on the disk."""
-
-    def __init__(self, file: SpoolFile, worker: Worker, opened: Callable[[Held], None]) -> None:
-        self.where = str(file.path)
-        self._file = file
-        self._worker = worker
-        self._opened = opened
-        self._lost: Callable[[str], None] = lambda reason: None
-        #: What came while something was being written: it goes together.
-        self._next: list[tuple[Sequence[Record], Callable[[Record], None], Callable[[Record, str], None]]] = []
-        self._writing = False
-
-    def connect(self, lost: Callable[[str], None]) -> "Deferred[None]":
-        self._lost, self._next, self._writing = lost, [], False
-        return self._worker.run(self._file.open).addCallback(self._opened)
-
-    def send(
-        self, records: Sequence[Record], confirmed: Callable[[Record], None], failed: Callable[[Record, str], None]
-    ) -> None:
-        self._next.append((records, confirmed, failed))
-        if not self._writing:
-            self._write()
-
-    def _write(self) -> None:
-        batches, self._next = self._next, []
-        self._writing = bool(batches)
-        if not batches:
-            return
-        lost = self._lost
-
-        def written(_: object) -> None:
-            if self._lost is lost:
-                self._write()
-            for records, confirmed, _failed in batches:
-                for record in records:
-                    confirmed(record)
-
-        def not_written(failure: Failure) -> None:
-            if not _is_full(failure.value):
-                lost(_text(failure.value))
-                return
-            if self._lost is lost:
-                self._write()
-            for records, _confirmed, failed in batches:
-                for record in records:
-                    failed(record, f"the spool: {_text(failure.value)}")
-
-        everything = [record for records, _, _ in batches for record in records]
-        self._worker.run(self._file.append, everything).addCallbacks(written, not_written)
-
-    def disconnect(self) -> "Deferred[None]":
-        return self._worker.run(self._file.close)
-
-
-class _Copy(Record):
-    """A record on its way to the disk, and the one that it stands for."""
-
-    __slots__ = ("original",)
-
-    def __init__(self, original: Record, done: Callable[["_Copy", str], None]) -> None:
-        super().__init__(
-            original.topic, original.value, original.edge_id, original.address, original.when, original.sender,
-            lambda error: done(self, error),
-        )  # fmt: skip
-        self.key = original.key
-        self.original = original
-
-
-class _Writer(Forwarder):
-    """Takes records to the file: what waits for the disk has the bounds of what waits for a broker."""
-
-    receiver = "the spool"
-
-    def __init__(self, spool: "Spool", queue: Forwarder, broker: IBroker, clock: IReactorTime) -> None:
-        super().__init__(queue.name, (), broker, clock, queue.outbox.bounds)
-        self._spool = spool
-        # An edge that is told an error is one of the queue.
-        self.counters.failed = queue.counters.failed
-
-    def _say_connected(self, again: bool) -> None:
-        pass
-
-    def _say_away(self) -> None:
-        log.warn(
-            "queue {name}: its spool {where} cannot be used: {why}; messages go on without it; it keeps trying",
-            name=self.name, where=self.broker.where, why=self.trouble,
-        )  # fmt: skip
-
-    def _connected(self, epoch: int) -> None:
-        super()._connected(epoch)
-        self._spool.settled()
-
-    def _retry(self, reason: str) -> None:
-        super()._retry(reason)
-        self._spool.broke()
 
 
 class Spool:
@@ -151,7 +51,7 @@ class Spool:
         self._clock = clock
         self._worker = worker
         self._file = SpoolFile(path)
-        self._writer = _Writer(self, queue, _FileAsBroker(self._file, worker, self._opened), clock)
+        self._writer = Writer(self, queue, FileAsBroker(self._file, worker, self._opened), clock)
         self._ready: Callable[[], None] | None = None
         self._id = ""
         self._of_edge: dict[int, int] = {}
@@ -163,6 +63,9 @@ class Spool:
         self._gone: list[Entry] = []
         self._aside: list[tuple[Entry, str]] = []
         self._cursor = 0
+        #: What is to be taken over, the oldest first; what comes meanwhile goes behind it.
+        self._over: deque[Record] = deque()
+        self._taking: IDelayedCall | None = None
         #: Counts losses of the broker: what was read for an earlier connection is read again.
         self._epoch = 0
         self._busy = self._paused = self._stopped = False
@@ -176,14 +79,20 @@ class Spool:
 
     def takes(self, record: Record) -> bool:
         """See ``Spooling``."""
-        if not self._writer.connected or (self._queue.connected and not self.messages):
+        if self._over:
+            self._over.append(record)
+            return True
+        return self._take(record)
+
+    def _take(self, record: Record) -> bool:
+        if not self._writer.connected or (self._queue.connected and not self.messages and not self._over):
             return False
         if record.size + self._of_edge.get(record.edge_id, 0) > self.most_bytes - self.bytes:
             away = f"the broker is away ({self._queue.trouble})" if self._queue.trouble else "the broker is behind"
             self._queue.fail(record, "full", f"{away} and the spool is full")
             return True
         self._count(record.edge_id, record.size, 1)
-        self._writer.publish(_Copy(record, self._written))
+        self._writer.publish(Copy(record, self._written))
         return True
 
     def drain(self) -> None:
@@ -199,11 +108,20 @@ class Spool:
 
     def _take_over(self) -> None:
         """Take what waits in memory, but for what is on the disk: that has a number."""
-        for record in self._queue.outbox.clear():
-            due = record.due
-            if not record.number and not self.takes(record):
+        self._over.extendleft(reversed([record for record in self._queue.outbox.clear() if not record.number]))
+        if self._over and self._taking is None:
+            self._take_next()
+
+    def _take_next(self) -> None:
+        self._taking = None
+        for _ in range(min(GO, len(self._over))):
+            record = self._over.popleft()
+            if not self._take(record):
+                due = record.due
                 self._queue.forward(record)
-                record.due = due
+                record.due = due or record.due
+        if self._over:
+            self._taking = self._clock.callLater(0, self._take_next)
 
     def consequence(self) -> str:
         """See ``Spooling``."""
@@ -218,6 +136,11 @@ class Spool:
         if self._stopped:
             return succeed(None)
         self._stopped = self._paused = True
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+        while self._over:
+            self._queue.fail(self._over.popleft(), "stopping", "the gateway is stopping")
         if self._writer.connected:
             self._worker.run(self._settle, *self._take_settled()).addErrback(lambda failure: None)
         closing = self._writer.stop()
@@ -268,10 +191,12 @@ class Spool:
 
     def broke(self) -> None:
         """The file cannot be used; what was on its way there goes on as without a spool."""
-        for copy in self._writer.outbox.clear():
-            assert isinstance(copy, _Copy)
+        for copy in reversed(self._writer.outbox.clear()):
+            assert isinstance(copy, Copy)
             self._count(copy.edge_id, copy.size, -1)
-            self._queue.forward(copy.original)
+            self._over.appendleft(copy.original)
+        if self._over and self._taking is None:
+            self._take_next()
         self._tell_ready()
 
     def _tell_ready(self) -> None:
@@ -279,12 +204,13 @@ class Spool:
         if ready is not None:
             ready()
 
-    def _written(self, copy: _Copy, error: str) -> None:
+    def _written(self, copy: Copy, error: str) -> None:
         if error:
             self._count(copy.edge_id, copy.size, -1)
         else:
             self.taken += 1
             self._on_disk += 1
+            self._writer.works()
             self._work()
         copy.original.finish(error)
 
@@ -307,7 +233,7 @@ class Spool:
         count = max_bytes = 0
         unread = self._on_disk - len(self._fed) - len(self._gone) - len(self._aside)
         if self._queue.connected and not self._paused and unread > 0:
-            count = bounds.window - len(self._fed)
+            count = min(GO, bounds.window - len(self._fed))
             max_bytes = bounds.window_bytes - self._fed_bytes
         if count <= 0 or max_bytes <= 0:
             count = 0
@@ -347,6 +273,7 @@ class Spool:
     ) -> None:
         found, refused = result
         self._busy = False
+        self._writer.works()
         self._on_disk -= len(gone) + len(aside)
         for entry in (*gone, *(each for each, _ in aside)):
             self._count(entry.edge_id, entry.size, -1)
@@ -370,7 +297,7 @@ class Spool:
         if self._id == id:
             self._gone[:0], self._aside[:0] = gone, aside
         if not self._stopped:
-            self._writer.end_connection(_text(failure.value))
+            self._writer.end_connection(text_of(failure.value))
 
     def _feed(self, entry: Entry) -> None:
         record = Record(
@@ -394,11 +321,3 @@ class Spool:
             self.given += 1
             self._gone.append(entry)
         self._work()
-
-
-def _is_full(error: BaseException | None) -> bool:
-    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-
-
-def _text(error: BaseException | None) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

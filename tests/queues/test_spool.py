@@ -19,12 +19,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from frontier_tx.queues import spool, spool_writer
 from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.record import OVERHEAD, Record
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
 from frontier_tx.queues.spool_file import SpoolFile
+from frontier_tx.queues.spool_writer import GO
 from frontier_tx.queues.worker import Worker
 from tests.queues.test_forwarder import Fake, log
 
@@ -329,6 +331,54 @@ def test_a_disk_that_fails_in_between_loses_nothing(world: World) -> None:
     assert sorted(world.has) == numbered(1, 2, 3, 4)
 
 
+def test_a_file_that_opens_and_fails_then_is_named_once(world: World, log: list[str]) -> None:
+    world.publish(b"1")
+    world.spool._file.read = lambda *args: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    world.connect()
+    for _ in range(1200):
+        world.clock.advance(0.1)
+    complaints = [line for line in log if "its spool" in line and "cannot be used" in line]
+    assert len(complaints) == 1 and "division by zero" in complaints[0]
+    world.publish(b"2")
+    world.confirm()
+    assert world.acknowledged == [b"1", b"2"]
+
+
+def test_what_is_taken_over_goes_in_slices_and_in_order(world: World) -> None:
+    count = 3 * GO + 7
+    world.spool.most_bytes = 10_000_000
+    world.connect()
+    world.publish(*numbered(*range(count)))
+    world.broker.lost[-1]("gone")
+    world.broker.batches.clear()
+    assert 0 < len(world.spool._over) < count, "the rest is for later turns"
+    world.publish(b"%d" % count)
+    while world.spool._over:
+        world.clock.advance(0)
+    world.clock.advance(0)
+    assert world.acknowledged == numbered(*range(count + 1))
+    world.connect()
+    world.drain()
+    assert list(world.has) == numbered(*range(count + 1))
+
+
+def test_what_is_being_taken_over_when_the_file_breaks_goes_on_in_memory(world: World) -> None:
+    count = 2 * GO
+    world.connect()
+    world.publish(*numbered(*range(count)))
+    world.worker.broken = sqlite3.OperationalError("disk I/O error")
+    world.broker.lost[-1]("gone")
+    world.broker.batches.clear()
+    while world.spool._over:
+        world.clock.advance(0)
+    world.clock.advance(0)
+    world.connect()
+    world.confirm()
+    world.clock.advance(0)
+    world.confirm()
+    assert list(world.has) == numbered(*range(count)) == world.acknowledged
+
+
 def test_stopping_keeps_what_is_there(world: World) -> None:
     world.publish(*numbered(1, 2, 3))
     world.connect()
@@ -350,6 +400,10 @@ class Storm(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        # Small slices, so that they end everywhere.
+        self.patched = pytest.MonkeyPatch()
+        self.patched.setattr(spool, "GO", 2)
+        self.patched.setattr(spool_writer, "GO", 2)
         self.folder = Path(tempfile.mkdtemp(prefix="spool-test-", dir=MEMORY if MEMORY.is_dir() else None))
         self.world = World(
             self.folder, at_once=False, buffer_seconds=1e9, confirm_seconds=1e9, window=3, window_bytes=4 * OVERHEAD,
@@ -433,6 +487,7 @@ class Storm(RuleBasedStateMachine):
         assert (world.spool.bytes, world.spool._of_edge, world.spool._on_disk) == (0, {}, 0)
         world.spool._file.close()
         shutil.rmtree(self.folder)
+        self.patched.undo()
 
 
 TestStorm = Storm.TestCase
