@@ -77,6 +77,8 @@ class HealthService:
             yield self._response(status=self._status["SERVICE_UNKNOWN"])
             await Deferred()
         async for serving in self._serving.follow():
+            # One change wakes everybody who follows.
+            await context.turn()
             yield self._of(serving)
 
 

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from frontier_tx.planes.contract import Contract
-from frontier_tx.planes.plane import CallContext
+from frontier_tx.planes.plane import CallContext, Turn
 from frontlas_tx.cluster_plane.answers import registry_errors
 from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
@@ -56,7 +56,7 @@ class ClusterWatch:
         ]
         with registry_errors():
             subscription = self._registry.watch(kinds)
-        stream = _Stream(self, subscription, frozenset(kinds), bool(request.snapshot))
+        stream = _Stream(self, subscription, frozenset(kinds), bool(request.snapshot), context.turn)
         try:
             async for event in stream.events():
                 yield event
@@ -135,12 +135,18 @@ class _Stream:
     """One client's stream."""
 
     def __init__(
-        self, watch: ClusterWatch, subscription: ISubscription, kinds: frozenset[ChangeKind], snapshots: bool
+        self,
+        watch: ClusterWatch,
+        subscription: ISubscription,
+        kinds: frozenset[ChangeKind],
+        snapshots: bool,
+        turn: Turn,
     ) -> None:
         self._watch = watch
         self._subscription = subscription
         self._kinds = kinds
         self._snapshots = snapshots
+        self._turn = turn
         self._lagged = False
 
     async def events(self) -> AsyncIterator[Any]:
@@ -160,6 +166,8 @@ class _Stream:
                 continue
             with registry_errors():
                 changes = await self._subscription.next()
+            # One change wakes everybody who follows.
+            await self._turn()
             async for event in self._changes(changes):
                 yield event
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from frontlas_tx.registry.records import Change, ChangeKind, FrontierRecord, Page
 
@@ -140,10 +141,25 @@ def dispensable(entries: Iterable[Entry], now: int, lease: Lease, origin: str) -
     return min(empty, key=lambda entry: (-share[entry.origin], entry.renewed), default=None)
 
 
-def free_number(taken: Iterable[int]) -> int | None:
-    """The smallest number not in use, None if all are."""
-    used = set(taken)
-    return next((number for number in range(1, MAX_FRONTIERS + 1) if number not in used), None)
+class Numbers:
+    """Which numbers of Frontiers are taken."""
+
+    def __init__(self) -> None:
+        self._highest = 0
+        self._free: list[int] = []
+
+    def take(self) -> int | None:
+        """The smallest number not in use, None if all are."""
+        if self._free:
+            return heappop(self._free)
+        if self._highest >= MAX_FRONTIERS:
+            return None
+        self._highest += 1
+        return self._highest
+
+    def give_back(self, number: int) -> None:
+        """It is not in use any more."""
+        heappush(self._free, number)
 
 
 def encode_cursor(number: int, inner: int) -> int:

@@ -18,12 +18,12 @@ from zope.interface import implementer
 from frontlas_tx.registry.directory import (
     Entry,
     Lease,
+    Numbers,
     claimed,
     decode_cursor,
     differences,
     dispensable,
     encode_cursor,
-    free_number,
     page_of,
     page_size,
 )
@@ -96,6 +96,7 @@ class MemoryRegistry:
         self._max_services = max_services
         self._feed = feed or ChangeFeed()
         self._entries: dict[str, Entry] = {}
+        self._numbers = Numbers()
         self._holders: dict[str, _Holder] = {}
         self._held: dict[tuple[str, int], _Held] = {}
         self._edges: dict[int, EdgeRecord] = {}
@@ -201,7 +202,7 @@ class MemoryRegistry:
 
     def _free_number(self, origin: str) -> int:
         """A number for a new Frontier; in a full registry another one makes room."""
-        number = free_number(entry.number for entry in self._entries.values())
+        number = self._numbers.take()
         if number is not None:
             return number
         gone = dispensable(self._entries.values(), self._now(), self._lease, origin)
@@ -209,11 +210,14 @@ class MemoryRegistry:
             raise no_room()
         self._displaced += 1
         self._forget(gone, "the registry is full, and another frontier needed the place of one without peers")
-        return gone.number
+        number = self._numbers.take()
+        assert number is not None
+        return number
 
     def _forget(self, entry: Entry, why: str) -> None:
         self._drop(entry.frontier_id, entry.generation)
         del self._entries[entry.frontier_id]
+        self._numbers.give_back(entry.number)
         holder = self._holders.pop(entry.frontier_id, None)
         self._changed(entry.frontier_id)
         if holder is not None:
@@ -295,8 +299,7 @@ class MemoryRegistry:
         return succeed(self._listed())
 
     def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> Deferred[list[FrontierRecord | None]]:
-        listed = {record.frontier_id: record for record in self._listed()}
-        return succeed([listed.get(frontier_id) for frontier_id in frontier_ids])
+        return succeed([self._listed_one(frontier_id) for frontier_id in frontier_ids])
 
     def frontiers_page(self, cursor: int, count: int) -> Deferred[Page[FrontierRecord]]:
         numbered = [(self._entries[record.frontier_id].number, record) for record in self._listed()]
@@ -596,6 +599,12 @@ class MemoryRegistry:
         now = self._now()
         entries = sorted(self._entries.values(), key=lambda entry: entry.number)
         return [entry.record(entry.alive(now, self._lease)) for entry in entries if entry.listed(now, self._lease)]
+
+    def _listed_one(self, frontier_id: str) -> FrontierRecord | None:
+        now, entry = self._now(), self._entries.get(frontier_id)
+        if entry is None or not entry.listed(now, self._lease):
+            return None
+        return entry.record(entry.alive(now, self._lease))
 
     def _service(self, service_id: int) -> ServiceRecord | None:
         known = self._services.get(service_id, {}).values()

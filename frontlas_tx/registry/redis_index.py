@@ -127,12 +127,12 @@ class RedisIndex:
     def listed(self) -> list[tuple[int, FrontierRecord]]:
         """The Frontiers to be shown with their numbers, in that order."""
         entries = sorted(self.entries.values(), key=lambda entry: entry.number)
-        states = [(entry, self.alive(entry)) for entry in entries]
-        return [
-            (entry.number, entry.record(alive))
-            for entry, alive in states
-            if (alive and entry.sb) or entry.listed(self.now, self._lease)
-        ]
+        return [(entry.number, record) for entry in entries if (record := self.shown(entry)) is not None]
+
+    def shown(self, entry: Entry) -> FrontierRecord | None:
+        """What lists show of an entry; None where they leave it out."""
+        alive = self.alive(entry)
+        return entry.record(alive) if (alive and entry.sb) or entry.listed(self.now, self._lease) else None
 
     def forgotten(self) -> list[Entry]:
         """Entries that nobody needs any more."""

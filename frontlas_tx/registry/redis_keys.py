@@ -16,9 +16,9 @@ from frontlas_tx.registry.records import Change, ChangeKind, EdgeRecord, Service
 
 INDEX = "frontlas:x:frontiers"
 """Hash: ``f:<frontier_id>`` an entry, ``t:<frontier_id>`` the epoch in which all its peers were written at least
-once, ``i:<instance>`` when that Frontlas was last seen (ms), ``gap`` from when
-to when (ms) there was no Frontlas at all lately, ``epoch`` a random text whose absence shows that Redis lost its
-data."""
+once, ``taken`` a 0 or 1 for each number of a Frontier, ``i:<instance>`` when that Frontlas was last seen (ms), ``gap``
+from when to when (ms) there was no Frontlas at all lately, ``epoch`` a random text whose absence shows that Redis lost
+its data."""
 CHANNEL = "frontlas:x:changes"
 """Messages: ``F`` alone says that a Frontier came or went, ``E`` and a JSON list carries changes of peers, ``M`` and a
 JSON list edges that left a Frontier for another one; ``Q`` and a Frontier with the token of its holder ask the

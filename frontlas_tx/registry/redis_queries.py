@@ -81,12 +81,17 @@ class RedisQueries:
 
     async def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> list[FrontierRecord | None]:
         """See ``IRegistry``."""
-        listed = {record.frontier_id: record for record in await self.frontiers()}
+        await self._index.fresh(STALE)
+        entries = [self._index.get(name) for name in frontier_ids]
+        own = [self._index.shown(entry) if entry is not None else None for entry in entries]
+        if all(entries):
+            return own
+        listed = {record.frontier_id: record for record in self._others()}
         unknown = [name for name in frontier_ids if name not in listed and self._index.get(name) is None]
         # Whoever may be known has a name within these bounds; others are not worth a question.
         likely = [name for name in unknown if len(name) <= FRONTIER_ID_BYTES]
         others = {name: await self._reference.listed(name) for name in dict.fromkeys(likely)}
-        return [listed.get(name) or others.get(name) for name in frontier_ids]
+        return [record or listed.get(name) or others.get(name) for record, name in zip(own, frontier_ids, strict=True)]
 
     async def frontiers_page(self, cursor: int, count: int) -> Page[FrontierRecord]:
         """See ``IRegistry``."""

@@ -23,16 +23,32 @@ local function get(id)
   local text = redis.call('HGET', KEYS[1], 'f:' .. id)
   if text then return cjson.decode(text) end
 end
-local function number(wanted)
-  local used = {}
+"""
+
+_NUMBERS = """
+local most = 4095
+local function places()
+  local marks = redis.call('HGET', KEYS[1], 'taken')
+  if marks then return marks end
+  local made = {}
+  for n = 1, most do made[n] = '0' end
   for _, text in ipairs(redis.call('HVALS', KEYS[1])) do
     local taken = string.match(text, '"n":(%d+)')
-    if taken then used[tonumber(taken)] = true end
+    if taken then made[tonumber(taken)] = '1' end
   end
-  if wanted and not used[wanted] then return wanted end
-  for n = 1, 4095 do if not used[n] then return n end end
+  return table.concat(made)
+end
+local function mark(marks, n, as)
+  redis.call('HSET', KEYS[1], 'taken', string.sub(marks, 1, n - 1) .. as .. string.sub(marks, n + 1))
+end
+local function number(wanted)
+  local marks = places()
+  local n = wanted and string.sub(marks, wanted, wanted) == '0' and wanted or string.find(marks, '0', 1, true)
+  if n then mark(marks, n, '1') end
+  return n
 end
 """
+"""Numbers of Frontiers: a character for each says whether it is taken, so that nobody looks at all entries for one."""
 
 _ROOM = """
 local function make_room(lease, origin)
@@ -104,6 +120,7 @@ written since the epoch began."""
 
 CLAIM = Script(
     _NOW
+    + _NUMBERS
     + _ROOM
     + """
 local id, sb, eb, boot, token = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -146,6 +163,7 @@ entry of the holder; 2 if the index is full."""
 
 RENEW = Script(
     _NOW
+    + _NUMBERS
     + """
 local id, token = ARGV[2], ARGV[3]
 local entry = get(id)
@@ -174,14 +192,18 @@ return {1, put(entry)}
 )
 """now, id, token, whether the node's side hung up, number of peers -> 1, entry; 0 if somebody else holds it."""
 
-FORGET = Script("""
+FORGET = Script(
+    _NUMBERS
+    + """
 local text = redis.call('HGET', KEYS[1], 'f:' .. ARGV[1])
 if not text then return 0 end
 local entry = cjson.decode(text)
 if entry.at ~= tonumber(ARGV[2]) or entry.left ~= tonumber(ARGV[3]) then return 0 end
 redis.call('HDEL', KEYS[1], 't:' .. ARGV[1])
+mark(places(), entry.n, '0')
 return redis.call('HDEL', KEYS[1], 'f:' .. ARGV[1])
-""")
+"""
+)
 """id, renewed, left -> 1 if the entry was still that one and is gone now."""
 
 DROP_ALIVE = Script("""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 import pytest
 
 from frontier_tx.planes.http2 import Http2Limits
 from frontier_tx.planes.status import Status
+from frontier_tx.planes.turns import Lane
 from frontlas_tx.cluster_plane.watch import AGAIN
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.records import ReportKind
@@ -138,6 +140,23 @@ def test_a_restarted_frontier_is_shown_with_its_new_spelling(world: World) -> No
     world.frontier("a", boot_id="2")
     world.settle()
     assert [event.advertised_sb_addr for event in watching.events] == ["a:030011"]
+
+
+def test_one_change_is_not_told_to_everybody_in_one_turn() -> None:
+    made = World()
+    asked: list[Callable[[], None]] = []
+    made.frontier("f1")
+    followers = [made.watch(frontiers=True) for _ in range(20)]
+    with patch.object(Lane, "ask", lambda lane, work, waiting=0: asked.append(work)):
+        claim = made.frontier("f2")
+        assert len(asked) == 20
+        assert not any(watching.take() for watching in followers)
+        made.report(claim, ReportKind.EDGE_ONLINE, 1)
+    for work in asked:
+        work()
+    made.settle()
+    assert all(watching.take() == [("FRONTIER_UP", "f2")] for watching in followers)
+    made.close()
 
 
 def test_watchers_are_bounded() -> None:

@@ -24,6 +24,7 @@ from frontlas_tx.registry.records import (
     Claim,
     Counts,
     EdgeRecord,
+    FrontierRecord,
     Report,
     ReportKind,
     ServiceRecord,
@@ -66,7 +67,7 @@ async def names(world: Any) -> list[str]:
 def limit_frontiers(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Let the directory have so few places."""
     monkeypatch.setattr(directory, "MAX_FRONTIERS", most)
-    text = redis_scripts.CLAIM.text.decode().replace("for n = 1, 4095 do", f"for n = 1, {most} do")
+    text = redis_scripts.CLAIM.text.decode().replace("local most = 4095", f"local most = {most}")
     monkeypatch.setattr(redis_claims, "CLAIM", Script(text))
 
 
@@ -361,6 +362,28 @@ async def test_in_a_full_registry_the_ended_and_the_empty_make_room(
     assert {"honest", "late"} < set(await names(world))
     assert await where(world, 1) == "honest"
     assert world.registry.metrics()["frontiers_displaced_total"] == 31
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_asks_for_one_frontier_does_not_pay_for_all(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(20):
+        await take(world, f"f{n}")
+    ended = await take(world, "ended")
+    await world.registry.release(ended)
+    made: list[str] = []
+    record = directory.Entry.record
+
+    def counted(entry: directory.Entry, alive: bool) -> FrontierRecord:
+        made.append(entry.frontier_id)
+        return record(entry, alive)
+
+    await world.settle()
+    with monkeypatch.context() as patched:
+        patched.setattr(directory.Entry, "record", counted)
+        found = await world.registry.frontiers_by_ids(["f7", "ended"])
+    assert [(each.frontier_id, each.alive) for each in found] == [("f7", True), ("ended", False)]
+    assert sorted(made) == ["ended", "f7"]
+    assert await world.registry.frontiers_by_ids(["f7", "nobody"]) == [found[0], None]
 
 
 @pytest_twisted.ensureDeferred
