@@ -193,6 +193,8 @@ class Runner:
 def _answer_for(task: "asyncio.Task[None]", request: Request) -> None:
     if task.cancelled():
         request.fail(Canceled())
+    elif (error := task.exception()) is not None:
+        _refuse(request, error)
 
 
 async def _work(handler: Handler, request: Request) -> None:
@@ -200,6 +202,10 @@ async def _work(handler: Handler, request: Request) -> None:
         result = handler(request)
         request.respond(await result if isawaitable(result) else result)
     except Exception as error:
-        number = request.fail(error)
-        if number:
-            log.exception("the handler of %r failed, reference %s", request.method, number)
+        _refuse(request, error)
+
+
+def _refuse(request: Request, error: BaseException) -> None:
+    number = request.fail(error)
+    if number:
+        log.error("the handler of %r failed, reference %s", request.method, number, exc_info=error)

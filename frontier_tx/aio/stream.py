@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from frontier_tx.aio.futures import Handler, arrival, outcome, taken
+from frontier_tx.clients.arriving import Arriving
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.home import Home
 from frontier_tx.clients.operations import Message
 from frontier_tx.clients.reading import checked
 from frontier_tx.clients.stream_channel import StreamChannel
 from frontier_tx.clients.values import note, string
-from frontier_tx.wire.errors import EndClosed
 
 
 class Speaker:
@@ -75,13 +75,8 @@ class Messages:
         """Return the next message, to be answered with ``ack()`` or ``fail(text)``; EndClosed when there is none."""
         raise NotImplementedError
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        while True:
-            try:
-                message = await self.receive()
-            except EndClosed:
-                return
-            yield message
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return Arriving(self)
 
 
 class Stream(Speaker, Messages):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
+from frontier_tx.clients.arriving import Arriving
 from frontier_tx.clients.channel import Channel
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.home import Home
@@ -12,7 +13,6 @@ from frontier_tx.clients.intake import Done
 from frontier_tx.clients.operations import Message, Pending
 from frontier_tx.clients.stream_channel import StreamChannel
 from frontier_tx.clients.values import note, string
-from frontier_tx.wire.errors import EndClosed
 
 if TYPE_CHECKING:
     from frontier_tx.clients.transport import AnyProtocol, StreamTransport
@@ -85,13 +85,8 @@ class Messages:
         """Return the next message, to be answered with ``ack()`` or ``fail(text)``; EndClosed when there is none."""
         raise NotImplementedError
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        while True:
-            try:
-                message = await self.receive()
-            except EndClosed:
-                return
-            yield message
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return Arriving(self)
 
 
 class Stream(Speaker, Messages):

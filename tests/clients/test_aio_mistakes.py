@@ -5,6 +5,7 @@ What is common to all clients is in test_mistakes.py.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -14,6 +15,7 @@ from twisted.internet import reactor
 
 from frontier_tx import aio, clients
 from frontier_tx.aio import ForceClosed, NoSuchRPC, RemoteError
+from frontier_tx.testing.aio import MemoryGateway
 from tests.clients.conftest import World
 from tests.clients.test_aio import in_thread
 from tests.clients.test_cluster import Cluster, cluster
@@ -119,3 +121,23 @@ async def test_what_came_of_a_stream_that_was_lost_can_be_read(world: World) -> 
     for connection in world.core.connections():
         connection.abort("cut")
     await running
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_ends_with_no_ordinary_exception_answers_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stop(BaseException):
+        pass
+
+    async def handler(request: Any) -> bytes:
+        raise Stop("now")
+
+    async with MemoryGateway() as gateway:
+        edge, service = gateway.edge(), gateway.service()
+        await edge.connect()
+        await service.connect()
+        await service.register("m", handler)
+        with pytest.raises(RemoteError, match=r"^rpc handler failed: reference \d+$"):
+            await asyncio.wait_for(edge.call("m"), 5)
+    assert "now" in caplog.text

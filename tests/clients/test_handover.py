@@ -25,6 +25,8 @@ from frontier_tx.clients.deferring import deferred
 from frontier_tx.clients.hearing import HearingIntake
 from frontier_tx.clients.intake import Budget, Inbox
 from frontier_tx.clients.reading import Reading
+from frontier_tx.testing import MemoryGateway
+from frontier_tx.testing.aio import MemoryGateway as AioGateway
 from frontier_tx.wire.errors import EndClosed
 from tests.clients.conftest import World
 from tests.clients.test_aio import in_thread
@@ -225,6 +227,45 @@ async def test_a_generator_that_is_closed_and_a_task_group_that_fails_take_nothi
     assert await taken(inbox) == "second"
     with pytest.raises(EndClosed):
         await taken(inbox)
+
+
+@pytest.mark.asyncio
+async def test_a_step_of_async_for_that_ran_out_of_time_is_not_its_end() -> None:
+    async with AioGateway() as gateway:
+        edge, service = gateway.edge(), gateway.service(name="s", topics=["t"])
+        await edge.connect()
+        await service.connect()
+        source = aiter(service)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(source), 0.01)
+        await edge.publish("t", b"1", at_most_once=True)
+        assert (await asyncio.wait_for(anext(source), 5)).data == b"1"
+        messages = [b"2", b"3"]
+        for data in messages:
+            await edge.publish("t", data, at_most_once=True)
+        assert [(await anext(source)).data for _ in messages] == messages
+        await service.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(source)
+
+
+def test_a_step_of_async_for_that_was_cancelled_is_not_its_end_in_twisted_either() -> None:
+    with MemoryGateway() as gateway:
+        edge, service = gateway.edge(), gateway.service(name="s")
+        gateway.run(edge.connect())
+        gateway.run(service.connect())
+        mine = gateway.run(edge.open_stream("s"))
+        theirs = aiter(gateway.run(service.accept_stream()))
+        for _ in range(2):
+            waiting = ensureDeferred(anext(theirs))
+            waiting.addErrback(lambda failure: failure.trap(CancelledError) and None)
+            waiting.cancel()
+        gateway.run(mine.publish("t", b"1", at_most_once=True))
+        assert gateway.run(anext(theirs)).data == b"1"
+        gateway.run(mine.close())
+        with pytest.raises(StopAsyncIteration):
+            gateway.run(anext(theirs))
 
 
 def test_deferreds_that_are_cancelled_take_nothing_also_inside_callbacks() -> None:
