@@ -23,6 +23,8 @@ class Window:
     seconds: float
     warmup: float
     edges: int
+    #: Operations a second that the queue case offers; 0: as many as are taken.
+    rate: float = 0
 
 
 def build(folder: Path) -> Path:
@@ -86,6 +88,8 @@ class Load:
             str(window.warmup),
             "--edges",
             str(window.edges),
+            "--rate",
+            str(window.rate),
             "--json",
         ]
         if gateway.pid is not None:

@@ -1,8 +1,9 @@
 """How many messages a second go through each kind of broker, and what that costs the gateway.
 
 Each broker is started on a free port, then a gateway process that forwards the topic ``bench`` to it. Eight Go edges
-keep 64 publishes under way, while a service calls another edge every 5 ms. Run it with ``python -m benchmarks.queues``;
-it needs the test extra and Go.
+first keep 64 publishes under way all the time, which shows the most messages a second; then they offer so many as are
+promised, which shows how long one takes. A service calls another edge every 5 ms meanwhile. Run it with
+``python -m benchmarks.queues``; it needs the test extra and Go.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ class Kind:
     start: Callable[[], Any]
     #: Its address goes in for ``@``, twice: the Go gateway drops the last address of NATS.
     mqm: str
-    #: Messages a second that this project promises; 0 where it promises none.
-    target: int
+    #: Messages a second that are offered in the second part.
+    rate: int
+    #: Whether this project promises that they are taken.
+    promised: bool = True
     #: Whether the Go gateway has it.
     go: bool = True
 
@@ -73,7 +76,8 @@ KINDS = (
     ),
     Kind(
         "redis-stream", lambda: RedisServer(free_ports(1)[0]).start(),
-        "redis: {enable: true, addrs: ['@'], stream: {enable: true}, producer: {channels: [bench]}}", 0, go=False,
+        "redis: {enable: true, addrs: ['@'], stream: {enable: true}, producer: {channels: [bench]}}", 5_000,
+        promised=False, go=False,
     ),
     Kind(
         "nats", lambda: _started(NatsServer()),
@@ -82,7 +86,7 @@ KINDS = (
     Kind(
         "jetstream", lambda: _started(NatsServer()),
         "nats: {enable: true, addrs: ['@', '@'], "
-        "jetstream: {enable: true, name: BENCH, producer: {subjects: [bench]}}}", 0,
+        "jetstream: {enable: true, name: BENCH, producer: {subjects: [bench]}}}", 5_000, promised=False,
     ),
     Kind(
         "rabbitmq", _rabbit,
@@ -110,10 +114,13 @@ def measure(kind: Kind, commands: dict[str, str], load: Load, window: Window, fo
                 gateway.start()
                 time.sleep(1)
                 settle([gateway])
-                line = load.run(gateway, CASE, window)
+                most = load.run(gateway, CASE, window)
+                settle([gateway])
+                paced = load.run(gateway, CASE, replace(window, rate=kind.rate))
             finally:
                 stop_all([gateway])
-            lines.append({"broker": kind.name, "gateway": name, "target": kind.target, **line})
+            about = {"broker": kind.name, "gateway": name, "rate": kind.rate, "promised": kind.promised}
+            lines.append({**about, "most": most, "paced": paced})
             print(row(lines[-1]), flush=True)
     finally:
         broker.kill()
@@ -122,36 +129,50 @@ def measure(kind: Kind, commands: dict[str, str], load: Load, window: Window, fo
 
 
 HEADER = (
-    f"{'broker':<13}{'gateway':<8}{'messages/s':>11}{'p50 ms':>9}{'p99 ms':>9}"
-    f"{'gateway us/message':>20}{'call p99 ms':>13}  target"
+    f"{'':21}|{'as many as are taken':^50}|{'at a rate':^54}|\n"
+    f"{'broker':<13}{'gateway':<8}|{'messages/s':>11}{'p50 ms':>8}{'p99 ms':>8}{'CPU us/msg':>11}{'call p99':>9}   |"
+    f"{'offered':>8}{'taken/s':>9}{'p50 ms':>8}{'p99 ms':>8}{'CPU us/msg':>11}{'call p99':>9} |"
 )
 
 
 def row(line: Line) -> str:
     """One line of the table."""
+    if "most" not in line:
+        return f"{line['broker']:<21}| {line['error']}"
 
-    def figure(name: str, width: int) -> str:
-        value = line.get(name)
-        return f"{'-' if value is None else format(value, '.1f'):>{width}}"
+    def figures(part: Line) -> str:
+        text = ""
+        for name, width in (("p50_ms", 8), ("p99_ms", 8), ("cpu_us_per_op", 11), ("call_p99_ms", 9)):
+            value = part.get(name)
+            text += f"{'-' if value is None else format(value, '.1f'):>{width}}"
+        return text
 
-    text = f"{line['broker']:<13}{line['gateway']:<8}{line.get('ops_per_s', 0):>11.0f}"
-    text += figure("p50_ms", 9) + figure("p99_ms", 9) + figure("cpu_us_per_op", 20) + figure("call_p99_ms", 13)
-    target = line.get("target", 0)
-    if target and line["gateway"] == "ours":
-        text += f"  {target}: {'met' if met(line) else 'NOT MET'}"
-    if line.get("errors"):
-        text += f"  {line['errors']} errors: {line.get('error', '')}"
+    most, paced = line["most"], line["paced"]
+    text = f"{line['broker']:<13}{line['gateway']:<8}|{most.get('ops_per_s', 0):>11.0f}{figures(most)}   |"
+    text += f"{line['rate']:>8}{paced.get('ops_per_s', 0):>9.0f}{figures(paced)} |"
+    if line["promised"] and line["gateway"] == "ours":
+        text += " met" if met(line) else " NOT MET"
+    for part in (most, paced):
+        if part.get("errors"):
+            text += f" {part['errors']} errors: {part.get('error', '')}"
     return text
 
 
 def met(line: Line) -> bool:
-    """Whether a line is as fast as promised: messages, p99 of publishes below 20 ms, of calls beside them below 100."""
+    """Whether what is promised is kept: the rate, p99 of publishes below 20 ms, of calls beside them below 100 ms."""
+    most, paced = line["most"], line["paced"]
     return (
-        not line.get("errors")
-        and line.get("ops_per_s", 0) >= line["target"]
-        and line.get("p99_ms", 1e9) < 20
-        and line.get("call_p99_ms", 1e9) < 100
+        not failed(line)
+        and most["ops_per_s"] >= line["rate"]
+        and paced["ops_per_s"] >= 0.98 * line["rate"]
+        and paced["p99_ms"] < 20
+        and max(most["call_p99_ms"], paced["call_p99_ms"]) < 100
     )
+
+
+def failed(line: Line) -> bool:
+    """Whether something did not work."""
+    return "most" not in line or bool(line["most"].get("errors") or line["paced"].get("errors"))
 
 
 def main() -> int:
@@ -189,9 +210,9 @@ def main() -> int:
         )
         (RESULTS / "queues.txt").write_text("\n".join([about, HEADER, *map(row, lines)]) + "\n")
         (RESULTS / "queues.json").write_text(json.dumps({"about": about.strip(), "lines": lines}, indent=1) + "\n")
-    if any(line.get("errors") for line in lines):
+    if any(map(failed, lines)):
         return 1
-    return 0 if all(met(line) for line in lines if line.get("target") and line["gateway"] == "ours") else 2
+    return 0 if all(met(line) for line in lines if line["promised"] and line["gateway"] == "ours") else 2
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ class AMQPBroker:
         factory.noisy = False
         protocol: Any = await self._endpoint(parameters).connect(factory)
         self._protocol = protocol
+        protocol.transport.setTcpNoDelay(True)
         try:
             await protocol.ready
             channel = await protocol.channel()

@@ -5,17 +5,19 @@ so its messages count as confirmed then. JetStream confirms each message when it
 after a lost connection carries the same ``Nats-Msg-Id``, by which a stream drops what it has already.
 """
 
-import asyncio
 import itertools
+import json
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import StreamConfig
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from frontier_tx.config.queues import Nats
 from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session, ssl_context
@@ -27,10 +29,12 @@ from frontier_tx.queues.record import Record
 from frontier_tx.tls import from_start
 
 CONNECT_SECONDS = 5
-#: What the server takes back behind a batch, and JetStream's confirmation of one message, in seconds.
+#: What the server takes back behind a batch, in seconds.
 CONFIRM_SECONDS = 10.0
 #: Bytes of headers that a message may have beside its value, within the server's bound.
 HEADER_ROOM = 1024
+#: Status of an answer where nobody listens.
+NO_RESPONDERS = "503"
 
 _run = secrets.token_hex(8)
 _numbers = itertools.count(1)
@@ -136,18 +140,26 @@ class _Plain(Session):
 class _JetStream(_Plain):
     """A connection whose messages a stream takes."""
 
-    _stream: JetStreamContext
+    def __init__(self, lost: Callable[[str], None], section: Nats, surroundings: Surroundings) -> None:
+        super().__init__(lost, section, surroundings)
+        #: Where the stream answers: below this, each record by a number.
+        self._inbox = ""
+        self._awaited: dict[str, tuple[Record, Results]] = {}
 
     async def open(self) -> None:
         await super().open()
-        self._stream = self._client.jetstream(timeout=CONNECT_SECONDS)
+        await self._use_stream(self._client.jetstream(timeout=CONNECT_SECONDS))
+        self._inbox = f"{self._client.new_inbox()}."
+        await self._client.subscribe(f"{self._inbox}*", cb=self._answered)
+
+    async def _use_stream(self, context: JetStreamContext) -> None:
         name, subjects = self._section.jetstream.name, list(topics(self._section))
         try:
             try:
-                found = await self._stream.stream_info(name)
+                found = await context.stream_info(name)
             except NotFoundError:
                 if subjects:
-                    await self._stream.add_stream(StreamConfig(name=name, subjects=subjects))
+                    await context.add_stream(StreamConfig(name=name, subjects=subjects))
                 return
         except (NatsError, APIError) as error:
             raise Unusable(f"JetStream: the stream {name} cannot be used: {error}") from error
@@ -159,31 +171,38 @@ class _JetStream(_Plain):
             )
 
     async def deliver(self, records: Sequence[Record], results: Results) -> Coroutine[Any, Any, None] | None:
-        confirming = []
         for record in records:
             why = self._unfit(record)
             if why:
                 results.put(record, why)
                 continue
+            number = str(next(_numbers))
             if not record.key:
-                record.key = f"{_run}-{next(_numbers)}"
-            headers = {**(self._headers(record) or {}), "Nats-Msg-Id": record.key}
-            future = await self._stream.publish_async(
-                record.topic, record.value, stream=self._section.jetstream.name, headers=headers
-            )
-            confirming.append((record, future))
-        return self._confirm_each(confirming, results)
+                record.key = f"{_run}-{number}"
+            headers = self._headers(record) or {}
+            headers["Nats-Msg-Id"] = record.key
+            headers["Nats-Expected-Stream"] = self._section.jetstream.name
+            self._awaited[number] = record, results
+            await self._client.publish(record.topic, record.value, self._inbox + number, headers)
+        return None
 
-    async def _confirm_each(self, confirming: Sequence[tuple[Record, Any]], results: Results) -> None:
-        for record, future in confirming:
-            try:
-                await asyncio.wait_for(future, CONFIRM_SECONDS)
-            except NoStreamResponseError:
-                results.put(record, f"no stream takes the subject {record.topic}")
-            except APIError as error:
-                results.put(record, f"the stream refused it: {error.description or error}")
-            else:
-                results.put(record)
+    async def _answered(self, message: Msg) -> None:
+        # What is not answered at all ends the connection: the forwarder waits for the oldest.
+        record, results = self._awaited.pop(message.subject[len(self._inbox) :], (None, None))
+        if record is None or results is None:
+            return
+        if message.headers and message.headers.get("Status") == NO_RESPONDERS:
+            results.put(record, f"no stream takes the subject {record.topic}")
+        elif b'"error":' in message.data:
+            results.put(record, f"the stream refused it: {_description(message.data)}")
+        elif b'"stream"' in message.data:
+            results.put(record)
+
+
+def _description(answer: bytes) -> str:
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(answer)["error"]["description"])
+    return answer[:200].decode("utf-8", "replace")
 
 
 def _is_subject(topic: str) -> bool:

@@ -121,6 +121,9 @@ class Connection:
     def take_over(self, received: Callable[[bytes], None]) -> None:
         """From now on give all bytes to this, for who parses replies by itself and sends with :meth:`write` alone."""
         self._wire.received = received
+        no_delay = getattr(self._wire.transport, "setTcpNoDelay", None)
+        if no_delay is not None:
+            no_delay(True)
 
     def send(self, *args: Argument) -> Deferred[Reply]:
         """Write one command.  The Deferred fails with an exception of txredisapi, see :func:`reply_error`."""

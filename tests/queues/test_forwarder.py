@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import Invalid, implementer
 
-from frontier_tx.queues.forwarder import Forwarder
+from frontier_tx.queues.forwarder import ENOUGH, LINGER, Forwarder
 from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.record import Record
@@ -97,6 +97,26 @@ def test_a_message_is_acknowledged_when_the_broker_has_it_and_not_before() -> No
     assert world.told[1:] == [(b"a", "queue redis: too large")]
     assert world.forwarder.counters.failed["refused"] == 1
     assert not len(world.forwarder.outbox)
+
+
+def test_while_a_batch_is_on_its_way_the_next_one_gathers() -> None:
+    world = World()
+    world.connect()
+    world.publish(b"first")
+    assert len(world.broker.batches) == 1, "nothing is on its way, so it goes at once"
+    world.publish(b"a")
+    world.publish(b"b")
+    assert world.broker.sent == [b"first"]
+    world.clock.advance(LINGER)
+    assert [len(batch) for batch in world.broker.batches] == [1, 2]
+    for number in range(ENOUGH):
+        world.publish(b"%d" % number)
+    assert [len(batch) for batch in world.broker.batches] == [1, 2, ENOUGH], "many do not wait"
+    world.publish(b"last")
+    for record in [record for batch in world.broker.batches for record in batch]:
+        world.broker.confirmed(record)
+    world.clock.advance(0)
+    assert world.broker.sent[-1] == b"last", "when all is confirmed nothing is waited for"
 
 
 def test_what_was_not_confirmed_is_sent_again_in_order_before_what_waits() -> None:
