@@ -72,6 +72,22 @@ def redis() -> Iterator[RedisServer]:
     made.close()
 
 
+@pytest.fixture
+def nats() -> Iterator[NatsServer]:
+    made = NatsServer()
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def rabbit() -> Iterator[RabbitMQ]:
+    made = RabbitMQ()
+    made.start()
+    yield made
+    made.kill()
+
+
 def stream(server: RedisServer, **more: Any) -> dict[str, Any]:
     section = {"enable": True, "addrs": [server.addr], "stream": {"enable": True}, "producer": {"channels": ["t"]}}
     return {"redis": section, **more}
@@ -108,29 +124,25 @@ async def test_to_redis(tmp_path: Path, redis: RedisServer) -> None:
 
 
 @pytest.mark.asyncio
-async def test_to_nats(tmp_path: Path) -> None:
-    server = NatsServer()
-    server.start()
-    consumer = NatsConsumer(server.port, "t")
-    section = {"enable": True, "addrs": [server.addr], "producer": {"subjects": ["t"]}}
+async def test_to_nats(tmp_path: Path, nats: NatsServer) -> None:
+    consumer = NatsConsumer(nats.port, "t")
+    section = {"enable": True, "addrs": [nats.addr], "producer": {"subjects": ["t"]}}
     gateway = Gateway(tmp_path, nats=section, unready=True)
     gateway.start()
     async with gateway.edge() as edge:
         assert await publish(edge, *BODIES) == BODIES
     assert [consumer.take().value for _ in BODIES] == BODIES
     consumer.close()
-    server.kill()
+    nats.kill()
     wait_until(lambda: gateway.page("readyz").startswith("not ready: queue nats: "), "it is unready, as configured")
     gateway.running.stop()
 
 
 @pytest.mark.asyncio
-async def test_to_rabbitmq(tmp_path: Path) -> None:
-    broker = RabbitMQ()
-    broker.start()
+async def test_to_rabbitmq(tmp_path: Path, rabbit: RabbitMQ) -> None:
     section = {
         "enable": True,
-        "addrs": [f"guest:guest@{broker.addr}"],
+        "addrs": [f"guest:guest@{rabbit.addr}"],
         "queues": [{"name": "t", "durable": True}],
         "producer": {"routing_keys": ["t"], "delivery_mode": 2},
     }
@@ -139,13 +151,12 @@ async def test_to_rabbitmq(tmp_path: Path) -> None:
     async with gateway.edge() as edge:
         assert await publish(edge, *BODIES) == BODIES
         edge_id = edge.edge_id
-    consumer = RabbitConsumer(broker)
+    consumer = RabbitConsumer(rabbit)
     taken = consumer.take("t", len(BODIES))
     consumer.close()
     assert [body for _, _, body in taken] == BODIES
     assert taken[0][1].headers["frontier-edge-id"] == str(edge_id)
     gateway.running.stop()
-    broker.kill()
 
 
 @pytest.mark.asyncio
