@@ -124,7 +124,8 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
-        self._callbacks: set[asyncio.Task[None]] = set()
+        #: Callbacks that run, and what is to be done where one is cancelled.
+        self._callbacks: dict[asyncio.Task[None], Callable[[], None]] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -139,27 +140,47 @@ class Tasks:
     def tell(self, what: str, function: Callable[..., Any], *args: Any) -> None:
         """Call a program's callback, which may be a coroutine function; where it fails the log says so."""
 
-        def failed(error: Exception) -> None:
+        def failed(error: BaseException) -> None:
             log.error("%s failed", what, exc_info=error)
 
-        self.begin(failed, function, *args)
+        self.begin(failed, lambda: None, function, *args)
 
-    def begin(self, failed: Callable[[Exception], None], function: Callable[..., Any], *args: Any) -> None:
-        """Call a function; what it returns is awaited if it can be. ``failed`` is told what goes wrong."""
+    def begin(
+        self,
+        failed: Callable[[BaseException], None],
+        cancelled: Callable[[], None],
+        function: Callable[..., Any],
+        *args: Any,
+    ) -> None:
+        """Call a function; what it returns is awaited if it can be.
+
+        :param failed: told what goes wrong. :param cancelled: called where it is cancelled, maybe more than once.
+        """
+
+        def over(task: "asyncio.Task[None]") -> None:
+            self._callbacks.pop(task, None)
+            if task.cancelled():
+                cancelled()
+            elif (error := task.exception()) is not None:
+                failed(error)
+
         try:
             result = function(*args)
         except Exception as error:
             failed(error)
             return
         if isawaitable(result):
-            task = self.start(_awaited(result, failed))
-            self._callbacks.add(task)
-            task.add_done_callback(self._callbacks.discard)
+            task = self.start(_awaited(result))
+            self._callbacks[task] = cancelled
+            task.add_done_callback(over)
 
     def cancel_callbacks(self) -> None:
         """The client is being closed: callbacks that still run are to end, but for the one that asks for it."""
-        for task in self._callbacks - {cast("asyncio.Task[None]", asyncio.current_task())}:
-            task.cancel()
+        current = asyncio.current_task()
+        for task, cancelled in list(self._callbacks.items()):
+            if task is not current:
+                task.cancel()
+                cancelled()
 
     async def ended(self, seconds: float = SETTLE) -> None:
         """Return when all are over, the one that asks left out, or after ``seconds``."""
@@ -169,11 +190,8 @@ class Tasks:
             self.cancel_callbacks()
 
 
-async def _awaited(result: Awaitable[Any], failed: Callable[[Exception], None]) -> None:
-    try:
-        await result
-    except Exception as error:
-        failed(error)
+async def _awaited(result: Awaitable[Any]) -> None:
+    await result
 
 
 class Runner:

@@ -51,11 +51,16 @@ class Incoming(Messages):
         given = checked(callback, "on_stream")
 
         def accepted(channel: StreamChannel) -> None:
-            def failed(error: Exception) -> None:
+            def failed(error: BaseException) -> None:
                 log.error("on_stream failed; the stream is closed", exc_info=error)
                 channel.abort()
 
-            self._tasks.begin(failed, given, stream_of(channel))
+            def cancelled() -> None:
+                # What it was about to write is not to look complete.
+                if channel.open:
+                    channel.abort()
+
+            self._tasks.begin(failed, cancelled, given, stream_of(channel))
 
         self.intake.serve(accepted)
 

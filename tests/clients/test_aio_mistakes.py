@@ -141,3 +141,60 @@ async def test_a_handler_that_ends_with_no_ordinary_exception_answers_all_the_sa
         with pytest.raises(RemoteError, match=r"^rpc handler failed: reference \d+$"):
             await asyncio.wait_for(edge.call("m"), 5)
     assert "now" in caplog.text
+
+
+async def _told(stream: aio.Stream) -> str:
+    """What the far side of a stream reads in place of a clean end; empty if that is what it reads."""
+    try:
+        while await asyncio.wait_for(stream.read(), 5):
+            pass
+    except ForceClosed as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("how", ["closed", "closed in with", "cancelled", "stopped"])
+@pytest.mark.asyncio
+async def test_what_a_callback_was_about_to_write_does_not_look_complete(how: str) -> None:
+    class Stop(BaseException):
+        pass
+
+    async def serve(stream: aio.Stream) -> None:
+        stream.write(b"half")
+        if how == "cancelled":
+            raise asyncio.CancelledError
+        if how == "stopped":
+            raise Stop
+        if how == "closed":
+            await asyncio.sleep(60)
+        async with stream:
+            await asyncio.sleep(60)
+
+    async with MemoryGateway() as gateway:
+        edge, service = gateway.edge(), gateway.service(name="s")
+        await edge.connect()
+        await service.connect()
+        service.on_stream(serve)
+        stream = await edge.open_stream("s")
+        if how.startswith("closed"):
+            assert await stream.read() == b"half"
+            await service.close()
+        assert await _told(stream) == "force closed: aborted"
+
+
+@pytest.mark.asyncio
+async def test_a_callback_that_closed_its_stream_may_be_cancelled_with_its_client() -> None:
+    async def serve(stream: aio.Stream) -> None:
+        stream.write(b"all")
+        await stream.close()
+        await asyncio.sleep(60)
+
+    async with MemoryGateway() as gateway:
+        edge, service = gateway.edge(), gateway.service(name="s")
+        await edge.connect()
+        await service.connect()
+        service.on_stream(serve)
+        stream = await edge.open_stream("s")
+        assert await stream.read() == b"all"
+        await service.close()
+        assert await stream.read() == b""
