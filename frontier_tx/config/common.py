@@ -174,5 +174,5 @@ class WireLimits:
     )
     connections: int = setting(100_000, _COUNT, "connections per listener at once; further ones are closed")
     drain_seconds: float = setting(
-        30.0, Number(0, 86_400), "time for saying goodbye in order when the server is stopped"
+        30.0, Number(0, 86_400), "time that a stop in order may take, goodbyes included; then connections are cut"
     )

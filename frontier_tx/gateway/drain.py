@@ -28,7 +28,8 @@ SLICE = 16
 class Drain:
     """Closes every connection of a gateway within a time.
 
-    :param seconds: how long calls and streams under way may take; afterwards their connections are closed anyway.
+    :param seconds: how long all of it may take. What is under way has all of it but ``close_seconds``, and half
+        of it at least; then everybody is told goodbye, and who does not answer is cut when the time is over.
     """
 
     log = Logger(namespace="frontier.gateway")
@@ -41,7 +42,8 @@ class Drain:
         self.done: Deferred[None] = Deferred()
         self._loop = LoopingCall(self._step)
         self._loop.clock = clock
-        self._until = 0.0
+        #: When those who are busy are told too, and when those who are still there are cut.
+        self._until = self._end = 0.0
         self._per_step = 1
         #: Who was not told goodbye yet, edges and services.
         self._edges: deque[LegProtocol] = deque()
@@ -64,7 +66,8 @@ class Drain:
         self.log.info("draining: {n} connections, at most {s} s", n=connections, s=self._seconds)
         self._edges.extend(core.edges.connections)
         self._services.extend(core.services.connections)
-        self._until = self._clock.seconds() + self._seconds
+        self._end = self._clock.seconds() + max(self._seconds, STEP)
+        self._until = self._end - min(core.edges.close_seconds, self._seconds / 2)
         self._per_step = max(20, int(connections * STEP / max(self._seconds * SPREAD, STEP)))
         self._loop.start(STEP, now=True)
         return self.done
@@ -77,14 +80,14 @@ class Drain:
 
     def _step(self) -> None:
         core = self._core
-        now, close_seconds = self._clock.seconds(), core.edges.close_seconds
+        now = self._clock.seconds()
         if not core.edges.connections and not core.services.connections:
             self._finish()
-        elif now >= self._until + close_seconds:
+        elif now >= self._end:
             self._cut()
         else:
             self._over = now >= self._until
-            self._late = now >= self._until + close_seconds / 2
+            self._late = now >= (self._until + self._end) / 2
             self._budget = OVERDUE_PER_STEP if self._over else self._per_step
             self._looks = max(LOOKS_PER_STEP, self._budget)
             self._work()
