@@ -25,7 +25,7 @@ from benchmarks.gateways import HERE
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.factories import LegFactory
 from frontier_tx.gateway.protocols import LegProtocol
-from frontier_tx.memory import settle_memory
+from frontier_tx.runtime.memory import settle_memory
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json, read_message
 

@@ -42,8 +42,8 @@ from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
-from frontlas_tx.registry.redis_registry import RedisRegistry
-from frontlas_tx.registry.redis_scripts import ALL
+from frontlas_tx.registry.redis.registry import RedisRegistry
+from frontlas_tx.registry.redis.scripts import ALL
 from frontlas_tx.service import GC_THRESHOLDS
 
 reactor: Any = _reactor

@@ -9,9 +9,9 @@ from twisted.application.service import IService
 from frontier_tx.config.frontier import FrontierConfig, tls_of
 from frontier_tx.config.layers import Flags
 from frontier_tx.config.loading import Loaded, load_frontier
-from frontier_tx.program import ServerOptions, program
 from frontier_tx.queues.libraries import check_libraries
-from frontier_tx.tls import check_files
+from frontier_tx.runtime.program import ServerOptions, program
+from frontier_tx.runtime.tls import check_files
 
 
 class Options(ServerOptions[FrontierConfig]):

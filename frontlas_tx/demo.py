@@ -24,7 +24,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Edge, Request
-from frontier_tx.clients.cluster import ClusterService
+from frontier_tx.clients.cluster.service import ClusterService
 from frontier_tx.demo import HOST, chapter, environment, free_ports, play, say
 from frontier_tx.errors import FrontierError
 

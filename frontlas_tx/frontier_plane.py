@@ -27,7 +27,7 @@ from frontier_tx.atlas.messages import (
     split_events,
 )
 from frontier_tx.atlas.protocols import AtlasServerProtocol, IAtlas
-from frontier_tx.planes.addresses import address_key
+from frontier_tx.rpc.addresses import address_key
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
 from frontlas_tx.registry.slices import AT_ONCE, Job, Slices

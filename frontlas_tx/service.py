@@ -14,13 +14,13 @@ from twisted.python.failure import Failure
 
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
-from frontier_tx.launch import Ports, raise_open_files
-from frontier_tx.logstream import part
-from frontier_tx.memory import settle_memory
-from frontier_tx.planes.listener import ListenerLimits
-from frontier_tx.planes.observability import observability_site
-from frontier_tx.process_metrics import ProcessFigures
-from frontier_tx.program import log_of_application
+from frontier_tx.rpc.listener import ListenerLimits
+from frontier_tx.rpc.observability import observability_site
+from frontier_tx.runtime.launch import Ports, raise_open_files
+from frontier_tx.runtime.logstream import part
+from frontier_tx.runtime.memory import settle_memory
+from frontier_tx.runtime.process_metrics import ProcessFigures
+from frontier_tx.runtime.program import log_of_application
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
@@ -78,9 +78,9 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     if config.registry == "memory":
         return MemoryRegistry(reactor, peers_bytes=config.frontier_plane.peers_bytes)
     from frontlas_tx.redis.connect import make_redis
-    from frontlas_tx.registry.redis_held import Lives
-    from frontlas_tx.registry.redis_registry import RedisRegistry
-    from frontlas_tx.registry.redis_scripts import ALL
+    from frontlas_tx.registry.redis.peer_records import Lives
+    from frontlas_tx.registry.redis.registry import RedisRegistry
+    from frontlas_tx.registry.redis.scripts import ALL
 
     expiration = config.frontier_plane.expiration
     lives = Lives(edge=expiration.edge_life, service=expiration.service_meta)

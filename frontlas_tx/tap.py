@@ -8,8 +8,8 @@ from twisted.application.service import IService
 
 from frontier_tx.config.layers import Flags
 from frontier_tx.config.loading import Loaded
-from frontier_tx.program import ServerOptions, program
-from frontier_tx.tls import check_files
+from frontier_tx.runtime.program import ServerOptions, program
+from frontier_tx.runtime.tls import check_files
 from frontlas_tx.config import FrontlasConfig, load_frontlas, tls_of
 
 

@@ -11,8 +11,8 @@ from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.testing import MemoryReactorClock
 
-from frontier_tx.attempts import cancellable
-from frontier_tx.planes.grpc_client import NotSentError, connect
+from frontier_tx.rpc.grpc_client import NotSentError, connect
+from frontier_tx.runtime.deferreds import cancellable
 
 
 def outcome(deferred: Deferred[Any]) -> Any:

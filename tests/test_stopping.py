@@ -23,7 +23,7 @@ from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import ClusterService
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.launch import Ports
+from frontier_tx.runtime.launch import Ports
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.errors import EndClosed
 from frontier_tx.wire.outlet import Outlet
@@ -34,8 +34,8 @@ from frontlas_tx.redis.interfaces import command
 from frontlas_tx.redis.settings import RedisSettings
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
-from frontlas_tx.registry.redis_registry import RedisRegistry
-from frontlas_tx.registry.redis_scripts import ALL
+from frontlas_tx.registry.redis.registry import RedisRegistry
+from frontlas_tx.registry.redis.scripts import ALL
 from frontlas_tx.service import Frontlas
 from tests.clients.flavours import Loop
 from tests.clients.test_cluster import Cluster

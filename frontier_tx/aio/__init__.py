@@ -6,7 +6,12 @@ No reactor runs: the loop of the program carries everything. See docs/clients.md
 from frontier_tx.aio.client import Client, Edge, Service
 from frontier_tx.aio.cluster import ClusterService
 from frontier_tx.aio.stream import Stream
-from frontier_tx.clients.atlas import FrontlasUnavailable, LookupRefused, UnknownEdge
+from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, LookupRefused, UnknownEdge
+from frontier_tx.clients.cluster.member import FrontierState
+from frontier_tx.clients.core.intake import Bounds, Intake
+from frontier_tx.clients.core.keeper import Backoff, ConnectFailed
+from frontier_tx.clients.core.operations import Message, Request
+from frontier_tx.clients.core.presence import EdgeEvent
 from frontier_tx.clients.errors import (
     Canceled,
     ConnectionRefused,
@@ -26,11 +31,6 @@ from frontier_tx.clients.errors import (
     TooManyPending,
     TopicNotOnline,
 )
-from frontier_tx.clients.intake import Bounds, Intake
-from frontier_tx.clients.keeper import Backoff, ConnectFailed
-from frontier_tx.clients.member import FrontierState
-from frontier_tx.clients.operations import Message, Request
-from frontier_tx.clients.presence import EdgeEvent
 from frontier_tx.wire.connection import Limits
 
 __all__ = [

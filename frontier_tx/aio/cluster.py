@@ -12,14 +12,14 @@ from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import LOG, AioProtocol
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
-from frontier_tx.clients.atlas import Atlas, EndpointFor, addresses_of
-from frontier_tx.clients.cluster_core import ClusterCore, ClusterOptions
-from frontier_tx.clients.hearing import HearingIntake
-from frontier_tx.clients.home import Home
-from frontier_tx.clients.intake import Bounds
-from frontier_tx.clients.member import FrontierState
-from frontier_tx.clients.presence import service_meta
-from frontier_tx.clients.values import id_bytes, note
+from frontier_tx.clients.cluster.core import ClusterCore, ClusterOptions
+from frontier_tx.clients.cluster.frontlas_client import Atlas, EndpointFor, addresses_of
+from frontier_tx.clients.cluster.member import FrontierState
+from frontier_tx.clients.cluster.route_learning import HearingIntake
+from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.intake import Bounds
+from frontier_tx.clients.core.presence import service_meta
+from frontier_tx.clients.core.values import id_bytes, note
 from frontier_tx.wire.errors import EndClosed
 
 #: Makes what connects a transport to a host and a port, see ``Dialer``.

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar, cast
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.intake import Done, Inbox
-from frontier_tx.clients.operations import Request
+from frontier_tx.clients.core.intake import Done, Inbox
+from frontier_tx.clients.core.operations import Request
 from frontier_tx.wire.errors import Canceled
 
 #: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from frontier_tx.clients.home import Home
+from frontier_tx.clients.core.home import Home
 
 ANOTHER_LOOP = (
     "this client belongs to another event loop, the one in which it was first used; make a client of its own here, or "

@@ -6,12 +6,12 @@ from typing import Any
 
 from frontier_tx.aio.futures import Handler, Tasks, taken
 from frontier_tx.aio.stream import Messages, Stream
-from frontier_tx.clients.home import Home
-from frontier_tx.clients.intake import Intake
-from frontier_tx.clients.operations import Message
-from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
-from frontier_tx.clients.stream_channel import StreamChannel
-from frontier_tx.clients.values import callback as checked
+from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.intake import Intake
+from frontier_tx.clients.core.operations import Message
+from frontier_tx.clients.core.presence import EdgeEvent, event_handler, id_handler
+from frontier_tx.clients.core.stream_channel import StreamChannel
+from frontier_tx.clients.core.values import callback as checked
 
 log = logging.getLogger("frontier.client")
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from frontier_tx.aio.futures import Handler, arrival, outcome, taken
 from frontier_tx.clients.arriving import Arriving
-from frontier_tx.clients.channel import Channel
-from frontier_tx.clients.home import Home
-from frontier_tx.clients.operations import Message
-from frontier_tx.clients.reading import checked
-from frontier_tx.clients.stream_channel import StreamChannel
-from frontier_tx.clients.values import note, string
+from frontier_tx.clients.core.channel import Channel
+from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.operations import Message
+from frontier_tx.clients.core.reading import checked
+from frontier_tx.clients.core.stream_channel import StreamChannel
+from frontier_tx.clients.core.values import note, string
 
 
 class Speaker:

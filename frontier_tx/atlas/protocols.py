@@ -12,10 +12,10 @@ from zope.interface import Interface, implementer
 
 from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
 from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
-from frontier_tx.planes.addresses import address_key
-from frontier_tx.planes.complaints import Complaints
+from frontier_tx.rpc.addresses import address_key
+from frontier_tx.rpc.complaints import Complaints
+from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.timers import Alarms
-from frontier_tx.waiting import Waiters
 from frontier_tx.wire import events as e
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, message_json, read_message

@@ -3,9 +3,14 @@
 ``frontier_tx.aio`` has the same for asyncio. See docs/clients.md.
 """
 
-from frontier_tx.clients.atlas import FrontlasUnavailable, LookupRefused, UnknownEdge
 from frontier_tx.clients.client import Client, Edge, Service
-from frontier_tx.clients.cluster import ClusterService
+from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, LookupRefused, UnknownEdge
+from frontier_tx.clients.cluster.member import FrontierState
+from frontier_tx.clients.cluster.service import ClusterService
+from frontier_tx.clients.core.intake import Bounds, Intake
+from frontier_tx.clients.core.keeper import Backoff, ConnectFailed
+from frontier_tx.clients.core.operations import Message, Request
+from frontier_tx.clients.core.presence import EdgeEvent
 from frontier_tx.clients.errors import (
     Canceled,
     ConnectionRefused,
@@ -25,11 +30,6 @@ from frontier_tx.clients.errors import (
     TooManyPending,
     TopicNotOnline,
 )
-from frontier_tx.clients.intake import Bounds, Intake
-from frontier_tx.clients.keeper import Backoff, ConnectFailed
-from frontier_tx.clients.member import FrontierState
-from frontier_tx.clients.operations import Message, Request
-from frontier_tx.clients.presence import EdgeEvent
 from frontier_tx.clients.stream import Stream
 from frontier_tx.wire.connection import Limits
 

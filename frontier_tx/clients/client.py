@@ -8,17 +8,17 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 
-from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.core.channel import Channel
+from frontier_tx.clients.core.home import ReactorHome
+from frontier_tx.clients.core.intake import Bounds, Done, Intake
+from frontier_tx.clients.core.keeper import Backoff, Keeper
+from frontier_tx.clients.core.presence import service_meta
+from frontier_tx.clients.core.values import addressed, callback, edge_target
 from frontier_tx.clients.deferring import Handler, deferred, run, tell
 from frontier_tx.clients.dialling import dial_to
-from frontier_tx.clients.home import ReactorHome
 from frontier_tx.clients.incoming import Incoming, Presence
-from frontier_tx.clients.intake import Bounds, Done, Intake
-from frontier_tx.clients.keeper import Backoff, Keeper
 from frontier_tx.clients.link import ClientProtocol
-from frontier_tx.clients.presence import service_meta
 from frontier_tx.clients.stream import Speaker, Stream
-from frontier_tx.clients.values import addressed, callback, edge_target
 from frontier_tx.clients.where import host_of
 from frontier_tx.switch.errors import Replaced
 from frontier_tx.timers import Alarms

@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.intake import Done
-from frontier_tx.clients.operations import Request
+from frontier_tx.clients.core.intake import Done
+from frontier_tx.clients.core.operations import Request
 
 #: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]

@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.keeper import Dial, Keeper
+from frontier_tx.clients.core.keeper import Dial, Keeper
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits

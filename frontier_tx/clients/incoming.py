@@ -7,14 +7,14 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.intake import Done, Intake
+from frontier_tx.clients.core.operations import Message
+from frontier_tx.clients.core.presence import EdgeEvent, event_handler, id_handler
+from frontier_tx.clients.core.stream_channel import StreamChannel
+from frontier_tx.clients.core.values import callback as checked
 from frontier_tx.clients.deferring import Handler, deferred, started
-from frontier_tx.clients.home import Home
-from frontier_tx.clients.intake import Done, Intake
-from frontier_tx.clients.operations import Message
-from frontier_tx.clients.presence import EdgeEvent, event_handler, id_handler
 from frontier_tx.clients.stream import Messages, Stream
-from frontier_tx.clients.stream_channel import StreamChannel
-from frontier_tx.clients.values import callback as checked
 
 
 class Incoming(Messages):

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from frontier_tx.clients.end import End
-from frontier_tx.clients.keeper import Keeper
+from frontier_tx.clients.core.end import End
+from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.events import Event

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from frontier_tx.clients.arriving import Arriving
-from frontier_tx.clients.channel import Channel
+from frontier_tx.clients.core.channel import Channel
+from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.intake import Done
+from frontier_tx.clients.core.operations import Message, Pending
+from frontier_tx.clients.core.stream_channel import StreamChannel
+from frontier_tx.clients.core.values import note, string
 from frontier_tx.clients.deferring import Handler, deferred
-from frontier_tx.clients.home import Home
-from frontier_tx.clients.intake import Done
-from frontier_tx.clients.operations import Message, Pending
-from frontier_tx.clients.stream_channel import StreamChannel
-from frontier_tx.clients.values import note, string
 
 if TYPE_CHECKING:
     from frontier_tx.clients.transport import AnyProtocol, StreamTransport

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.clients.intake import ignore
+from frontier_tx.clients.core.intake import ignore
 from frontier_tx.wire.errors import LocalError
 
 if TYPE_CHECKING:

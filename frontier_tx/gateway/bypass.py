@@ -24,8 +24,8 @@ from zope.interface import implementer
 from frontier_tx.gateway.door import Door, origin
 from frontier_tx.gateway.factories import REFUSAL_LOG_SECONDS, LegFactory
 from frontier_tx.gateway.protocols import address_text
-from frontier_tx.lograte import LogRate
-from frontier_tx.logs import Logger
+from frontier_tx.runtime.lograte import LogRate
+from frontier_tx.runtime.logs import Logger
 
 PREFIX = b"\x01\x01"
 #: A peer that says nothing for so long is waiting for the server to speak first, which is not this wire.

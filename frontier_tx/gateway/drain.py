@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.protocols import LegProtocol
-from frontier_tx.logs import Logger
+from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.leg import Kind
 
 STEP = 0.05

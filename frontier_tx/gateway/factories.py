@@ -10,8 +10,8 @@ from zope.interface import implementer
 from frontier_tx.gateway.door import Door, origin
 from frontier_tx.gateway.protocols import EdgeProtocol, LegProtocol, ServiceProtocol, address_text
 from frontier_tx.interfaces import IPlaneFactory
-from frontier_tx.lograte import LogRate
-from frontier_tx.logs import Logger
+from frontier_tx.runtime.lograte import LogRate
+from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits

@@ -18,8 +18,8 @@ from frontier_tx.config.address import is_unspecified, join_host_port, split_hos
 from frontier_tx.config.common import Dial, Listen
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.logs import Logger
-from frontier_tx.tls import client_context
+from frontier_tx.runtime.logs import Logger
+from frontier_tx.runtime.tls import client_context
 
 #: An address of a network that exists in documents only: asking for the way to it sends nothing.
 _ELSEWHERE = ("192.0.2.1", 9)

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
-from frontier_tx.logs import Logger
+from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.errors import FarSideClosed
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import NO_LINK, Kind, Leg

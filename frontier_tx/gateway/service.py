@@ -15,14 +15,14 @@ from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
 from frontier_tx.gateway.membership import ReporterCollector, endpoints, meta_of, reporter_of
 from frontier_tx.gateway.metrics import GatewayCollector
-from frontier_tx.launch import Ports, open_files, port_number, raise_open_files
-from frontier_tx.logs import Logger
-from frontier_tx.memory import settle_memory
-from frontier_tx.planes.observability import observability_site
-from frontier_tx.process_metrics import ProcessFigures
-from frontier_tx.program import log_of_application
 from frontier_tx.queues.build import queues_of
 from frontier_tx.queues.metrics import QueueCollector
+from frontier_tx.rpc.observability import observability_site
+from frontier_tx.runtime.launch import Ports, open_files, port_number, raise_open_files
+from frontier_tx.runtime.logs import Logger
+from frontier_tx.runtime.memory import settle_memory
+from frontier_tx.runtime.process_metrics import ProcessFigures
+from frontier_tx.runtime.program import log_of_application
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.connection import Limits

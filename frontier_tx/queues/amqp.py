@@ -22,7 +22,7 @@ from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import headers_of
 from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
-from frontier_tx.tls import client_context
+from frontier_tx.runtime.tls import client_context
 
 PORT, TLS_PORT = 5672, 5671
 CONNECT_SECONDS = 5.0

@@ -12,7 +12,7 @@ from frontier_tx.config.common import TLS
 from frontier_tx.queues.bridge import Bridge, Results
 from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
-from frontier_tx.tls import from_start
+from frontier_tx.runtime.tls import from_start
 
 
 class Session:

@@ -17,7 +17,7 @@ from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
 from frontier_tx.queues.worker import Worker
-from frontier_tx.tls import from_start
+from frontier_tx.runtime.tls import from_start
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from frontier_tx.logs import Logger
 from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.outbox import Bounds, Outbox
 from frontier_tx.queues.record import Record
-from frontier_tx.waiting import Waiters
+from frontier_tx.runtime.deferreds import Waiters
+from frontier_tx.runtime.logs import Logger
 
 #: Seconds between attempts: doubled each time, up to the last, each shortened by up to a half at random.
 FIRST_WAIT, LAST_WAIT = 0.25, 10.0

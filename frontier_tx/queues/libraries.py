@@ -11,7 +11,7 @@ from typing import Any
 from frontier_tx.config.queues import MQM
 from frontier_tx.errors import ConfigError
 from frontier_tx.queues.interfaces import IBroker
-from frontier_tx.tls import from_start
+from frontier_tx.runtime.tls import from_start
 
 #: The sections of ``mqm`` that stand for a broker, each with the module of its library, if it needs one of its own.
 LIBRARIES = {"kafka": "aiokafka", "amqp": "pika", "nats": "nats", "nsq": "", "redis": ""}

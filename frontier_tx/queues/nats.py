@@ -26,7 +26,7 @@ from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import headers_of
 from frontier_tx.queues.interfaces import Unusable
 from frontier_tx.queues.record import Record
-from frontier_tx.tls import from_start
+from frontier_tx.runtime.tls import from_start
 
 CONNECT_SECONDS = 5
 #: What the server takes back behind a batch, in seconds.

@@ -24,8 +24,8 @@ from frontier_tx.queues import nsq_wire as wire
 from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
-from frontier_tx.tls import client_context
-from frontier_tx.wire.losses import loss_text
+from frontier_tx.runtime.losses import loss_text
+from frontier_tx.runtime.tls import client_context
 
 CONNECT_SECONDS = 5.0
 #: How often nsqd is to give a sign of life, in seconds, and after how many that do not come it is gone.

@@ -15,12 +15,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-from frontier_tx.logs import Logger
 from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.spool_file import Entry, Held, SpoolFile
 from frontier_tx.queues.spool_writer import GO, Copy, FileAsBroker, Writer, text_of
 from frontier_tx.queues.worker import Worker
+from frontier_tx.runtime.logs import Logger
 
 #: What the broker refused is kept aside up to this part of the bound.
 ASIDE = 10

@@ -11,12 +11,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.logs import Logger
 from frontier_tx.queues.forwarder import FIRST_WAIT, Forwarder
 from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.spool_file import Held, SpoolFile
 from frontier_tx.queues.worker import Worker
+from frontier_tx.runtime.logs import Logger
 
 #: Messages that are written in one go, so that no turn of the reactor is long.
 GO = 512

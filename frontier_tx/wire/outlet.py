@@ -15,7 +15,7 @@ from typing import Protocol
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from frontier_tx.turns import CLASSES, Durations
+from frontier_tx.runtime.turns import CLASSES, Durations
 
 #: Seconds that a connection rests between two bursts.
 PAUSE = 0.001

@@ -11,13 +11,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from frontier_tx.runtime.losses import loss_text
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, Told
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
 from frontier_tx.wire.frame import HEADER_SIZE, Frame
 from frontier_tx.wire.gojson import METER
-from frontier_tx.wire.losses import loss_text
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.toll import Toll
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from frontier_tx.planes.contract import Contract
-from frontier_tx.planes.status import RpcError, Status
+from frontier_tx.rpc.contract import Contract
+from frontier_tx.rpc.status import RpcError, Status
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import EdgeRecord, FrontierRecord, ServiceRecord
 

@@ -9,12 +9,12 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from frontier_tx.planes.contract import Contract, frontlas_contract
-from frontier_tx.planes.door_metrics import DoorCollector
-from frontier_tx.planes.listener import ListenerLimits, PlaneFactory
-from frontier_tx.planes.plane import Authorize, CallContext, Plane
-from frontier_tx.planes.rest import RestRouter
-from frontier_tx.planes.standard import Serving, add_standard_services
+from frontier_tx.rpc.contract import Contract, frontlas_contract
+from frontier_tx.rpc.door_metrics import DoorCollector
+from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
+from frontier_tx.rpc.listener import ListenerLimits, PlaneFactory
+from frontier_tx.rpc.methods import Authorize, CallContext, Plane
+from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.queries import ClusterQueries
 from frontlas_tx.cluster_plane.watch import ClusterWatch
 from frontlas_tx.registry.errors import RegistryError

@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
-from frontier_tx.attempts import cancellable
+from frontier_tx.runtime.deferreds import cancellable
 from frontlas_tx.redis.errors import (
     RedisAnswerError,
     RedisError,

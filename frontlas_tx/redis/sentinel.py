@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.waiting import Waiters
+from frontier_tx.runtime.deferreds import Waiters
 from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection, text_of, understood
 from frontlas_tx.redis.errors import (

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from frontier_tx.tls import from_start
+from frontier_tx.runtime.tls import from_start
 from frontlas_tx.redis.settings import RedisTLS
 
 

@@ -1,7 +1,7 @@
 """The registry behind Frontlas: who is where in the cluster.
 
 Everything that takes part answers with Deferreds.  Two implementations: :class:`frontlas_tx.registry.memory.
-MemoryRegistry` for one machine, :class:`frontlas_tx.registry.redis_registry.RedisRegistry` for any number of
+MemoryRegistry` for one machine, :class:`frontlas_tx.registry.redis.registry.RedisRegistry` for any number of
 Frontlas over one Redis.  Both obey what is written here and pass one test suite.
 
 Rules

@@ -6,11 +6,11 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from frontier_tx.clients.channel import Channel
-from frontier_tx.clients.end import End
-from frontier_tx.clients.intake import Bounds, Intake
-from frontier_tx.clients.operations import Request
-from frontier_tx.clients.stream_channel import StreamChannel
+from frontier_tx.clients.core.channel import Channel
+from frontier_tx.clients.core.end import End
+from frontier_tx.clients.core.intake import Bounds, Intake
+from frontier_tx.clients.core.operations import Request
+from frontier_tx.clients.core.stream_channel import StreamChannel
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import decode_message

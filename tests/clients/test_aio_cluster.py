@@ -27,7 +27,7 @@ from twisted.internet.threads import deferToThread
 
 from frontier_tx import aio, clients
 from frontier_tx.aio.transport import tcp
-from frontier_tx.clients.atlas import FrontlasUnavailable
+from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable
 from frontier_tx.errors import FrontierError
 from frontier_tx.wire.errors import EndClosed
 from tests.clients.test_aio import in_thread

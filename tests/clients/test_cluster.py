@@ -17,8 +17,8 @@ from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
-from frontier_tx.clients import atlas as clients_atlas
-from frontier_tx.clients.atlas import Atlas, FrontlasUnavailable, UnknownEdge
+from frontier_tx.clients.cluster import frontlas_client as clients_atlas
+from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, UnknownEdge
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed
 from frontier_tx.timers import Alarms

@@ -9,13 +9,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from frontier_tx.clients import Backoff, ConnectFailed
-from frontier_tx.clients.atlas import FrontlasUnavailable, Listed, UnknownEdge, _listed
-from frontier_tx.clients.cluster_core import ClusterCore
+from frontier_tx.clients.cluster.core import ClusterCore
+from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, Listed, UnknownEdge, _listed
+from frontier_tx.clients.cluster.route_learning import HearingIntake
+from frontier_tx.clients.cluster.routes import Routes
 from frontier_tx.clients.deferring import deferred, run
-from frontier_tx.clients.hearing import HearingIntake
-from frontier_tx.clients.routes import Routes
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.planes.contract import frontlas_contract
+from frontier_tx.rpc.contract import frontlas_contract
 from frontier_tx.wire.errors import OperationTimeout
 from tests.atlas.test_link import Endpoint
 

@@ -8,10 +8,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from frontier_tx.clients import ConnectFailed, Edge
-from frontier_tx.clients.atlas import FrontlasUnavailable, UnknownEdge
+from frontier_tx.clients.cluster.finder import NEWS
+from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, UnknownEdge
+from frontier_tx.clients.core.presence import event_handler
 from frontier_tx.clients.deferring import deferred
-from frontier_tx.clients.finder import NEWS
-from frontier_tx.clients.presence import event_handler
 from frontier_tx.switch.errors import EdgeNotOnline
 from frontier_tx.wire.errors import Canceled, OperationTimeout, TooManyPending
 from tests.atlas.test_link import Endpoint
@@ -297,7 +297,7 @@ def test_what_an_edge_said_a_while_ago_is_not_enough_for_a_stream() -> None:
 
 
 def test_those_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frontier_tx.clients.finder.WORKING", 3)
+    monkeypatch.setattr("frontier_tx.clients.cluster.finder.WORKING", 3)
     world = Moving()
     world.arrive(1)
     world.run(6)

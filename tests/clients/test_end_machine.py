@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from frontier_tx.clients.end import End
-from frontier_tx.clients.intake import Bounds, Intake
-from frontier_tx.clients.operations import Request
+from frontier_tx.clients.core.end import End
+from frontier_tx.clients.core.intake import Bounds, Intake
+from frontier_tx.clients.core.operations import Request
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, message_json

@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 from frontier_tx import aio
 from frontier_tx.aio.futures import outcome, taken
 from frontier_tx.aio.stream import Stream as AioStream
+from frontier_tx.clients.cluster.route_learning import HearingIntake
+from frontier_tx.clients.core.intake import Budget, Inbox
+from frontier_tx.clients.core.reading import Reading
 from frontier_tx.clients.deferring import deferred
-from frontier_tx.clients.hearing import HearingIntake
-from frontier_tx.clients.intake import Budget, Inbox
-from frontier_tx.clients.reading import Reading
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.testing.aio import MemoryGateway as AioGateway
 from frontier_tx.wire.errors import EndClosed

@@ -15,7 +15,8 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 
 from frontier_tx import aio
-from frontier_tx.clients import ClusterService, Edge, home
+from frontier_tx.clients import ClusterService, Edge
+from frontier_tx.clients.core import home
 from frontier_tx.testing import aio as testing
 from tests.clients.conftest import World
 

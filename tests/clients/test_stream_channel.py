@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from frontier_tx.clients.core.intake import Bounds, ignore
+from frontier_tx.clients.core.stream_channel import StreamChannel
 from frontier_tx.clients.errors import SendBufferFull
-from frontier_tx.clients.intake import Bounds, ignore
-from frontier_tx.clients.stream_channel import StreamChannel
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json
 from frontier_tx.wire.errors import EndClosed, ForceClosed

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from frontier_tx.planes.status import RpcError, Status
+from frontier_tx.rpc.status import RpcError, Status
 from frontlas_tx.cluster_plane.queries import MAX_IDS
 from frontlas_tx.registry.records import ReportKind
 from tests.cluster_plane.world import AWAY, START, World, a_world

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 
-from frontier_tx.planes.status import Status
+from frontier_tx.rpc.status import Status
 from tests.cluster_plane.world import AWAY, CONTRACT, World, a_world
-from tests.planes.support import outcome
+from tests.rpc.support import outcome
 
 HEALTH = "controlplane.Health"
 SERVING, NOT_SERVING = 1, 2

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
-from frontier_tx.planes.observability import observability_site
-from frontier_tx.planes.status import RpcError
+from frontier_tx.rpc.observability import observability_site
+from frontier_tx.rpc.status import RpcError
 from frontlas_tx.registry.records import ReportKind
 from tests.cluster_plane.world import AWAY, CONTRACT, START, World, a_world
-from tests.planes.support import outcome
+from tests.rpc.support import outcome
 
 PAIRS = json.loads((Path(__file__).parents[1] / "vectors" / "control-plane.json").read_text())["pairs"]
 

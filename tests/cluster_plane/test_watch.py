@@ -8,14 +8,14 @@ from unittest.mock import patch
 
 import pytest
 
-from frontier_tx.planes.http2 import Http2Limits
-from frontier_tx.planes.status import Status
-from frontier_tx.planes.turns import Lane
+from frontier_tx.rpc.http2 import Http2Limits
+from frontier_tx.rpc.status import Status
+from frontier_tx.rpc.turns import Lane
 from frontlas_tx.cluster_plane.watch import AGAIN
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.records import ReportKind
 from tests.cluster_plane.world import START, Watching, World, a_world
-from tests.planes.support import outcome
+from tests.rpc.support import outcome
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
-from frontier_tx.planes.contract import frontlas_contract
-from frontier_tx.planes.grpc_client import GrpcClientConnection, ResponseStream
-from frontier_tx.planes.http2 import Http2Limits
-from frontier_tx.planes.rest import RestRouter
+from frontier_tx.rpc.contract import frontlas_contract
+from frontier_tx.rpc.grpc_client import GrpcClientConnection, ResponseStream
+from frontier_tx.rpc.http2 import Http2Limits
+from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.records import Claim, Report, ReportKind
-from tests.planes.recorder import Recorder, ask
-from tests.planes.support import outcome
+from tests.rpc.recorder import Recorder, ask
+from tests.rpc.support import outcome
 
 START = 1_800_000_000
 CONTRACT = frontlas_contract()

@@ -10,7 +10,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.drain import SLICE, Drain
 from frontier_tx.gateway.service import Gateway
-from frontier_tx.launch import Ports
+from frontier_tx.runtime.launch import Ports
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from tests.switch.world import Peer, World

@@ -24,11 +24,21 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.config import Log, LogFile
 from frontier_tx.errors import ConfigError
-from frontier_tx.logfile import LOOK_SECONDS, RETRY_SECONDS, RotatingFile
-from frontier_tx.lograte import PERIOD, LogRates
-from frontier_tx.logs import MAX_MESSAGE, Logger, Observer, Stream, clean, json_line, observer, set_level, text_line
-from frontier_tx.logstream import lost_lines
-from frontier_tx.program import log_under_twistd
+from frontier_tx.runtime.logfile import LOOK_SECONDS, RETRY_SECONDS, RotatingFile
+from frontier_tx.runtime.lograte import PERIOD, LogRates
+from frontier_tx.runtime.logs import (
+    MAX_MESSAGE,
+    Logger,
+    Observer,
+    Stream,
+    clean,
+    json_line,
+    observer,
+    set_level,
+    text_line,
+)
+from frontier_tx.runtime.logstream import lost_lines
+from frontier_tx.runtime.program import log_under_twistd
 
 
 @pytest.fixture(autouse=True)

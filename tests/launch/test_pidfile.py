@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from frontier_tx.pidfile import discard_stale, is_held
+from frontier_tx.runtime.pidfile import discard_stale, is_held
 
 from .test_twistd import PATIENCE, configured, default_signals, environment
 

@@ -16,7 +16,7 @@ from twisted.logger import globalLogPublisher
 
 from frontier_tx.config import TLS, Listen, RLimit
 from frontier_tx.errors import ConfigError
-from frontier_tx.launch import Ports, StartFailed, raise_open_files
+from frontier_tx.runtime.launch import Ports, StartFailed, raise_open_files
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.config import TLS, CertKey
 from frontier_tx.errors import ConfigError
-from frontier_tx.tls import check_files, client_context, server_context, validity
+from frontier_tx.runtime.tls import check_files, client_context, server_context, validity
 
 from .certificates import Authority
 

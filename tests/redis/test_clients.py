@@ -354,7 +354,7 @@ def test_files_are_found_from_where_the_program_started(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key, cert = pair
-    monkeypatch.setattr("frontier_tx.tls._STARTED_IN", tmp_path)
+    monkeypatch.setattr("frontier_tx.runtime.tls._STARTED_IN", tmp_path)
     monkeypatch.chdir("/")
     assert client_tls(RedisTLS(enable=True, ca_certs=(cert.name,), cert=cert.name, key=key.name), "redis.example")
 

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from zope.interface.verify import verifyObject
 
 from frontlas_tx.redis.interfaces import Script
-from frontlas_tx.registry import directory, redis_claims, redis_scripts
+from frontlas_tx.registry import directory
 from frontlas_tx.registry.errors import (
     ClaimLostError,
     FrontierAlreadySetError,
@@ -30,6 +30,8 @@ from frontlas_tx.registry.records import (
     ServiceRecord,
     service_name,
 )
+from frontlas_tx.registry.redis import claims as redis_claims
+from frontlas_tx.registry.redis import scripts as redis_scripts
 from tests.registry.worlds import WORLDS, make_world
 
 ON, OFF, BEAT = ReportKind.EDGE_ONLINE, ReportKind.EDGE_OFFLINE, ReportKind.EDGE_HEARTBEAT

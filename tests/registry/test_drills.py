@@ -20,9 +20,9 @@ from frontlas_tx.redis.cluster import slot_of
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Counts, Report, ReportKind
-from frontlas_tx.registry.redis_keys import INDEX
-from frontlas_tx.registry.redis_registry import RedisRegistry
-from frontlas_tx.registry.redis_scripts import ALL
+from frontlas_tx.registry.redis.keys import INDEX
+from frontlas_tx.registry.redis.registry import RedisRegistry
+from frontlas_tx.registry.redis.scripts import ALL
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 from tests.registry.worlds import settings_for
 

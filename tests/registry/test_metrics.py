@@ -17,7 +17,7 @@ from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.records import Report, ReportKind
-from frontlas_tx.registry.redis_registry import RedisRegistry
+from frontlas_tx.registry.redis.registry import RedisRegistry
 from tests.registry.worlds import MemoryWorld, RedisWorld, make_world
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred, gatherResults
 
-from frontlas_tx.registry.redis_keys import INDEX
+from frontlas_tx.registry.redis.keys import INDEX
 from tests.registry.worlds import WORLDS, make_world, servers
 
 FLOOD = 60

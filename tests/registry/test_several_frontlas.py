@@ -12,9 +12,9 @@ from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import deferLater
 
 from frontlas_tx.redis.interfaces import command
-from frontlas_tx.registry import redis_claims
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryUnavailableError
 from frontlas_tx.registry.records import ChangeKind, Claim, Counts, Report, ReportKind
+from frontlas_tx.registry.redis import claims as redis_claims
 from tests.registry.worlds import RedisWorld, make_world
 
 ON, OFF, BEAT = ReportKind.EDGE_ONLINE, ReportKind.EDGE_OFFLINE, ReportKind.EDGE_HEARTBEAT
@@ -417,7 +417,7 @@ async def test_a_record_that_its_own_frontier_denies_is_not_shown_and_goes(world
 
 @pytest_twisted.ensureDeferred
 async def test_remembered_removals_are_bounded(world: RedisWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("frontlas_tx.registry.redis_held.REMOVED", 10)
+    monkeypatch.setattr("frontlas_tx.registry.redis.peer_records.REMOVED", 10)
     one, _two = world.registries
     a = await take(one, "a")
     for start in range(1, 50, 5):

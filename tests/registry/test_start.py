@@ -9,13 +9,13 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 
-from frontier_tx.planes.observability import CHECK_TIMEOUT
+from frontier_tx.rpc.observability import CHECK_TIMEOUT
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
-from frontlas_tx.registry.redis_registry import RedisRegistry
-from frontlas_tx.registry.redis_scripts import ALL
+from frontlas_tx.registry.redis.registry import RedisRegistry
+from frontlas_tx.registry.redis.scripts import ALL
 from tests.redis.servers import RedisServer, free_ports
 
 reactor: Any = _reactor

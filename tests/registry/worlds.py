@@ -14,8 +14,8 @@ from frontlas_tx.redis.client import RedisClient
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import Cluster, Mode, RedisSettings, Sentinel, Standalone
 from frontlas_tx.registry.memory import MemoryRegistry
-from frontlas_tx.registry.redis_registry import RedisRegistry
-from frontlas_tx.registry.redis_scripts import ALL
+from frontlas_tx.registry.redis.registry import RedisRegistry
+from frontlas_tx.registry.redis.scripts import ALL
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 
 START = 1_800_000_000

@@ -11,9 +11,9 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from frontier_tx.process_metrics import ProcessFigures
+from frontier_tx.runtime.process_metrics import ProcessFigures
+from frontier_tx.runtime.turns import CLASSES, WINDOW, Durations, watch_turns
 from frontier_tx.timers import Alarms
-from frontier_tx.turns import CLASSES, WINDOW, Durations, watch_turns
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.connection import Role
 from frontier_tx.wire.outlet import Outlet

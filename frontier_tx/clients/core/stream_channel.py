@@ -1,0 +1,265 @@
+"""One stream at a client's end, sans-IO: a channel that carries raw bytes both ways, and can be closed."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from frontier_tx.clients.core.channel import Channel
+from frontier_tx.clients.core.intake import Done, Inbox
+from frontier_tx.clients.core.operations import Message
+from frontier_tx.clients.core.reading import Reading
+from frontier_tx.clients.core.values import octets
+from frontier_tx.clients.core.writing import Writing
+from frontier_tx.clients.errors import SendBufferFull
+from frontier_tx.switch.errors import ReceiverCongested
+from frontier_tx.wire.errors import EndClosed, ForceClosed
+from frontier_tx.wire.sessions import Session
+
+if TYPE_CHECKING:
+    from frontier_tx.clients.core.end import End
+
+#: What a stream that nobody accepted yet costs besides what came on it.
+OVERHEAD = 1024
+#: Seconds for which whoever closes a stream waits for a far side that takes nothing of what is left to be sent, and for
+#: which this is kept for it after that.
+LINGER, PATIENCE = 3.0, 300.0
+#: What the far end reads of a stream that was aborted without a reason.
+ABORTED = "aborted"
+
+
+class StreamChannel(Channel):
+    """See the module."""
+
+    #: The slot of the timer (``timers.Timed``).
+    tick = 0
+
+    def __init__(self, end: "End", session: Session) -> None:
+        intake = end.intake
+        messages: Inbox[Message] = Inbox(intake.bounds.messages, stops=False, budget=intake.message_budget)
+        super().__init__(end, session, {}, messages)
+        self.reading = Reading(self._freed)
+        self.writing = Writing(end.connection, session, self._flushed)
+        self._held = False
+        self._waits_for_owner = 0
+        self._closing = False
+        self._dismissed = False
+        self._undelivered = False
+        self._closers: dict[Done, None] = {}
+        self._enders: dict[Done, None] = {}
+        self._moved_at = 0.0
+        self._drains: dict[object, Done] = {}
+
+    # -- waiting to be accepted ---------------------------------------------------------------------------
+
+    def offer(self) -> bool:
+        """It waits for somebody who accepts it, within the client's bound; False where there is no room."""
+        size = OVERHEAD + len(self.session.meta) + len(self.session.peer)
+        if not self.end.intake.accept_budget.take(size):
+            return False
+        self._waits_for_owner = size
+        return True
+
+    @property
+    def offered(self) -> bool:
+        """Whether it waits for somebody who accepts it."""
+        return self._waits_for_owner > 0
+
+    def claim(self) -> None:
+        """Somebody accepts it."""
+        size, self._waits_for_owner = self._waits_for_owner, 0
+        self.end.intake.accept_budget.give_back(size)
+        self._hold()
+
+    def withdraw(self, why: str) -> None:
+        """Nobody accepts it."""
+        intake = self.end.intake
+        if self in intake.streams.items:
+            intake.streams.items.remove(self)
+        self.claim()
+        self.abort(why)
+
+    def _room(self, size: int) -> bool:
+        """Whether a stream that nobody accepted yet may hold so much more."""
+        intake = self.end.intake
+        unheld = self.session.allowance is None and not intake.streams.used
+        if unheld and self.reading.size + size > intake.bounds.stream_bytes:
+            # Nothing holds the writer back, and the program may never accept any.
+            return False
+        while not intake.accept_budget.take(size):
+            largest: StreamChannel = max(intake.streams.items, key=lambda item: item._waits_for_owner, default=self)
+            if largest is self or largest._waits_for_owner <= OVERHEAD:
+                return False
+            largest.withdraw(ReceiverCongested.text)
+        self._waits_for_owner += size
+        return True
+
+    # -- what comes ---------------------------------------------------------------------------------------
+
+    def took_bytes(self, data: bytes) -> None:
+        """Raw bytes came. On a stream that this end closes nobody is going to read them."""
+        if not self.open:
+            return
+        if self._waits_for_owner and not self._room(len(data)):
+            self.withdraw(ReceiverCongested.text)
+            return
+        self.reading.put(data)
+        self._hold()
+
+    def _hold(self) -> None:
+        """Stop reading the connection where there is no other way to stop the writer."""
+        size, bound = self.reading.size, max(1, self.end.bounds.stream_bytes)
+        held = (
+            self.open
+            and self.session.allowance is None
+            and not self._waits_for_owner
+            and (size >= bound or (self._held and size > bound // 2))
+        )
+        if held != self._held:
+            self._held = held
+            self.end.congested(held)
+
+    def _freed(self, size: int) -> None:
+        self.end.connection.grant(self.session, size)
+        if self._held:
+            self._hold()
+
+    # -- what goes ----------------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send raw bytes, in as many frames as it takes, as far as the peer lets it; the rest follows by itself.
+
+        :raises LocalError: nothing was sent.
+        """
+        self._check_open()
+        if self.writing.size > self.end.bounds.unsent_bytes:
+            raise SendBufferFull
+        self.writing.write(data if type(data) is bytes else octets(data, "data"))
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that a writer has to wait for."""
+        return max(self.end.link.unsent, self.writing.size)
+
+    def drain(self, done: Done) -> Callable[[], None]:
+        """Tell ``done`` when enough was sent for the writer to go on; return what cancels that."""
+        token = object()
+        if not self.open:
+            done(None, ForceClosed() if self._undelivered else EndClosed())
+        elif self.backlog <= self.end.bounds.high_water:
+            done(None, None)
+        else:
+            self._drains[token] = done
+            self.end.drains[self] = None
+        return lambda: self._leave_drain(token)
+
+    def _leave_drain(self, token: object) -> None:
+        self._drains.pop(token, None)
+        if not self._drains:
+            self.end.drains.pop(self, None)
+
+    def drained(self) -> None:
+        """Something was sent."""
+        if self._drains and self.backlog <= self.end.bounds.low_water:
+            self._tell_drained(None)
+
+    def _tell_drained(self, error: Exception | None) -> None:
+        drains, self._drains = self._drains, {}
+        self.end.drains.pop(self, None)
+        for done in drains.values():
+            done(None, error)
+
+    def credited(self) -> None:
+        """The peer takes more."""
+        self.writing.go_on()
+        self.drained()
+        self.end.stream_moved()
+        if self._closing and not self._dismissed:
+            self._moved_at = self.end.alarms.now()
+            self._limit()
+
+    def _flushed(self) -> None:
+        if self._closing:
+            self._dismiss("")
+        self.end.stream_sent()
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def close(self, done: Done, *, at_the_end: bool = False) -> None:
+        """Flush, then dismiss the session; what is pending fails, what was not read is discarded.
+
+        ``done`` is told when the peer knows; ForceClosed where what was written cannot have come to it. It waits for no
+        far side that stands still: what is left follows when that goes on.
+
+        :param at_the_end: it does wait.
+        """
+        self.reading.discard()
+        if self.ended:
+            done(None, ForceClosed() if self._undelivered else None)
+            return
+        (self._enders if at_the_end else self._closers)[done] = None
+        if not self.open:
+            if self._closing and not self._dismissed:
+                self._limit()
+            return
+        self._closing = True
+        self.stop()
+        self._hold()
+        self._tell_drained(EndClosed())
+        if self.writing.size:
+            self._moved_at = self.end.alarms.now()
+            self._limit()
+        else:
+            self._dismiss("")
+
+    def abort(self, why: str = "") -> None:
+        """End it at once: nothing more is sent or read, and the far end is told why."""
+        if self.ended:
+            self.reading.discard()
+            return
+        self.end.forget(self)
+        self.over(why)
+        self.reading.discard()
+        self._dismiss(why or ABORTED)
+
+    def _dismiss(self, error: str) -> None:
+        if not self._dismissed:
+            self._dismissed = True
+            self.end.alarms.cancel(self)
+            self.end.connection.dismiss(self.session, self.end.alarms.now(), error)
+
+    def _limit(self) -> None:
+        wait = LINGER if self._closers else PATIENCE
+        self.end.alarms.schedule(self, max(self.end.alarms.now(), self._moved_at + wait))
+
+    def fire(self, now: float) -> None:
+        """The peer took nothing of what is left to be sent, for some time."""
+        if now - self._moved_at >= PATIENCE:
+            self.abort("timeout")
+            return
+        closers, self._closers = self._closers, {}
+        self._limit()
+        for done in closers:
+            done(None, None)
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended without being closed in order."""
+        return self.reading.error is not None
+
+    def over(self, cut: str | None = None) -> None:
+        if self.ended:
+            return
+        # Whoever closed it does not mind how it ends.
+        error = ForceClosed(cut) if cut is not None and self.open else None
+        self._undelivered = self.writing.size > 0
+        self.writing.discard()
+        self.end.alarms.cancel(self)
+        super().over(cut)
+        self._hold()
+        self._tell_drained(error or EndClosed())
+        self.messages.release()
+        self.messages.close()
+        self.reading.end(error)
+        closers = self._closers | self._enders
+        self._closers, self._enders = {}, {}
+        for done in closers:
+            done(None, ForceClosed() if self._undelivered else None)

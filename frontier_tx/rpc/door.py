@@ -1,0 +1,132 @@
+"""Lets connections into a port: how many in all and of one address, and how fast; when all is taken, idle ones go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+from frontier_tx.rpc.addresses import Account, Address, Addresses, Budget
+from frontier_tx.rpc.turns import Lane, Turns
+
+Complain = Callable[[str, str], None]
+"""Called with the address, or ``host:port``, of a peer and with what is wrong, to be logged with a bound."""
+
+TOLD_EVERY = 60.0
+"""Seconds between two lines about one address that is turned away."""
+RESTING = 1.0
+"""Seconds without anything under way after which a connection may have to make room."""
+_LOOKS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """``connections`` are open at a time, ``per_address`` of them from one address, which may open ``arrivals`` at once
+    and ``arrival_rate`` per second. Frames that move nothing: see ``Http2Limits``."""
+
+    connections: int = 10_000
+    per_address: int = 2_000
+    arrivals: int = 5_000
+    arrival_rate: float = 500.0
+    floods: int = 4_000
+    flood_rate: float = 500.0
+
+
+class Guest(Protocol):
+    """A connection as the door sees it."""
+
+    @property
+    def resting_since(self) -> float | None:
+        """Since when nothing is under way, in seconds; None while something is."""
+
+    def retire(self) -> None:
+        """End it, to make room."""
+
+
+class Door:
+    """One port's connections. ``refused`` counts those turned away, ``retired`` those that had to make room."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        limits: DoorLimits,
+        budget: Budget | None = None,
+        complain: Complain = lambda peer, why: None,
+    ) -> None:
+        self.limits = limits
+        self.budget = Budget() if budget is None else budget
+        self.turns = Turns(clock.seconds, clock.callLater)
+        self.refused = 0
+        self.retired = 0
+        self.closed = False
+        self.inside: dict[Guest, Address] = {}
+        self._now = clock.seconds
+        self._complain = complain
+        self._guests: dict[Address, dict[Guest, None]] = {}
+        self.addresses = Addresses(
+            clock.seconds, limits.arrivals, limits.arrival_rate, limits.floods, limits.flood_rate
+        )
+
+    def enter(self, guest: Guest, host: str) -> bool:
+        """Whether a new connection from ``host`` may stay; it then has to ``leave``."""
+        limits, address = self.limits, self.addresses.of(host)
+        if self.closed:
+            self.refused += 1
+            return False
+        if address.arrivals.take(1.0, self._now()) < 1.0:
+            self.addresses.remember(address)
+            return self._turn_away(address, f"more than {limits.arrival_rate:g} connections per second")
+        if address.connections >= limits.per_address and not self._make_room(address):
+            return self._turn_away(address, f"{address.connections} connections are open already")
+        if len(self.inside) >= limits.connections:
+            most = max(self._guests, key=lambda each: each.connections)
+            if most.connections <= address.connections or not self._make_room(most):
+                self.addresses.remember(address)
+                return self._turn_away(address, f"{len(self.inside)} connections are open in all")
+        self.addresses.joined(address)
+        self.inside[guest] = address
+        self._guests.setdefault(address, {})[guest] = None
+        return True
+
+    def leave(self, guest: Guest) -> None:
+        """A connection is over."""
+        address = self.inside.pop(guest, None)
+        if address is None:
+            return
+        guests = self._guests[address]
+        guests.pop(guest, None)
+        if not guests:
+            del self._guests[address]
+        self.addresses.left(address)
+
+    def account(self, guest: Guest, burst: float) -> Account:
+        """What a connection inside may use."""
+        return Account(self.budget, self.inside[guest], self._now, burst)
+
+    def lane(self, guest: Guest) -> Lane:
+        """Where the work of a connection inside waits for its turn."""
+        return self.turns.lane(self.inside[guest].name)
+
+    def _make_room(self, address: Address) -> bool:
+        guests, now = self._guests[address], self._now()
+        for guest in list(islice(guests, _LOOKS)):
+            since = guest.resting_since
+            if since is not None and now - since >= RESTING:
+                self.retired += 1
+                self.leave(guest)
+                guest.retire()
+                return True
+            # The next look begins with others.
+            guests[guest] = guests.pop(guest)
+        return False
+
+    def _turn_away(self, address: Address, why: str) -> bool:
+        self.refused += 1
+        now = self._now()
+        if now - address.told >= TOLD_EVERY:
+            address.told = now
+            self._complain(address.name, f"turned away, {why}")
+        return False

@@ -1,0 +1,59 @@
+"""The HTTP/2 engine (h2), told to end a stream for what is wrong on it, where it would end the connection."""
+
+from __future__ import annotations
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, Event, StreamReset
+from h2.exceptions import ProtocolError, StreamClosedError
+from h2.settings import Settings
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, PriorityFrame
+
+from frontier_tx.rpc.header_block import HeaderDecoder
+
+
+class PatientSettings(Settings):
+    """Settings that announce a number of streams; one stream too many is refused by the user of the engine."""
+
+    @property
+    def max_concurrent_streams(self) -> int:
+        return 2**31
+
+    @max_concurrent_streams.setter
+    def max_concurrent_streams(self, value: int) -> None:
+        raise AttributeError("the number of streams is set when the connection begins")
+
+
+class Engine(H2Connection):
+    """An h2 connection on which malformed headers, bodies that are not as long as they said, and windows of one stream
+    that run over, end that stream with a reset; it is then told as ``StreamReset`` with ``remote_reset`` false."""
+
+    def __init__(self, config: H2Configuration, max_header_bytes: int) -> None:
+        super().__init__(config=config)
+        decoder = HeaderDecoder()
+        decoder.max_header_list_size = max_header_bytes
+        self.decoder = decoder
+
+    def _receive_frame(self, frame: Frame) -> list[Event]:
+        known = self.highest_inbound_stream_id
+        try:
+            return super()._receive_frame(frame)
+        except StreamClosedError:
+            raise
+        except ProtocolError as error:
+            stream = self.streams.get(frame.stream_id)
+            scoped = isinstance(frame, DataFrame | PriorityFrame) or (
+                isinstance(frame, HeadersFrame) and (frame.stream_id > known or self.config.client_side or stream)
+            )
+            if stream is None or not scoped or self.inbound_flow_control_window < 0:
+                raise
+            code = error.error_code or ErrorCodes.PROTOCOL_ERROR
+            events: list[Event] = []
+            if isinstance(frame, DataFrame):
+                # What it took of the connection's window is to be given back all the same.
+                size = frame.flow_controlled_length
+                events.append(DataReceived(stream_id=frame.stream_id, data=b"", flow_controlled_length=size))
+            self._prepare_for_sending(stream.reset_stream(code))
+            events.append(StreamReset(stream_id=frame.stream_id, error_code=code, remote_reset=False))
+            return events

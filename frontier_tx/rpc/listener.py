@@ -1,0 +1,308 @@
+"""One port that speaks gRPC and REST: the first bytes of a connection decide which.
+
+A client that opens with the HTTP/2 preface gets the gRPC engine, which also answers plain HTTP/2 requests through the
+REST table; any other first bytes go to HTTP/1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from h2.errors import ErrorCodes
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from frontier_tx.rpc.addresses import Budget
+from frontier_tx.rpc.complaints import Complaints
+from frontier_tx.rpc.door import Door, DoorLimits, Guest
+from frontier_tx.rpc.grpc_framing import MAX_MESSAGE
+from frontier_tx.rpc.grpc_server import GrpcServerConnection, PlainExchange
+from frontier_tx.rpc.http1 import Http1Limits, LimitedSite, RestResource
+from frontier_tx.rpc.http2 import Http2Limits
+from frontier_tx.rpc.http2_guard import PREFACE
+from frontier_tx.rpc.methods import Plane
+from frontier_tx.rpc.rest import PLAIN_429, HttpHeaders, RestRequest, RestRouter
+from frontier_tx.rpc.status import RpcError, Status
+
+log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Bounds of one port.
+
+    ``max_connections`` are taken at a time, ``max_per_host`` of them from one address, which may open
+    ``max_arrivals`` at once and ``arrival_rate`` per second; when all are taken, idle ones make room. ``first_bytes``
+    seconds may pass until a connection shows what it speaks. ``max_message`` bytes has one gRPC message. Over all
+    connections ``request_memory`` bytes are held of gRPC requests that are not complete, and ``answer_memory`` bytes of
+    answers that are not read; beyond that whoever leaves much unread gets no more.
+    """
+
+    max_connections: int = 10_000
+    max_per_host: int = 2_000
+    max_arrivals: int = 5_000
+    arrival_rate: float = 500.0
+    first_bytes: float = 10.0
+    max_message: int = MAX_MESSAGE
+    request_memory: int = 64 * 1024 * 1024
+    answer_memory: int = 256 * 1024 * 1024
+    http1: Http1Limits = field(default_factory=Http1Limits)
+    http2: Http2Limits = field(default_factory=Http2Limits)
+
+
+@implementer(IProtocolNegotiationFactory)
+class PlaneFactory(Factory):
+    """Makes the connections of one control port; listen with it on any endpoint, over TLS too.
+
+    ``connections`` counts what is open, ``refused`` what came over the bound.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, plane: Plane, router: RestRouter, clock: IReactorTime, limits: ListenerLimits | None = None
+    ) -> None:
+        self.plane = plane
+        self.clock = clock
+        self.limits = ListenerLimits() if limits is None else limits
+        self.budget = Budget(self.limits.request_memory, self.limits.answer_memory)
+        self.complaints = Complaints(log, "control plane", clock.seconds)
+        http2 = self.limits.http2
+        bounds = DoorLimits(
+            self.limits.max_connections,
+            self.limits.max_per_host,
+            self.limits.max_arrivals,
+            self.limits.arrival_rate,
+            2 * http2.flood_burst,
+            http2.flood_rate,
+        )
+        self.door = Door(clock, bounds, self.budget, self.complaints.note)
+        self.site = LimitedSite(RestResource(router), clock, self.limits.http1, self.door, self._complain)
+        self._router = router
+        self._open: set[SniffingProtocol] = set()
+        self._draining: Deferred[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were turned away."""
+        return self.door.refused
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What is offered in the TLS handshake (ALPN)."""
+        return [b"h2", b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> SniffingProtocol:
+        return SniffingProtocol(self)
+
+    def grpc(self, guest: Guest) -> GrpcServerConnection:
+        """A protocol for a client of HTTP/2."""
+        connection = GrpcServerConnection(
+            self.clock,
+            self.plane,
+            self.limits.http2,
+            max_message=self.limits.max_message,
+            account=self.door.account(guest, float(self.limits.http2.flood_burst)),
+            lane=self.door.lane(guest),
+            plain=self._plain,
+        )
+        connection.complain = lambda why: self.complaints.note(connection.peer, why)  # type: ignore[method-assign]
+        return connection
+
+    def _complain(self, address: Any, why: str) -> None:
+        self.complaints.note(f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}", why)
+
+    def _plain(self, exchange: PlainExchange) -> None:
+        fields = exchange.headers
+        request = RestRequest(
+            fields.get(":method", ""),
+            fields.get(":path", "").encode("latin-1"),
+            fields,
+            exchange.connection.peer,
+            exchange.connection.turn,
+        )
+        self._router.serve(request, Http2Exchange(exchange))
+
+    def opened(self, protocol: SniffingProtocol) -> bool:
+        """Whether one more connection is taken."""
+        if not self.door.enter(protocol, protocol.host):
+            return False
+        self._open.add(protocol)
+        return True
+
+    def closed(self, protocol: SniffingProtocol) -> None:
+        """A connection is over."""
+        self._open.discard(protocol)
+        self.door.leave(protocol)
+        if self._draining is not None and not self._open and not self._draining.called:
+            self._draining.callback(None)
+
+    def drain(self, grace: float) -> Deferred[None]:
+        """End all connections: calls under way may finish within ``grace`` seconds, streams that do not are answered
+        UNAVAILABLE, then whatever is left is cut. New connections are refused from now on."""
+        if self._draining is None:
+            self._draining = Deferred()
+            self.door.closed = True
+            for protocol in list(self._open):
+                protocol.drain()
+            if not self._open:
+                self._draining.callback(None)
+            else:
+                calls = [
+                    self.clock.callLater(grace, self._end_all),
+                    self.clock.callLater(grace + 2.0, self._cut_all),
+                ]
+                self._draining.addBoth(lambda _: _cancel(calls))
+        waiter: Deferred[None] = Deferred()
+        self._draining.addBoth(lambda _: waiter.callback(None))
+        return waiter
+
+    def _end_all(self) -> None:
+        for protocol in list(self._open):
+            protocol.end()
+
+    def _cut_all(self) -> None:
+        for protocol in list(self._open):
+            protocol.cut()
+
+
+def _cancel(calls: list[IDelayedCall]) -> None:
+    for call in calls:
+        if call.active():
+            call.cancel()
+
+
+class SniffingProtocol(Protocol):
+    """A connection that has not said what it speaks, and afterwards the way to the protocol that it does."""
+
+    transport: Any
+
+    def __init__(self, factory: PlaneFactory) -> None:
+        self._factory = factory
+        self._seen = b""
+        self._chosen: Any = None
+        self._timer: IDelayedCall | None = None
+        self._taken = False
+        self._since = factory.clock.seconds()
+        self.host = ""
+
+    def connectionMade(self) -> None:
+        self.host = str(getattr(self.transport.getPeer(), "host", ""))
+        self._taken = self._factory.opened(self)
+        if not self._taken:
+            self.transport.abortConnection()
+            return
+        self._timer = self._factory.clock.callLater(self._factory.limits.first_bytes, self.cut)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._chosen is not None:
+            self._chosen.dataReceived(data)
+            return
+        if not self._taken:
+            return
+        self._seen += data
+        size = min(len(self._seen), len(PREFACE))
+        if self._seen[:size] != PREFACE[:size]:
+            self._choose(self._factory.site.channel_for(self))
+        elif size == len(PREFACE):
+            self._choose(self._factory.grpc(self))
+
+    def _choose(self, protocol: Any) -> None:
+        self._stop_timer()
+        self._chosen = protocol
+        seen, self._seen = self._seen, b""
+        protocol.makeConnection(self.transport)
+        protocol.dataReceived(seen)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._stop_timer()
+        if self._chosen is not None:
+            self._chosen.connectionLost(reason)
+        self._factory.closed(self)
+
+    @property
+    def resting_since(self) -> float | None:
+        """See ``door.Guest``."""
+        return self._since if self._chosen is None else self._chosen.resting_since
+
+    def retire(self) -> None:
+        """See ``door.Guest``."""
+        self._taken = False
+        if isinstance(self._chosen, GrpcServerConnection):
+            self._chosen.give_up(ErrorCodes.NO_ERROR, b"idle, and others want to connect")
+        else:
+            self.transport.loseConnection()
+
+    def drain(self) -> None:
+        """End as soon as nothing is under way."""
+        if isinstance(self._chosen, GrpcServerConnection):
+            self._chosen.drain()
+        elif self._chosen is None or not self._chosen.requests:
+            self.transport.loseConnection()
+        else:
+            self._chosen.persistent = False
+
+    def end(self) -> None:
+        """End what is still under way."""
+        if isinstance(self._chosen, GrpcServerConnection):
+            self._chosen.end_streams(RpcError(Status.UNAVAILABLE, "the server is shutting down; call another one"))
+        else:
+            self.transport.loseConnection()
+
+    def cut(self) -> None:
+        """End now."""
+        self._stop_timer()
+        self.transport.abortConnection()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
+
+
+class Http2Exchange:
+    """The answer to a plain request over HTTP/2, see ``rest.Exchange``."""
+
+    def __init__(self, stream: PlainExchange) -> None:
+        self._stream = stream
+
+    @property
+    def on_gone(self) -> Callable[[], None] | None:
+        """See ``rest.Exchange``."""
+        return self._stream.on_gone
+
+    @on_gone.setter
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        self._stream.on_gone = callback
+
+    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
+        if self._stream.connection.account.clogged(len(body)):
+            status, headers, body = 429, list(PLAIN_429), b"too much waits to be read; read it first\n"
+        bodiless = not body or self._stream.headers.get(":method") == "HEAD"
+        self._head(status, [*headers, ("content-length", str(len(body)))], bodiless)
+        if not bodiless:
+            self._stream.queue(body)
+            self._stream.finish()
+
+    def start(self, status: int, headers: HttpHeaders) -> None:
+        self._head(status, headers, False)
+
+    def write(self, data: bytes) -> Deferred[None]:
+        return self._stream.write(data) if not self._stream.closed else succeed(None)
+
+    def finish(self) -> None:
+        self._stream.finish()
+
+    def _head(self, status: int, headers: HttpHeaders, end: bool) -> None:
+        fields = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        self._stream.send_headers([(b":status", b"%d" % status), *fields], end_stream=end)

@@ -1,0 +1,290 @@
+"""What a server offers on its control port, and the rules under which any of it is called.
+
+The transports (gRPC, REST) find methods here, hand over decoded requests, and get an answer or an ``RpcError``,
+never any other exception. Deadlines, bounds, access checks, counts and the translation of unexpected failures are the
+same for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from frontier_tx.rpc.contract import Contract, MethodSpec
+from frontier_tx.rpc.status import RpcError, Status
+
+log = Logger()
+
+Send = Callable[[Any], "Deferred[None]"]
+"""Hands one response message to a transport; fires when the next one may follow."""
+
+Turn = Callable[[], "Deferred[None]"]
+"""Waits until it is the turn of whoever asked."""
+
+TURN = 16
+"""Responses that one stream sends at most before others get their turn."""
+LOG_EVERY = 60.0
+"""Seconds between two tracebacks of one kind of failure in one method."""
+
+
+def at_once() -> Deferred[None]:
+    """The turn of somebody whose work is shared with nobody's."""
+    return succeed(None)
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """What a handler may want to know about a call besides its request.
+
+    ``metadata`` are the request headers, names in lower case; ``peer`` is ``host:port`` of the caller; ``via`` is
+    ``grpc`` or ``rest``; ``deadline`` is in seconds of the reactor's clock, None without one. A handler that has much
+    to do does a few milliseconds of it, awaits ``turn()``, and goes on.
+    """
+
+    method: MethodSpec
+    metadata: Mapping[str, str]
+    peer: str
+    via: str
+    deadline: float | None = None
+    turn: Turn = at_once
+
+
+Authorize = Callable[[CallContext], Awaitable[None] | None]
+"""Called before each handler; refuses by raising ``RpcError``."""
+
+
+class PlaneMetrics:
+    """Counters of one plane in a Prometheus registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "control_plane_requests", "Finished calls.", ("method", "code", "via"), registry=registry
+        )
+        self.seconds = Histogram(
+            "control_plane_request_seconds", "Time to the answer of a unary call.", ("method",), registry=registry
+        )
+        self.calls = Gauge("control_plane_calls", "Unary calls under way.", registry=registry)
+        self.streams = Gauge("control_plane_streams", "Streaming calls under way.", registry=registry)
+
+
+class Plane:
+    """The methods of one server.
+
+    ``call_timeout`` (seconds) ends unary calls whose caller sets no earlier deadline. ``max_calls`` and ``max_streams``
+    bound what is under way at a time over all connections; beyond them callers get RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        clock: IReactorTime,
+        *,
+        call_timeout: float = 30.0,
+        max_calls: int = 2000,
+        max_streams: int = 10_000,
+        authorize: Authorize | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self.contract = contract
+        self.clock = clock
+        self.call_timeout = call_timeout
+        self.max_calls = max_calls
+        self.max_streams = max_streams
+        self.authorize = authorize
+        self.metrics = PlaneMetrics(CollectorRegistry() if registry is None else registry)
+        self.calls = 0
+        self.streams = 0
+        self._methods: dict[str, tuple[MethodSpec, Callable[..., Any]]] = {}
+        self._services: list[str] = []
+        self._logged: dict[tuple[str, str], float] = {}
+
+    def add(self, service: str, handlers: object) -> None:
+        """Serve ``service`` by the methods of ``handlers``.
+
+        Each is named as ``MethodSpec.handler_name`` and called with the request and a ``CallContext``. A unary one
+        returns the response or something awaitable; a streaming one is an async generator of responses; one with
+        streamed requests gets an async iterator in place of the request. Raises ``TypeError`` when one is missing.
+        """
+        found = {}
+        for spec in self.contract.methods(service):
+            handler = getattr(handlers, spec.handler_name, None)
+            if not callable(handler):
+                raise TypeError(f"{type(handlers).__name__} has no method {spec.handler_name} to serve {spec.path}")
+            found[spec.path] = (spec, handler)
+        self._methods.update(found)
+        self._services.append(service)
+
+    @property
+    def services(self) -> list[str]:
+        """Full names of what is served, sorted."""
+        return sorted(self._services)
+
+    @property
+    def methods(self) -> list[MethodSpec]:
+        """All methods that are served."""
+        return [spec for spec, _ in self._methods.values()]
+
+    def find(self, path: str) -> MethodSpec:
+        """The method of a gRPC path; raises ``RpcError`` UNIMPLEMENTED, in the words of the usual servers."""
+        entry = self._methods.get(path)
+        if entry is not None:
+            return entry[0]
+        service, slash, name = path.removeprefix("/").rpartition("/")
+        if not slash:
+            raise RpcError(Status.UNIMPLEMENTED, f'malformed method name: "{path[:200]}"')
+        if service in self._services:
+            raise RpcError(Status.UNIMPLEMENTED, f"unknown method {name[:200]} for service {service}")
+        raise RpcError(Status.UNIMPLEMENTED, f"unknown service {service[:200]}")
+
+    def call(self, context: CallContext, request: Any) -> Deferred[Any]:
+        """Call a unary method; gives the response or fails with ``RpcError``. Cancelling it stops the handler."""
+        if self.calls >= self.max_calls:
+            return self._refused(context, f"{self.max_calls} calls are under way, no more are taken; try again later")
+        self.calls += 1
+        self.metrics.calls.set(self.calls)
+        started = self.clock.seconds()
+        deadline = min(started + self.call_timeout, context.deadline or float("inf"))
+
+        def finished() -> None:
+            self.calls -= 1
+            self.metrics.calls.set(self.calls)
+            self.metrics.seconds.labels(context.method.path).observe(self.clock.seconds() - started)
+
+        return _Run(self, context, self._unary(context, request), deadline, finished).outer
+
+    def stream(self, context: CallContext, requests: Any, send: Send) -> Deferred[None]:
+        """Call a streaming method, handing each response to ``send``; ends as ``call`` does.
+
+        ``requests`` is the request, or an async iterator of requests where the client streams.
+        """
+        if self.streams >= self.max_streams:
+            return self._refused(context, f"{self.max_streams} streams are open, no more are taken; try again later")
+        self.streams += 1
+        self.metrics.streams.set(self.streams)
+
+        def finished() -> None:
+            self.streams -= 1
+            self.metrics.streams.set(self.streams)
+
+        return _Run(self, context, self._stream(context, requests, send), context.deadline, finished).outer
+
+    async def _check(self, context: CallContext) -> None:
+        if self.authorize is not None:
+            refusal = self.authorize(context)
+            if refusal is not None:
+                await refusal
+
+    async def _unary(self, context: CallContext, request: Any) -> Any:
+        await self._check(context)
+        result = self._methods[context.method.path][1](request, context)
+        return result if isinstance(result, context.method.response) else await result
+
+    async def _stream(self, context: CallContext, requests: Any, send: Send) -> None:
+        await self._check(context)
+        responses: AsyncIterator[Any] = self._methods[context.method.path][1](requests, context)
+        sent = 0
+        try:
+            async for response in responses:
+                await send(response)
+                sent += 1
+                if sent % TURN == 0:
+                    # A handler that always has more must let the reactor see to the others.
+                    await (deferLater(self.clock, 0) if context.turn is at_once else context.turn())
+        except Exception:
+            # Cancelled while sending: the handler does not know yet.
+            close = getattr(responses, "aclose", None)
+            if close is not None:
+                await close()
+            raise
+
+    def _refused(self, context: CallContext, text: str) -> Deferred[Any]:
+        refused: Deferred[Any] = Deferred()
+        refused.errback(RpcError(Status.RESOURCE_EXHAUSTED, text))
+        self.count(context, Status.RESOURCE_EXHAUSTED)
+        return refused
+
+    def count(self, context: CallContext, status: Status) -> None:
+        """One more finished call."""
+        self.metrics.requests.labels(context.method.path, status.name, context.via).inc()
+
+    def translate(self, context: CallContext, failure: Failure) -> RpcError:
+        """What the caller is told about a failure; an unexpected one goes to the log, once per minute and kind."""
+        error = failure.value
+        if isinstance(error, RpcError):
+            return error
+        if isinstance(error, CancelledError):
+            return RpcError(Status.CANCELLED, "the call was cancelled")
+        kind = (context.method.path, type(error).__name__)
+        now = self.clock.seconds()
+        if now - self._logged.get(kind, float("-inf")) >= LOG_EVERY:
+            if len(self._logged) > 256:
+                self._logged.clear()
+            self._logged[kind] = now
+            log.failure("{path} failed for {peer}", failure, path=context.method.path, peer=context.peer)
+        return RpcError(Status.INTERNAL, "unknown request error", "UNKNOWN")
+
+
+class _Run:
+    """One call under way: its handler, its deadline, and the one outcome that the transport sees."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        context: CallContext,
+        handler: Coroutine[Deferred[Any], Any, Any],
+        deadline: float | None,
+        finished: Callable[[], None],
+    ) -> None:
+        self._plane = plane
+        self._context = context
+        self._timer: IDelayedCall | None = None
+        self._settled = False
+        self.outer: Deferred[Any] = Deferred(self._cancel)
+        self._inner: Deferred[Any] = Deferred.fromCoroutine(handler)
+        self._inner.addBoth(self._done, finished)
+        if deadline is not None and not self._settled:
+            # fromCoroutine may have settled everything already, so the timer comes last.
+            self._timer = plane.clock.callLater(max(0.0, deadline - plane.clock.seconds()), self._expire)
+
+    def _done(self, result: Any, finished: Callable[[], None]) -> None:
+        # Counted as under way until the handler really ends, also one that ignores being cancelled.
+        finished()
+        if isinstance(result, Failure):
+            self._settle(self._plane.translate(self._context, result))
+        elif self._context.method.server_streaming or isinstance(result, self._context.method.response):
+            self._settle(result)
+        else:
+            wrong = TypeError(f"{self._context.method.path} was answered with {type(result).__name__}")
+            failure = Failure(wrong)  # type: ignore[no-untyped-call]
+            self._settle(self._plane.translate(self._context, failure))
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._settle(RpcError(Status.DEADLINE_EXCEEDED, "context deadline exceeded"))
+        self._inner.cancel()
+
+    def _cancel(self, _: Deferred[Any]) -> None:
+        self._settle(RpcError(Status.CANCELLED, "the call was cancelled"))
+        self._inner.cancel()
+
+    def _settle(self, outcome: Any) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if isinstance(outcome, RpcError):
+            self._plane.count(self._context, outcome.status)
+            self.outer.errback(outcome)
+        else:
+            self._plane.count(self._context, Status.OK)
+            self.outer.callback(outcome)

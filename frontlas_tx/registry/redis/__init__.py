@@ -1,0 +1,1 @@
+"""The registry whose records are in Redis."""
