@@ -70,9 +70,10 @@ class Wheel:
         if item.tick:
             self.cancel(item)
         # Slot 0 would say "not scheduled". A division that rounded down would let the item fire early.
-        tick = max(1, ceil(when / self._resolution))
-        if tick * self._resolution < when:
-            tick += 1
+        resolution = self._resolution
+        tick = ceil(when / resolution)
+        if tick * resolution < when or tick < 1:
+            tick = max(1, tick + 1)
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = {}
@@ -146,6 +147,8 @@ class Alarms:
         self._stopwatch = stopwatch
         self._took = took
         self._wheel = Wheel(resolution)
+        #: See Wheel.cancel.
+        self.cancel: Callable[[Timed], None] = self._wheel.cancel
         self._call: IDelayedCall | None = None
         self._call_at = 0.0
         self._firing = False
@@ -160,10 +163,6 @@ class Alarms:
         self._wheel.schedule(item, when)
         if not self._firing and (self._call is None or when < self._call_at):
             self._arm()
-
-    def cancel(self, item: Timed) -> None:
-        """See Wheel.cancel."""
-        self._wheel.cancel(item)
 
     def stop(self) -> None:
         """Forget the pending ``callLater``; a later ``schedule`` starts anew."""

@@ -61,7 +61,7 @@ class LegProtocol(WireProtocol):
         super().__init__(Role.SERVER, alarms, outlet, limits, write_stall_seconds)
         self._presence = presence
         self._exchange: Exchange = presence.exchange
-        self._forward = presence.exchange.receive
+        self._handlers = presence.exchange.handlers
         self._since = wall_now
         self._budget = presence.exchange.budget
         #: Bytes that are counted: those that the peer does not take, and those of a frame that is not whole yet.
@@ -149,7 +149,7 @@ class LegProtocol(WireProtocol):
             self._budget.hold(leg, -self._partial)
             self._partial = 0
         if leg.online:
-            self._forward(leg, frame)
+            self._handlers[frame.type](leg, frame)
 
     def event_received(self, event: e.Event) -> None:
         """Tell the switch."""

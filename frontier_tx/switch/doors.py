@@ -203,7 +203,14 @@ class Doors:
             if size <= room and self._goes_straight(end.leg) and not when_taken(end, size):
                 connection = end.leg.connection
                 header = SESSION_HEADER.pack(VERSION, STREAM, next(connection.ids), size + 8, session.id)
-                connection.sessions.write(session, header + data + count(end, size, self._timers))
+                if session.held is not None:
+                    connection.sessions.write(session, header + data + count(end, size, self._timers))
+                    return
+                connection.write(header)
+                connection.write(data)
+                behind = count(end, size, self._timers)
+                if behind:
+                    connection.write(behind)
                 return
             flow = self.flow(sender, end.leg)
             raw = end.raw = RawLane(flow, end, self, self._timers)

@@ -23,6 +23,7 @@ from frontier_tx.switch.errors import (
 )
 from frontier_tx.switch.fan_out import FanOut
 from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.pace import MOST
 from frontier_tx.switch.partial import PartialFrames
 from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.pressure import Pressure
@@ -99,11 +100,12 @@ class Exchange:
         self.doors = Doors(self.budget, self.settings, self.counters, self.pressure, timers)
         self.pressure.look_again = self.doors.open
         self._deadlines = Deadlines(wall_clock, self.settings.call_seconds)
-        self._handlers: dict[int, Callable[[Leg, Frame], None]] = {
+        #: What takes the frames of each type that applications speak, as ``receive`` does.
+        self.handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self._got_request,
-            f.RESPONSE: self._got_response,
+            f.RESPONSE: self._got_answer,
             f.MESSAGE: self._got_message,
-            f.MESSAGE_ACK: self._got_message_ack,
+            f.MESSAGE_ACK: self._got_answer,
             f.STREAM: self._got_stream,
             f.REQUEST_CANCEL: self._got_cancel,
             f.REGISTER: self._got_register,
@@ -125,7 +127,7 @@ class Exchange:
 
         :raises IllegalPacket: no end would accept its body; the connection that it came on is to be closed.
         """
-        self._handlers[frame.type](leg, frame)
+        self.handlers[frame.type](leg, frame)
 
     # -- calls and messages: out --------------------------------------------------------------------------
 
@@ -325,15 +327,10 @@ class Exchange:
 
     # -- calls and messages: back -------------------------------------------------------------------------
 
-    def _got_response(self, leg: Leg, frame: Frame) -> None:
-        self._got_answer(leg, frame, True)
-
-    def _got_message_ack(self, leg: Leg, frame: Frame) -> None:
-        self._got_answer(leg, frame, False)
-
-    def _got_answer(self, leg: Leg, frame: Frame, request: bool) -> None:
+    def _got_answer(self, leg: Leg, frame: Frame) -> None:
+        kind = frame.type
         pending = leg.pending.get(frame.packet_id)
-        if pending is None or pending.target_session != frame.session_id or pending.request is not request:
+        if pending is None or pending.target_session != frame.session_id or pending.request is not (kind == RESPONSE):
             self.counters.dropped += 1
             read_message(frame.body)
             return
@@ -363,7 +360,6 @@ class Exchange:
         if size > connection.peer_frame_bytes:
             text = message_json(key=pending.method, error=FrameTooLarge.text)
             size = len(text) + 8
-        kind = RESPONSE if request else MESSAGE_ACK
         out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text
         straight = not source.queued and connection.outbox_bytes + size <= self.budget.feed
         if straight and pending.source_session == DEFAULT_SESSION:
@@ -553,7 +549,11 @@ class Exchange:
             and not target.queued
             and session.held is None
             and connection.outbox_bytes + length <= self.budget.feed
-            and (not when_taken(other, length) if session.credit is None else length <= session.credit)
+            and (
+                other.pace is None or other.pace.sent < MOST or not when_taken(other, length)
+                if session.credit is None
+                else length <= session.credit
+            )
         ):
             connection.write(SESSION_HEADER.pack(VERSION, f.STREAM, next(connection.ids), length + 8, session.id))
             connection.write(body)

@@ -7,7 +7,7 @@ whole connection is behind. The first delays nothing else that goes to that rece
 from collections import deque
 from typing import TYPE_CHECKING
 
-from frontier_tx.switch.pace import Pace
+from frontier_tx.switch.pace import ASK, Pace
 from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.frame import SESSION_HEADER, STREAM, VERSION
@@ -126,13 +126,16 @@ def count(end: "StreamEnd", size: int, timers: Timers) -> bytes:
     assert session is not None
     sender = end.other
     if sender is not None and sender.session is not None and sender.session.allowance is not None:
-        sender.leg.connection.grant(sender.session, size)
+        sender.leg.connection.sessions.grant(sender.session, size)
     if session.credit is not None:
         session.credit -= size
         return b""
     pace = end.pace
     if pace is None:
         pace = end.pace = Pace(timers.now)
+    if pace.sent < ASK - 1:
+        pace.sent += 1
+        return b""
     return question(end, pace) if pace.count() else b""
 
 

@@ -96,6 +96,7 @@ class RegisterData(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_
 
 _VALUE, _META = lifting.Key(b"value"), lifting.Key(b"meta")
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+_Raw = msgspec.Raw
 _encode = msgspec.json.Encoder().encode
 _decode_small = msgspec.json.Decoder(_SmallData).decode
 
@@ -193,7 +194,7 @@ def _read_tolerantly(text: bytes) -> MessageData:
 def encode_message(data: MessageData) -> bytes:
     """Write a MessageData."""
     value = data.value
-    if type(value) is msgspec.Raw and len(value) > _HUGE:
+    if type(value) is _Raw and len(value) > _HUGE:
         return _encode_huge(data, value)
     text = _encode(data)
     topic, error = data.topic, data.error

@@ -375,7 +375,7 @@ class Connection:
             # Raised it would hold this frame of the stack, and that holds what was received.
             foreign = protocol_of(data) if self.state is State.INIT else ""
             return told + self._fail(f"it speaks {foreign}, this port does not" if foreign else str(reader.failure))
-        if reader.in_frame and self._reading:
+        if reader.busy and reader.in_frame and self._reading:
             self._stall_left -= len(data)
             if self._stall_at == NEVER or self._stall_left <= 0:
                 self._stall_left = self.limits.stall_bytes

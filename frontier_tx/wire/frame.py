@@ -117,7 +117,7 @@ def pack_of_session(frame_type: int, packet_id: int, session_id: int, body: byte
 
 #: Frames cut in one go where nobody asked for fewer: all there are.
 ALL = 0
-#: Where fewer are asked for, what they hold is bounded too: a body costs by its length as well.
+#: Where fewer are asked for, what they hold is bounded too: a body costs by its length as well, but for raw bytes.
 SLICE_BYTES = 65_536
 _FOREVER = repeat(None)
 #: An unknown type is short of any length.
@@ -170,9 +170,9 @@ class FrameReader:
     def feed(self, data: bytes, most: int = ALL) -> list[Frame]:
         """Take received bytes; return the frames they complete, and set ``failure`` at the first bad header.
 
-        :param most: no more frames than this (one more where a part of one was held), and none once ``SLICE_BYTES``
-            were cut; 0: all. What is left stays here, and ``more`` tells so; the next call, with no bytes, goes on.
-            Bytes that come earlier are put behind it.
+        :param most: no more frames than this (one more where a part of one was held), and once ``SLICE_BYTES`` were
+            cut raw bytes of streams alone; 0: all. What is left stays here, and ``more`` tells so; the next call, with
+            no bytes, goes on. Bytes that come earlier are put behind it.
         """
         frames: list[Frame] = []
         pos = 0
@@ -183,10 +183,11 @@ class FrameReader:
             return frames
         unpack = SESSION_HEADER.unpack_from
         limit = self.limit
-        if most == ALL:
-            turns, stop = _FOREVER, size
-        else:
-            turns, stop = repeat(None, most), min(size, pos + SLICE_BYTES)
+        turns, stop = _FOREVER, size
+        if most != ALL:
+            turns = repeat(None, most)
+            if size - pos > SLICE_BYTES:
+                stop = pos + SLICE_BYTES
         for _ in turns:
             left = size - pos
             if left >= 22:
@@ -216,7 +217,7 @@ class FrameReader:
             else:
                 frames.append(Frame(kind, packet_id, 0, data[pos + HEADER_SIZE : end]))
             pos = end
-            if pos >= stop:
+            if pos >= stop and (kind != STREAM or pos == size):
                 break
         if pos == size:
             return frames

@@ -332,11 +332,11 @@ class SessionTable:
     def grant(self, session: Session, freed: int) -> None:
         """This end is done with ``freed`` bytes that came on the session; the peer is told by the quarter window."""
         allowance = session.allowance
-        if allowance is None or session.farewell.begun:
+        if allowance is None:
             return
         assert self.own_window is not None
         session.freed += freed
-        if session.freed * 4 >= self.own_window:
+        if session.freed * 4 >= self.own_window and not session.farewell.begun:
             session.allowance = allowance + session.freed
             body = CREDIT_FIXED.pack(session.freed)
             session.freed = 0

@@ -410,11 +410,15 @@ class Gateway(RuleBasedStateMachine):
         self.control.respond(asked, b"odd" if how == "odd" else value, error)
 
     def _hear_of_edges(self) -> None:
-        if self.control is not None:
-            for asked in [x for x in self.control.to_answer if x.data.key == b"edge_offline"]:
-                self.control.to_answer.remove(asked)
-                self.offline[json.loads(asked.data.payload)["Str"]] += 1
-                self.control.respond(asked)
+        # An answer makes room for the next one, which comes at once.
+        while self.control is not None and (asked := self._of_an_end(self.control)) is not None:
+            self.control.to_answer.remove(asked)
+            self.offline[json.loads(asked.data.payload)["Str"]] += 1
+            self.control.respond(asked)
+
+    @staticmethod
+    def _of_an_end(control: Actor) -> p.Message | None:
+        return next((x for x in control.to_answer if x.data.key == b"edge_offline"), None)
 
     # -- time ---------------------------------------------------------------------------------------------
 
