@@ -289,6 +289,8 @@ def test_a_file_that_cannot_be_used_is_named_and_stops_nobody(kind: str, tmp_pat
     assert not world.told, "it waits in memory"
     world.connect()
     world.publish(b"2")
+    # While the first is on its way the second waits for others to go with it.
+    world.confirm()
     world.confirm()
     assert world.acknowledged == [b"1", b"2"] == list(world.has)
     assert before is None or path.read_bytes() == before, "a file of somebody else is not touched"
