@@ -16,7 +16,7 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, Told
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
-from frontier_tx.wire.frame import HEADER_SIZE, Frame
+from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.gojson import METER
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.toll import Toll
@@ -30,8 +30,6 @@ MANY_FRAMES, FEW_FRAMES = 400, 100
 #: So many frames are worked on between two looks at the clock, and after so many seconds the rest waits for its turn.
 SLICE = 64
 TURN_SECONDS = 0.004
-#: No more bytes than this hold no more frames than a slice.
-SLICE_BYTES = SLICE * HEADER_SIZE
 
 
 @implementer(IPullProducer, IPushProducer)
@@ -125,13 +123,11 @@ class WireProtocol(Protocol):
         outlet.enter()
         METER.spent = 0
         try:
-            if len(data) <= SLICE_BYTES and not self._behind:
-                self._tell(self.connection.receive(data, self.alarms.now()))
-                self.slice_done()
-            else:
-                told = self.connection.receive(data, self.alarms.now(), SLICE)
-                self._tell(told)
-                self.slice_done()
+            connection = self.connection
+            told = connection.receive(data, self.alarms.now(), SLICE)
+            self._tell(told)
+            self.slice_done()
+            if connection.reader.busy or (self._direct and len(data) >= READ_LEAST):
                 self._receive_more(len(data), len(told))
         finally:
             outlet.leave()
@@ -202,12 +198,13 @@ class WireProtocol(Protocol):
             transport.bufferSize *= 2
 
     def _tell(self, told: list[Told]) -> None:
+        frame_received = self.frame_received
         try:
             for item in told:
                 if self._gone:
                     break
                 if type(item) is Frame:
-                    self.frame_received(item)
+                    frame_received(item)
                 else:
                     self._tell_event(item)  # type: ignore[arg-type]
         except ProtocolError as error:
@@ -320,11 +317,11 @@ class WireProtocol(Protocol):
 
     def flush(self) -> None:
         """Write what there is, as far as the transport takes it."""
+        connection = self.connection
         while self._idle and not (self._gone or self._resting):
-            chunk = self._next_chunk()
-            if not chunk:
+            if not connection.outbox and self._backlog is None:
                 return
-            self._write(chunk)
+            self._write(self._next_chunk())
 
     def rested(self) -> None:
         """The next burst may be written (``outlet.Flushable``)."""
