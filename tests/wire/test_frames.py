@@ -326,3 +326,21 @@ def test_what_is_written_is_read_again(packet: packets.Packet) -> None:
     (frame,) = frames_of(whole)
     assert packets.decode(frame) == packet
     assert packets.encode(packets.decode(frame)) == whole
+
+
+def test_a_slice_is_bounded_in_bytes_of_all_but_raw_ones() -> None:
+    request = f.pack_of_session(f.REQUEST, 1, 1, bytes(40_000))
+    block = f.pack_of_session(f.STREAM, 2, 3, bytes(30_000))
+    kinds = [f.REQUEST, f.REQUEST, f.STREAM, f.STREAM, f.REQUEST, f.REQUEST, f.STREAM]
+    data = b"".join(block if kind == f.STREAM else request for kind in kinds)
+    reader, sizes, got = FrameReader(), [], []
+    rest = data
+    while rest or reader.more:
+        frames = reader.feed(rest, 32)
+        rest = b""
+        sizes.append(len(frames))
+        got += [frame.type for frame in frames]
+    # A Request that goes beyond the bound ends the slice; blocks that go beyond it do not.
+    assert got == kinds and sizes == [2, 3, 2]
+    assert [len(frames) for frames in (reader.feed(block * 40, 32), reader.feed(b"", 32))] == [32, 8]
+    assert not reader.busy
