@@ -212,6 +212,7 @@ async def test_idempotent_nothing_is_there_twice_after_a_restart() -> None:
         broker.kill()
 
 
+@pytest.mark.timeout(180)
 @pytest_twisted.ensureDeferred
 async def test_a_broker_that_stands_still_or_goes_while_nothing_is_sent(broker: KafkaBroker) -> None:
     async with way(replace(to(broker, "still"), buffer=QueueBuffer(seconds=60, confirm_seconds=1))) as kafka:
@@ -222,9 +223,9 @@ async def test_a_broker_that_stands_still_or_goes_while_nothing_is_sent(broker: 
         await kafka.ended(50, 30)
         assert kafka.acknowledged == numbered(50)
         broker.kill()
-        await kafka.until(lambda: not kafka.forwarder.connected)
+        await kafka.until(lambda: not kafka.forwarder.connected, 40)
         broker.start()
-        await kafka.until(lambda: kafka.forwarder.connected)
+        await kafka.until(lambda: kafka.forwarder.connected, 40)
 
 
 JAAS = (
@@ -311,6 +312,7 @@ async def test_tls_both_ways_with_a_name_of_ones_own(tmp_path: Path) -> None:
         broker.kill()
 
 
+@pytest.mark.timeout(180)
 @pytest_twisted.ensureDeferred
 async def test_brokers_that_cannot_be_reached_where_they_say(broker: KafkaBroker) -> None:
     other = KafkaBroker("advertised.listeners=CLIENTS://127.0.0.1:9")
@@ -318,7 +320,7 @@ async def test_brokers_that_cannot_be_reached_where_they_say(broker: KafkaBroker
     section = replace(to(other).kafka, addrs=("127.0.0.1:9", other.addr))
     try:
         async with way(MQM(kafka=section), connected=False) as kafka:
-            await kafka.until(lambda: "at the addresses that they give: 127.0.0.1:9" in kafka.forwarder.trouble)
+            await kafka.until(lambda: "at the addresses that they give: 127.0.0.1:9" in kafka.forwarder.trouble, 40)
     finally:
         other.kill()
     # One address of several that answers is enough.
