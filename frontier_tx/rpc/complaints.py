@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from frontier_tx.runtime.lograte import LogRate
+
 LINES = 20
 """Lines in each period."""
 PERIOD = 60.0
@@ -22,27 +24,16 @@ class Complaints:
         self.total = 0
         self._log = log
         self._port = port
-        self._now = now
-        self._began = float("-inf")
-        self._lines = 0
-        self._untold = 0
+        self._rate = LogRate(LINES, PERIOD, now)
 
     def note(self, peer: str, why: str) -> None:
         """A connection from ``peer`` is closed."""
         self.total += 1
-        now = self._now()
-        if now >= self._began + PERIOD:
-            self._began, self._lines = now, 0
-        if self._lines >= LINES:
-            self._untold += 1
-            return
-        self._lines += 1
-        untold, self._untold = self._untold, 0
-        before = f" ({untold} more before it)" if untold else ""
-        self._log.warn(
-            "{port}: the connection from {peer} is closed: {why}{before}",
-            port=self._port,
-            peer=peer,
-            why=why,
-            before=before,
-        )
+        if self._rate.allows():
+            self._log.warn(
+                "{port}: the connection from {peer} is closed: {why}{before}",
+                port=self._port,
+                peer=peer,
+                why=why,
+                before=self._rate.before(),
+            )
