@@ -13,6 +13,7 @@ from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.outbox import Bounds, Outbox
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.deferreds import Waiters
+from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
 
 #: Seconds between attempts: doubled each time, up to the last, each shortened by up to a half at random.
@@ -136,7 +137,7 @@ class Forwarder:
         #: Whether the next batch waits for more messages.
         self._lingering = False
         self._said = ""
-        self._quiet_until = float("-inf")
+        self._failures = LogRate(1, FAILURE_LOG_SECONDS, clock.seconds)
         #: Counts connections: what an earlier one still says is not listened to.
         self._epoch = 0
         self._stopped: Waiters[None] = Waiters()
@@ -311,9 +312,7 @@ class Forwarder:
     def fail(self, record: Record, kind: str, why: str) -> None:
         """Tell of a record that it failed; the kind is one of those that ``Counters`` knows."""
         self.counters.failed[kind] += 1
-        now = self._clock.seconds()
-        if now >= self._quiet_until and kind != "stopping":
-            self._quiet_until = now + FAILURE_LOG_SECONDS
+        if kind != "stopping" and self._failures.allows():
             log.warn(
                 "queue {name}: a message of edge {edge} to {topic} failed: {why}",
                 name=self.name, edge=record.edge_id, topic=record.topic[:100], why=why,
