@@ -23,7 +23,7 @@ _DB = Whole(0, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlaneLimits:
+class ControlPlaneLimits:
     """What the callers of the control plane may cost. An IPv6 address counts by its first 64 bits."""
 
     connections: int = setting(
@@ -47,7 +47,7 @@ class ControlPlane:
     """The port of cluster services and operators: REST and gRPC."""
 
     listen: Listen = section(Listen(addr="127.0.0.1:40011"), "listening port")
-    limits: PlaneLimits = section(PlaneLimits(), "bounds of callers")
+    limits: ControlPlaneLimits = section(ControlPlaneLimits(), "bounds of callers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

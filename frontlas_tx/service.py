@@ -25,7 +25,7 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
-from frontlas_tx.config import FrontlasConfig, PlaneLimits
+from frontlas_tx.config import ControlPlaneLimits, FrontlasConfig
 from frontlas_tx.config import Redis as RedisSection
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import FrontlasCollector
@@ -91,7 +91,7 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     )
 
 
-def listener_limits(limits: PlaneLimits) -> ListenerLimits:
+def listener_limits(limits: ControlPlaneLimits) -> ListenerLimits:
     """The bounds of the control plane's port."""
     return ListenerLimits(
         max_connections=limits.connections,

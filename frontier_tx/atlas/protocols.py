@@ -13,7 +13,7 @@ from zope.interface import Interface, implementer
 from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
 from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
 from frontier_tx.rpc.addresses import address_key
-from frontier_tx.rpc.complaints import Complaints
+from frontier_tx.rpc.door import ClosedLog
 from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
@@ -146,7 +146,7 @@ class AtlasServerProtocol(WireProtocol):
     def _complain(self, why: str) -> None:
         if self.factory is not None and not self._complained:
             self._complained = True
-            self.factory.complaints.note(_text(self.transport), why)
+            self.factory.closed_log.note(_text(self.transport), why)
 
     def _refuse(self, text: str) -> None:
         if self.connection.state is State.CONN_RECEIVED:
@@ -243,7 +243,7 @@ class AtlasServerFactory(Factory):
         self.connections: set[AtlasServerProtocol] = set()
         self._atlas = atlas
         #: Connections that ended before they introduced themselves, for what they sent or did not send.
-        self.complaints = Complaints(self.protocol.log, "frontier plane", alarms.now)
+        self.closed_log = ClosedLog(self.protocol.log, "frontier plane", alarms.now)
         self._alarms = alarms
         self._outlet = outlet
         self._limits = limits
@@ -257,7 +257,7 @@ class AtlasServerFactory(Factory):
         key = address_key(str(getattr(addr, "host", "") or ""))
         if self._by_address[key] >= self._most - len(self.connections):
             self.refused += 1
-            self.complaints.note(key, "too many connections, of all or of this address (limits.connections)")
+            self.closed_log.note(key, "too many connections, of all or of this address (limits.connections)")
             return None
         made = self.protocol(self._atlas, self._alarms, self._outlet, self._limits)
         made.factory = self

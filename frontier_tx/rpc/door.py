@@ -8,13 +8,19 @@ from itertools import islice
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from frontier_tx.rpc.addresses import Account, Address, Addresses, Budget
 from frontier_tx.rpc.turns import Lane, Turns
+from frontier_tx.runtime.lograte import LogRate
 
 Complain = Callable[[str, str], None]
 """Called with the address, or ``host:port``, of a peer and with what is wrong, to be logged with a bound."""
 
+LINES = 20
+"""Lines about closed connections in each period."""
+PERIOD = 60.0
+"""Seconds."""
 TOLD_EVERY = 60.0
 """Seconds between two lines about one address that is turned away."""
 RESTING = 1.0
@@ -33,6 +39,31 @@ class DoorLimits:
     arrival_rate: float = 500.0
     floods: int = 4_000
     flood_rate: float = 500.0
+
+
+class ClosedLog:
+    """Logs connections that are closed for what they sent; beyond ``LINES`` in a ``PERIOD`` they are only counted.
+
+    ``port`` is what the port is called, ``now`` gives seconds.
+    """
+
+    def __init__(self, log: Logger, port: str, now: Callable[[], float]) -> None:
+        self.total = 0
+        self._log = log
+        self._port = port
+        self._rate = LogRate(LINES, PERIOD, now)
+
+    def note(self, peer: str, why: str) -> None:
+        """A connection from ``peer`` is closed."""
+        self.total += 1
+        if self._rate.allows():
+            self._log.warn(
+                "{port}: the connection from {peer} is closed: {why}{before}",
+                port=self._port,
+                peer=peer,
+                why=why,
+                before=self._rate.before(),
+            )
 
 
 class Guest(Protocol):

@@ -17,7 +17,7 @@ from frontier_tx.rpc.header_block import TOO_LARGE
 from frontier_tx.rpc.http2 import Http2Connection, Http2Limits
 from frontier_tx.rpc.http2_guard import GoAway
 from frontier_tx.rpc.http2_stream import Headers, Http2Stream
-from frontier_tx.rpc.methods import CallContext, Plane
+from frontier_tx.rpc.methods import CallContext, MethodTable
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.rpc.turns import Lane
 
@@ -54,7 +54,7 @@ class GrpcServerConnection(Http2Connection):
     def __init__(
         self,
         clock: IReactorTime,
-        plane: Plane,
+        table: MethodTable,
         limits: Http2Limits,
         *,
         max_message: int = MAX_MESSAGE,
@@ -63,7 +63,7 @@ class GrpcServerConnection(Http2Connection):
         plain: PlainHandler | None = None,
     ) -> None:
         super().__init__(clock, limits, account, lane)
-        self.plane = plane
+        self.table = table
         self.max_message = max_message
         self.budget = self.account.budget
         self.plain = plain
@@ -139,7 +139,7 @@ class GrpcCall(Http2Stream):
             self._arriving = self.connection.clock.callLater(late, self.fail, too_late)
 
     def _open(self) -> CallContext:
-        headers, plane = self._headers, self.connection.plane
+        headers, table = self._headers, self.connection.table
         if TOO_LARGE_NAME in headers:
             limit = self.connection.limits.max_header_bytes
             raise RpcError(
@@ -149,7 +149,7 @@ class GrpcCall(Http2Stream):
             raise _CLOGGED
         if headers.get(":method") != "POST":
             raise RpcError(Status.UNIMPLEMENTED, f"gRPC calls are POST, not {headers.get(':method', '')[:16]}")
-        method = plane.find(headers.get(":path", ""))
+        method = table.find(headers.get(":path", ""))
         encoding = headers.get("grpc-encoding", "identity")
         if encoding != "identity":
             raise RpcError(
@@ -159,7 +159,7 @@ class GrpcCall(Http2Stream):
         deadline = None
         if "grpc-timeout" in headers:
             try:
-                deadline = plane.clock.seconds() + parse_timeout(headers["grpc-timeout"])
+                deadline = table.clock.seconds() + parse_timeout(headers["grpc-timeout"])
             except ValueError as error:
                 raise RpcError(Status.INTERNAL, str(error)) from None
         return CallContext(method, headers, self.connection.peer, "grpc", deadline, self.connection.turn)
@@ -207,7 +207,7 @@ class GrpcCall(Http2Stream):
             if self._context.method.server_streaming:
                 self._start_stream(request)
             else:
-                self._running = self.connection.plane.call(self._context, request)
+                self._running = self.connection.table.call(self._context, request)
                 self._running.addCallbacks(self._respond, self._failed)
 
     def _decode(self, message: bytes) -> Any:
@@ -227,7 +227,7 @@ class GrpcCall(Http2Stream):
 
     def _start_stream(self, requests: Any) -> None:
         assert self._context is not None
-        self._running = self.connection.plane.stream(self._context, requests, self._send)
+        self._running = self.connection.table.stream(self._context, requests, self._send)
         self._running.addCallbacks(lambda _: self._end(Status.OK, ""), self._failed)
         if not self._answered:
             # Tells the client that its stream is served, though there may be nothing to send for long.

@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pb2
 from twisted.internet.defer import Deferred
 
 from frontier_tx.rpc.contract import Contract
-from frontier_tx.rpc.methods import CallContext, Plane
+from frontier_tx.rpc.methods import CallContext, MethodTable
 from frontier_tx.rpc.status import RpcError, Status
 
 REFLECTION = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
@@ -83,12 +83,12 @@ class HealthService:
 
 
 class ReflectionService:
-    """``ServerReflection`` of one version over the contract of a plane."""
+    """``ServerReflection`` of one version over the contract of a table."""
 
-    def __init__(self, plane: Plane, package: str) -> None:
-        self._plane = plane
-        self._contract = plane.contract
-        self._response = plane.contract.message(f"{package}.ServerReflectionResponse")
+    def __init__(self, table: MethodTable, package: str) -> None:
+        self._table = table
+        self._contract = table.contract
+        self._response = table.contract.message(f"{package}.ServerReflectionResponse")
 
     async def server_reflection_info(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Any]:
         """One answer per question, in order."""
@@ -105,7 +105,7 @@ class ReflectionService:
         pool: Any = self._contract.pool
         question = request.WhichOneof("message_request")
         if question == "list_services":
-            for name in self._plane.services:
+            for name in self._table.services:
                 response.list_services_response.service.add(name=name)
         elif question == "file_by_filename":
             self._files(request.file_by_filename, response)
@@ -139,23 +139,23 @@ class ReflectionService:
 
 
 class MetadataService:
-    """``kratos.api.Metadata`` over the contract of a plane."""
+    """``kratos.api.Metadata`` over the contract of a table."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
-        self._list = plane.contract.message("kratos.api.ListServicesReply")
-        self._desc = plane.contract.message("kratos.api.GetServiceDescReply")
+    def __init__(self, table: MethodTable) -> None:
+        self._table = table
+        self._list = table.contract.message("kratos.api.ListServicesReply")
+        self._desc = table.contract.message("kratos.api.GetServiceDescReply")
 
     def list_services(self, request: Any, context: CallContext) -> Any:
         """Names of services and paths of methods."""
-        return self._list(services=self._plane.services, methods=sorted(method.path for method in self._plane.methods))
+        return self._list(services=self._table.services, methods=sorted(method.path for method in self._table.methods))
 
     def get_service_desc(self, request: Any, context: CallContext) -> Any:
         """The files that describe one service."""
-        if request.name not in self._plane.services:
+        if request.name not in self._table.services:
             raise RpcError(Status.NOT_FOUND, f"service {request.name} not found")
         response = self._desc()
-        for file in closure(self._plane.contract, self._plane.contract.service(request.name).file.name):
+        for file in closure(self._table.contract, self._table.contract.service(request.name).file.name):
             response.file_desc_set.file.add().ParseFromString(file.SerializeToString())
         return response
 
@@ -173,13 +173,13 @@ def closure(contract: Contract, name: str) -> Iterator[descriptor_pb2.FileDescri
                 queue.append(imported)
 
 
-def add_standard_services(plane: Plane, serving: Serving) -> None:
-    """Serve health, reflection and metadata beside what the plane serves otherwise."""
+def add_standard_services(table: MethodTable, serving: Serving) -> None:
+    """Serve health, reflection and metadata beside what the table serves otherwise."""
     services: dict[str, Callable[[], object]] = {
-        "grpc.health.v1.Health": lambda: HealthService(plane.contract, serving),
-        "kratos.api.Metadata": lambda: MetadataService(plane),
+        "grpc.health.v1.Health": lambda: HealthService(table.contract, serving),
+        "kratos.api.Metadata": lambda: MetadataService(table),
     }
     for name, make in services.items():
-        plane.add(name, make())
+        table.add(name, make())
     for package in REFLECTION:
-        plane.add(f"{package}.ServerReflection", ReflectionService(plane, package))
+        table.add(f"{package}.ServerReflection", ReflectionService(table, package))

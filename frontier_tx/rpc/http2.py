@@ -34,7 +34,7 @@ from zope.interface import implementer
 
 from frontier_tx.rpc.addresses import Account, Address, Bucket, Budget
 from frontier_tx.rpc.engine import Engine, PatientSettings
-from frontier_tx.rpc.http2_guard import LAST_STREAM_ID, PREFACE, BadBlock, FrameGate, FrameTooLong, GoAway
+from frontier_tx.rpc.http2_guard import LAST_STREAM_ID, PREFACE, BadBlock, FrameGuard, FrameTooLong, GoAway
 from frontier_tx.rpc.http2_stream import Headers, Http2Stream
 from frontier_tx.rpc.turns import Lane
 
@@ -113,7 +113,7 @@ class Http2Connection(Protocol):
         self._asked = False
         self._full = False
         self._incomplete_since: float | None = None
-        self._gate = FrameGate(0 if self.client_side else len(PREFACE), self.h2.decoder)
+        self._guard = FrameGuard(0 if self.client_side else len(PREFACE), self.h2.decoder)
         self._pending: dict[int, Http2Stream] = {}
         self._paused = False
         self._unreturned = 0
@@ -179,13 +179,13 @@ class Http2Connection(Protocol):
             return
         self._heard = self.clock.seconds()
         self._pinged = None
-        self._gate.feed(data)
+        self._guard.feed(data)
         if self._lane is None:
             while self._work():
                 pass
         else:
             self._ask()
-            if self._gate.waiting >= _AHEAD and not self._full:
+            if self._guard.waiting >= _AHEAD and not self._full:
                 self._full = True
                 self._hold_back()
 
@@ -196,7 +196,7 @@ class Http2Connection(Protocol):
     def _ask(self) -> None:
         if not self._asked and self._lane is not None:
             self._asked = True
-            self._lane.ask(self._in_turn, self._gate.waiting)
+            self._lane.ask(self._in_turn, self._guard.waiting)
 
     def _in_turn(self) -> None:
         self._asked = False
@@ -227,7 +227,7 @@ class Http2Connection(Protocol):
     def _take(self) -> bool | None:
         """Deal with one frame: whether it opened a stream, or None when there is none or the connection ends."""
         try:
-            piece = self._gate.take()
+            piece = self._guard.take()
         except FrameTooLong as error:
             self.complain(f"HTTP/2: {error}")
             self.give_up(ErrorCodes.FRAME_SIZE_ERROR, str(error).encode())
@@ -237,12 +237,12 @@ class Http2Connection(Protocol):
             self.give_up(error.code, str(error).encode("utf-8", "replace"))
             return None
         if piece is None:
-            if not self._gate.inside:
+            if not self._guard.inside:
                 self._incomplete_since = None
             elif self._incomplete_since is None:
                 self._incomplete_since = self._heard
             return None
-        weight, self._gate.weight = self._gate.weight, 0
+        weight, self._guard.weight = self._guard.weight, 0
         if weight and not self.account.spend(weight):
             self.complain("HTTP/2: too many frames that move nothing")
             self.give_up(ErrorCodes.ENHANCE_YOUR_CALM, b"too many frames that move nothing")
@@ -314,7 +314,7 @@ class Http2Connection(Protocol):
         self._pump_all()
         self.flush()
         if not self.client_side and not self._paused:
-            if self._gate.waiting:
+            if self._guard.waiting:
                 self._ask()
             else:
                 self._full = False
@@ -465,7 +465,7 @@ class Http2Connection(Protocol):
         known = self.h2.streams.get(stream_id)
         if known is not None and not known.closed:
             self.h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
-        self._gate.weight += 1
+        self._guard.weight += 1
 
     def remove(self, stream: Http2Stream) -> None:
         """A stream is over."""
@@ -548,7 +548,7 @@ class Http2Connection(Protocol):
             self.abort()
             return
         since = self._incomplete_since
-        if not self.client_side and since is not None and self._gate.inside and now - since >= limits.request:
+        if not self.client_side and since is not None and self._guard.inside and now - since >= limits.request:
             self.complain(f"HTTP/2: a frame that was not complete within {limits.request:g} s")
             self.give_up(ErrorCodes.ENHANCE_YOUR_CALM, b"a frame took too long")
             return

@@ -82,7 +82,7 @@ class _Block:
         self.whole = False
 
 
-class FrameGate:
+class FrameGuard:
     """Cuts what came into frames, keeps GOAWAY frames back, and weighs the ones that move nothing forward.
 
     ``skip`` bytes at the start (the client's preface) are passed on unseen. ``weight`` grows by one for each control

@@ -19,14 +19,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.rpc.addresses import Budget
-from frontier_tx.rpc.complaints import Complaints
-from frontier_tx.rpc.door import Door, DoorLimits, Guest
+from frontier_tx.rpc.door import ClosedLog, Door, DoorLimits, Guest
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE
 from frontier_tx.rpc.grpc_server import GrpcServerConnection, PlainExchange
 from frontier_tx.rpc.http1 import Http1Limits, LimitedSite, RestResource
 from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.http2_guard import PREFACE
-from frontier_tx.rpc.methods import Plane
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import PLAIN_429, HttpHeaders, RestRequest, RestRouter
 from frontier_tx.rpc.status import RpcError, Status
 
@@ -57,7 +56,7 @@ class ListenerLimits:
 
 
 @implementer(IProtocolNegotiationFactory)
-class PlaneFactory(Factory):
+class ControlPlaneFactory(Factory):
     """Makes the connections of one control port; listen with it on any endpoint, over TLS too.
 
     ``connections`` counts what is open, ``refused`` what came over the bound.
@@ -66,13 +65,13 @@ class PlaneFactory(Factory):
     noisy = False
 
     def __init__(
-        self, plane: Plane, router: RestRouter, clock: IReactorTime, limits: ListenerLimits | None = None
+        self, table: MethodTable, router: RestRouter, clock: IReactorTime, limits: ListenerLimits | None = None
     ) -> None:
-        self.plane = plane
+        self.table = table
         self.clock = clock
         self.limits = ListenerLimits() if limits is None else limits
         self.budget = Budget(self.limits.request_memory, self.limits.answer_memory)
-        self.complaints = Complaints(log, "control plane", clock.seconds)
+        self.closed_log = ClosedLog(log, "control plane", clock.seconds)
         http2 = self.limits.http2
         bounds = DoorLimits(
             self.limits.max_connections,
@@ -82,7 +81,7 @@ class PlaneFactory(Factory):
             2 * http2.flood_burst,
             http2.flood_rate,
         )
-        self.door = Door(clock, bounds, self.budget, self.complaints.note)
+        self.door = Door(clock, bounds, self.budget, self.closed_log.note)
         self.site = LimitedSite(RestResource(router), clock, self.limits.http1, self.door, self._complain)
         self._router = router
         self._open: set[SniffingProtocol] = set()
@@ -109,18 +108,18 @@ class PlaneFactory(Factory):
         """A protocol for a client of HTTP/2."""
         connection = GrpcServerConnection(
             self.clock,
-            self.plane,
+            self.table,
             self.limits.http2,
             max_message=self.limits.max_message,
             account=self.door.account(guest, float(self.limits.http2.flood_burst)),
             lane=self.door.lane(guest),
             plain=self._plain,
         )
-        connection.complain = lambda why: self.complaints.note(connection.peer, why)  # type: ignore[method-assign]
+        connection.complain = lambda why: self.closed_log.note(connection.peer, why)  # type: ignore[method-assign]
         return connection
 
     def _complain(self, address: Any, why: str) -> None:
-        self.complaints.note(f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}", why)
+        self.closed_log.note(f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}", why)
 
     def _plain(self, exchange: PlainExchange) -> None:
         fields = exchange.headers
@@ -187,7 +186,7 @@ class SniffingProtocol(Protocol):
 
     transport: Any
 
-    def __init__(self, factory: PlaneFactory) -> None:
+    def __init__(self, factory: ControlPlaneFactory) -> None:
         self._factory = factory
         self._seen = b""
         self._chosen: Any = None

@@ -61,8 +61,8 @@ Authorize = Callable[[CallContext], Awaitable[None] | None]
 """Called before each handler; refuses by raising ``RpcError``."""
 
 
-class PlaneMetrics:
-    """Counters of one plane in a Prometheus registry."""
+class MethodMetrics:
+    """Counters of one table in a Prometheus registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -75,7 +75,7 @@ class PlaneMetrics:
         self.streams = Gauge("control_plane_streams", "Streaming calls under way.", registry=registry)
 
 
-class Plane:
+class MethodTable:
     """The methods of one server.
 
     ``call_timeout`` (seconds) ends unary calls whose caller sets no earlier deadline. ``max_calls`` and ``max_streams``
@@ -99,7 +99,7 @@ class Plane:
         self.max_calls = max_calls
         self.max_streams = max_streams
         self.authorize = authorize
-        self.metrics = PlaneMetrics(CollectorRegistry() if registry is None else registry)
+        self.metrics = MethodMetrics(CollectorRegistry() if registry is None else registry)
         self.calls = 0
         self.streams = 0
         self._methods: dict[str, tuple[MethodSpec, Callable[..., Any]]] = {}
@@ -237,13 +237,13 @@ class _Run:
 
     def __init__(
         self,
-        plane: Plane,
+        table: MethodTable,
         context: CallContext,
         handler: Coroutine[Deferred[Any], Any, Any],
         deadline: float | None,
         finished: Callable[[], None],
     ) -> None:
-        self._plane = plane
+        self._table = table
         self._context = context
         self._timer: IDelayedCall | None = None
         self._settled = False
@@ -252,19 +252,19 @@ class _Run:
         self._inner.addBoth(self._done, finished)
         if deadline is not None and not self._settled:
             # fromCoroutine may have settled everything already, so the timer comes last.
-            self._timer = plane.clock.callLater(max(0.0, deadline - plane.clock.seconds()), self._expire)
+            self._timer = table.clock.callLater(max(0.0, deadline - table.clock.seconds()), self._expire)
 
     def _done(self, result: Any, finished: Callable[[], None]) -> None:
         # Counted as under way until the handler really ends, also one that ignores being cancelled.
         finished()
         if isinstance(result, Failure):
-            self._settle(self._plane.translate(self._context, result))
+            self._settle(self._table.translate(self._context, result))
         elif self._context.method.server_streaming or isinstance(result, self._context.method.response):
             self._settle(result)
         else:
             wrong = TypeError(f"{self._context.method.path} was answered with {type(result).__name__}")
             failure = Failure(wrong)  # type: ignore[no-untyped-call]
-            self._settle(self._plane.translate(self._context, failure))
+            self._settle(self._table.translate(self._context, failure))
 
     def _expire(self) -> None:
         self._timer = None
@@ -283,8 +283,8 @@ class _Run:
             self._timer.cancel()
             self._timer = None
         if isinstance(outcome, RpcError):
-            self._plane.count(self._context, outcome.status)
+            self._table.count(self._context, outcome.status)
             self.outer.errback(outcome)
         else:
-            self._plane.count(self._context, Status.OK)
+            self._table.count(self._context, Status.OK)
             self.outer.callback(outcome)

@@ -21,7 +21,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from frontier_tx.rpc.contract import MethodSpec
-from frontier_tx.rpc.methods import CallContext, Plane, Turn, at_once
+from frontier_tx.rpc.methods import CallContext, MethodTable, Turn, at_once
 from frontier_tx.rpc.query import QueryError, fill, fill_from_path, parse_query
 from frontier_tx.rpc.status import HTTP_STATUS, RpcError, Status
 
@@ -92,19 +92,19 @@ def make_route(verb: str, path: str, method: MethodSpec) -> Route:
 
 
 class RestRouter:
-    """REST for all methods of a plane that have an HTTP binding in the contract; unary ones answer with one message,
+    """REST for all methods of a table that have an HTTP binding in the contract; unary ones answer with one message,
     streaming ones with server-sent events.
 
     ``statuses`` gives, for the gRPC path of a method, the HTTP status of a successful response where it is not 200.
     """
 
-    def __init__(self, plane: Plane, statuses: Mapping[str, Callable[[Any], int]] | None = None) -> None:
-        self.plane = plane
+    def __init__(self, table: MethodTable, statuses: Mapping[str, Callable[[Any], int]] | None = None) -> None:
+        self.table = table
         self._statuses = dict(statuses or {})
-        self._error = plane.contract.message("frontier.rest.Error")
+        self._error = table.contract.message("frontier.rest.Error")
         self._literal: dict[tuple[str, str], Route] = {}
         self._patterns: list[Route] = []
-        for method in plane.methods:
+        for method in table.methods:
             for binding in () if method.client_streaming else method.bindings:
                 route = make_route(binding.verb, binding.path, method)
                 if route.variables:
@@ -175,7 +175,7 @@ class RestRouter:
         answering.addCallbacks(answered, failed)
 
     async def _answer(self, context: CallContext, message: Any, media: str) -> tuple[int, bytes]:
-        response = await self.plane.call(context, message)
+        response = await self.table.call(context, message)
         status = self._statuses.get(context.method.path, lambda _: 200)(response)
         if media == JSON:
             for field, values in response.ListFields():
@@ -229,7 +229,7 @@ class _EventStream:
         self._started = self._over = False
         self._beat: IDelayedCall | None = None
         exchange.on_gone = self._gone
-        self._running = router.plane.stream(context, message, self._send)
+        self._running = router.table.stream(context, message, self._send)
         self._running.addCallbacks(self._finished, self._failed)
         if not self._over:
             # Only now: what fails at once is answered with a status of its own.
@@ -243,7 +243,7 @@ class _EventStream:
 
     def _arm(self) -> None:
         self._disarm()
-        self._beat = self._router.plane.clock.callLater(EVENT_BEAT, self._keep)
+        self._beat = self._router.table.clock.callLater(EVENT_BEAT, self._keep)
 
     def _disarm(self) -> None:
         if self._beat is not None and self._beat.active():

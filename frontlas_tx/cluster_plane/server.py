@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 from frontier_tx.rpc.contract import Contract, frontlas_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
-from frontier_tx.rpc.listener import ListenerLimits, PlaneFactory
-from frontier_tx.rpc.methods import Authorize, CallContext, Plane
+from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.methods import Authorize, CallContext, MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.queries import ClusterQueries
 from frontlas_tx.cluster_plane.watch import ClusterWatch
@@ -68,13 +68,13 @@ class ClusterPlane:
         self._draining = False
         self._unwatch: Callable[[], None] | None = None
         self.serving = Serving(False)
-        self.plane = Plane(contract, clock, authorize=authorize, registry=metrics, call_timeout=call_timeout)
-        self.plane.add("controlplane.ClusterService", ClusterQueries(contract, registry))
-        self.plane.add("controlplane.ClusterWatch", ClusterWatch(contract, registry, clock))
-        self.plane.add("controlplane.Health", ClusterHealth(contract, self.serving))
-        add_standard_services(self.plane, self.serving)
-        router = RestRouter(self.plane, {"/controlplane.Health/Check": _health_status})
-        self.factory = PlaneFactory(self.plane, router, clock, limits)
+        self.table = MethodTable(contract, clock, authorize=authorize, registry=metrics, call_timeout=call_timeout)
+        self.table.add("controlplane.ClusterService", ClusterQueries(contract, registry))
+        self.table.add("controlplane.ClusterWatch", ClusterWatch(contract, registry, clock))
+        self.table.add("controlplane.Health", ClusterHealth(contract, self.serving))
+        add_standard_services(self.table, self.serving)
+        router = RestRouter(self.table, {"/controlplane.Health/Check": _health_status})
+        self.factory = ControlPlaneFactory(self.table, router, clock, limits)
         if metrics is not None:
             metrics.register(DoorCollector("control_plane", self.factory.door))
 

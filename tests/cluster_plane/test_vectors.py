@@ -120,7 +120,7 @@ def watched(world: World, pair: dict[str, Any], spec: Any) -> None:
 def nothing_there(world: World, pair: dict[str, Any]) -> None:
     """Compare the refusal of a method that is not in the contract."""
     with pytest.raises(RpcError) as caught:
-        world.plane.plane.find(pair["full_method"])
+        world.plane.table.find(pair["full_method"])
     assert (caught.value.status.name, caught.value.message) == (pair["code"], pair["message"])
 
 
@@ -145,7 +145,7 @@ def reflection(world: World, pair: dict[str, Any], service: str) -> None:
 
 
 def _answers(world: World, service: str, request: Any) -> Iterator[Any]:
-    handlers: Any = world.plane.plane._methods[f"/{service}/ServerReflectionInfo"][1]
+    handlers: Any = world.plane.table._methods[f"/{service}/ServerReflectionInfo"][1]
 
     async def one() -> Any:
         async def requests() -> Any:

@@ -192,4 +192,4 @@ def test_over_rest(world: World) -> None:
     assert lines[-1]["edgeId"] == "7"
     assert answer.on_gone is not None
     answer.on_gone()
-    assert world.plane.plane.streams == 0
+    assert world.plane.table.streams == 0

@@ -70,7 +70,7 @@ class World:
         self.registry.start()
         self.plane = ClusterPlane(self.registry, self.clock, **options)  # type: ignore[arg-type]
         self.plane.start()
-        self.router = RestRouter(self.plane.plane, self.plane.factory._router._statuses)
+        self.router = RestRouter(self.plane.table, self.plane.factory._router._statuses)
         self.pumps: list[IOPump] = []
         self.clients: list[GrpcClientConnection] = []
         self.client = self.connect()
@@ -80,8 +80,8 @@ class World:
         for client in self.clients:
             client.abort()
         self.settle()
-        plane = self.plane.plane
-        assert (self.plane.factory.connections, plane.calls, plane.streams) == (0, 0, 0)
+        table = self.plane.table
+        assert (self.plane.factory.connections, table.calls, table.streams) == (0, 0, 0)
 
     def connect(self, limits: Http2Limits | None = None) -> GrpcClientConnection:
         """One more gRPC client."""

@@ -1,4 +1,4 @@
-"""A plane on a real port of the loopback, for clients that are not ours."""
+"""A table on a real port of the loopback, for clients that are not ours."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
 
 from frontier_tx.rpc.grpc_standard import Serving
-from frontier_tx.rpc.listener import ListenerLimits, PlaneFactory
-from frontier_tx.rpc.methods import Plane
+from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
-from tests.rpc.support import make_plane
+from tests.rpc.support import make_table
 
 reactor: Any = _reactor
 in_thread = deferToThread
 
 
 class Live:
-    """One listening plane; ``port`` is its number after ``open``."""
+    """One listening table; ``port`` is its number after ``open``."""
 
-    def __init__(self, limits: ListenerLimits | None = None, plane: Plane | None = None, **options: Any) -> None:
+    def __init__(self, limits: ListenerLimits | None = None, table: MethodTable | None = None, **options: Any) -> None:
         self.serving = Serving()
         self.handlers: Any = None
-        if plane is None:
-            plane, self.handlers = make_plane(reactor, serving=self.serving, **options)
-        self.plane = plane
-        self.factory = PlaneFactory(plane, RestRouter(plane), reactor, limits)
+        if table is None:
+            table, self.handlers = make_table(reactor, serving=self.serving, **options)
+        self.table = table
+        self.factory = ControlPlaneFactory(table, RestRouter(table), reactor, limits)
         self.port = 0
         self._listening: Any = None
 

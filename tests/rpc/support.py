@@ -1,4 +1,4 @@
-"""What the tests of the planes share: a plane with made-up answers, and both ends of a connection in memory."""
+"""What the tests of the planes share: a table with made-up answers, and both ends of a connection in memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from frontier_tx.rpc.contract import Contract, MethodSpec, frontlas_contract
 from frontier_tx.rpc.grpc_client import GrpcClientConnection
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.http2 import Http2Limits
-from frontier_tx.rpc.listener import ListenerLimits, PlaneFactory
-from frontier_tx.rpc.methods import CallContext, Plane
+from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.methods import CallContext, MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.rpc.status import RpcError, Status
 
@@ -105,16 +105,16 @@ class MadeUp:
             self.stopped += 1
 
 
-def make_plane(
+def make_table(
     clock: IReactorTime, handlers: Any = None, serving: Serving | None = None, **options: Any
-) -> tuple[Plane, Any]:
-    """A plane over made-up handlers with the standard services; gives the handlers too."""
+) -> tuple[MethodTable, Any]:
+    """A table over made-up handlers with the standard services; gives the handlers too."""
     handlers = MadeUp() if handlers is None else handlers
-    plane = Plane(CONTRACT, clock, **options)
-    plane.add(CLUSTER, handlers)
-    plane.add(WATCH, handlers)
-    add_standard_services(plane, Serving() if serving is None else serving)
-    return plane, handlers
+    table = MethodTable(CONTRACT, clock, **options)
+    table.add(CLUSTER, handlers)
+    table.add(WATCH, handlers)
+    add_standard_services(table, Serving() if serving is None else serving)
+    return table, handlers
 
 
 class Memory:
@@ -123,8 +123,8 @@ class Memory:
     def __init__(self, limits: ListenerLimits | None = None, **options: Any) -> None:
         self.clock = Clock()
         self.serving = Serving()
-        self.plane, self.handlers = make_plane(self.clock, serving=self.serving, **options)
-        self.factory = PlaneFactory(self.plane, RestRouter(self.plane), self.clock, limits)
+        self.table, self.handlers = make_table(self.clock, serving=self.serving, **options)
+        self.factory = ControlPlaneFactory(self.table, RestRouter(self.table), self.clock, limits)
 
     def client(self, limits: Http2Limits | None = None) -> tuple[GrpcClientConnection, IOPump]:
         """A gRPC client whose handshake is done."""

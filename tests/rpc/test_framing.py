@@ -1,4 +1,4 @@
-"""Bytes and texts of gRPC, and the gate in front of the HTTP/2 engine."""
+"""Bytes and texts of gRPC, and the guard in front of the HTTP/2 engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from frontier_tx.rpc.grpc_framing import (
     frame,
     parse_timeout,
 )
-from frontier_tx.rpc.http2_guard import PREFACE, FrameGate, GoAway
+from frontier_tx.rpc.http2_guard import PREFACE, FrameGuard, GoAway
 from frontier_tx.rpc.status import RpcError, Status
 
 
@@ -92,17 +92,17 @@ FRAMES = st.one_of(
 
 @given(st.lists(FRAMES, max_size=8), st.lists(st.integers(0, 2000), max_size=12))
 def test_the_gate_keeps_goaways_and_passes_the_rest(frames: list[Frame], cuts: list[int]) -> None:
-    gate = FrameGate(len(PREFACE))
+    guard = FrameGuard(len(PREFACE))
     passed, kept = b"", []
     for chunk in chunks(PREFACE + b"".join(each.serialize() for each in frames), cuts):
-        gate.feed(chunk)
-        while (piece := gate.take()) is not None:
+        guard.feed(chunk)
+        while (piece := guard.take()) is not None:
             passed += piece.data
             kept += [piece.goaway] if piece.goaway else []
     rest = [each for each in frames if not isinstance(each, GoAwayFrame)]
     assert passed == PREFACE + b"".join(each.serialize() for each in rest)
     assert kept == [GoAway(7, 3, each.additional_data) for each in frames if isinstance(each, GoAwayFrame)]
-    assert gate.weight == sum(isinstance(each, PingFrame | SettingsFrame) for each in frames)
+    assert guard.weight == sum(isinstance(each, PingFrame | SettingsFrame) for each in frames)
 
 
 def test_our_goaway_is_a_goaway() -> None:
@@ -113,8 +113,8 @@ def test_our_goaway_is_a_goaway() -> None:
 
 
 def test_weights() -> None:
-    gate = FrameGate()
-    gate.feed(RstStreamFrame(1).serialize() + DataFrame(1, b"").serialize() + DataFrame(1, b"x").serialize())
-    while gate.take() is not None:
+    guard = FrameGuard()
+    guard.feed(RstStreamFrame(1).serialize() + DataFrame(1, b"").serialize() + DataFrame(1, b"x").serialize())
+    while guard.take() is not None:
         pass
-    assert gate.weight == 2
+    assert guard.weight == 2

@@ -91,7 +91,7 @@ def test_calls_wait_while_the_server_takes_no_more() -> None:
     slow = [client.unary(SLOW, SLOW.request()) for _ in range(2)]
     waiting = [look(client, number) for number in range(3)]
     pump.flush()
-    assert memory.plane.calls == 2
+    assert memory.table.calls == 2
     assert all(isinstance(outcome(each), Deferred) for each in waiting)
     memory.handlers.waiting[0].callback(None)
     for _ in range(5):

@@ -44,7 +44,7 @@ def test_a_call(memory: Memory) -> None:
     (context,) = memory.handlers.contexts
     assert (context.via, context.deadline) == ("grpc", pytest.approx(3, abs=0.01))
     assert not client.streams
-    assert (memory.plane.calls, memory.factory.budget.held) == (0, 0)
+    assert (memory.table.calls, memory.factory.budget.held) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -114,20 +114,20 @@ def test_the_deadline_of_the_client_ends_both_sides(memory: Memory) -> None:
     client, pump = memory.client()
     answer = client.unary(SLOW, SLOW.request(), timeout=2)
     pump.flush()
-    assert memory.plane.calls == 1
+    assert memory.table.calls == 1
     memory.clock.advance(1.9)
     assert isinstance(outcome(answer), Deferred)
     memory.clock.advance(0.11)
     assert outcome(client.unary(SLOW, SLOW.request(), timeout=0)).status is Status.DEADLINE_EXCEEDED
     pump.flush()
-    assert (memory.handlers.cancelled, memory.plane.calls) == (1, 0)
+    assert (memory.handlers.cancelled, memory.table.calls) == (1, 0)
 
 
 def test_the_deadline_of_the_server_ends_calls_without_one(memory: Memory) -> None:
     client, pump = memory.client()
     answer = client.unary(SLOW, SLOW.request())
     pump.flush()
-    memory.clock.advance(memory.plane.call_timeout)
+    memory.clock.advance(memory.table.call_timeout)
     pump.flush()
     assert outcome(answer).status is Status.DEADLINE_EXCEEDED
     assert memory.handlers.cancelled == 1
@@ -140,7 +140,7 @@ def test_cancelling_ends_the_handler(memory: Memory) -> None:
     answer.cancel()
     pump.flush()
     assert isinstance(outcome(answer), CancelledError)
-    assert (memory.handlers.cancelled, memory.plane.calls) == (1, 0)
+    assert (memory.handlers.cancelled, memory.table.calls) == (1, 0)
 
 
 def test_a_lost_connection_ends_calls_on_both_sides(memory: Memory) -> None:
@@ -156,7 +156,7 @@ def test_a_lost_connection_ends_calls_on_both_sides(memory: Memory) -> None:
     assert len(got) == 3
     assert (memory.handlers.cancelled, memory.handlers.stopped) == (1, 1)
     assert outcome(client.closed) is None
-    assert (memory.factory.connections, memory.plane.streams) == (0, 0)
+    assert (memory.factory.connections, memory.table.streams) == (0, 0)
     assert isinstance(outcome(client.unary(SLOW, SLOW.request())), NotSentError)
 
 
@@ -170,7 +170,7 @@ def test_too_many_calls_are_refused() -> None:
     for waiter in memory.handlers.waiting:
         waiter.callback(None)
     pump.flush()
-    assert memory.plane.calls == 0
+    assert memory.table.calls == 0
 
 
 def test_a_stream(memory: Memory) -> None:
@@ -219,7 +219,7 @@ def test_a_stream_that_nobody_reads_is_ended(memory: Memory) -> None:
         memory.clock.advance(1)
         pump.flush()
     assert memory.handlers.stopped == 1
-    assert memory.plane.streams == 0
+    assert memory.table.streams == 0
 
 
 def test_health_changes_are_told(memory: Memory) -> None:
@@ -241,7 +241,7 @@ def test_health_changes_are_told(memory: Memory) -> None:
     client.close()
     pump.flush()
     assert outcome(done).status is Status.CANCELLED
-    assert memory.plane.streams == 0
+    assert memory.table.streams == 0
 
 
 def test_an_orderly_end_lets_calls_finish(memory: Memory) -> None:
@@ -284,7 +284,7 @@ def test_a_dead_client_with_a_stream_is_found_out(memory: Memory) -> None:
     for _ in range(12):
         memory.clock.advance(10)
     pump.flush()
-    assert (memory.handlers.stopped, memory.plane.streams) == (1, 0)
+    assert (memory.handlers.stopped, memory.table.streams) == (1, 0)
 
 
 def test_a_living_client_with_a_quiet_stream_is_kept(memory: Memory) -> None:
@@ -293,7 +293,7 @@ def test_a_living_client_with_a_quiet_stream_is_kept(memory: Memory) -> None:
     for _ in range(60):
         memory.clock.advance(10)
         pump.flush()
-    assert memory.plane.streams == 1
+    assert memory.table.streams == 1
     client.close()
     pump.flush()
 

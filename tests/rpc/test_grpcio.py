@@ -111,7 +111,7 @@ async def test_errors(live: Live) -> None:
         assert "gzip" in text
 
     await run(live, work)
-    assert live.plane.calls == 0
+    assert live.table.calls == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -155,7 +155,7 @@ async def test_streams(live: Live) -> None:
         if live.handlers.stopped == 2:
             break
         await deferLater(reactor, 0.02)
-    assert (live.handlers.stopped, live.plane.streams) == (2, 0)
+    assert (live.handlers.stopped, live.table.streams) == (2, 0)
 
 
 @pytest_twisted.ensureDeferred

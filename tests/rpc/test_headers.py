@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frontier_tx.rpc.header_block import TOO_LARGE, BlockReader, HeaderDecoder, plain_block
-from frontier_tx.rpc.http2_guard import FrameGate
+from frontier_tx.rpc.http2_guard import FrameGuard
 from tests.rpc.support import CLUSTER, Memory
 from tests.rpc.test_hostile import HEADERS, REQUEST, SLOW, Peer, clean, works
 
@@ -251,16 +251,16 @@ def test_padding_and_priority_of_large_headers(memory: Memory, flags: list[str])
 
 
 def test_the_gate_takes_large_headers_slice_by_slice() -> None:
-    gate = FrameGate()
+    guard = FrameGuard()
     block = plain_block([(b"x", b"y")] * 4000)
     frames = (
         HeadersFrame(1, block[:16_000]).serialize()
         + ContinuationFrame(1, block[16_000:], flags=["END_HEADERS"]).serialize()
     )
-    gate.feed(frames)
+    guard.feed(frames)
     pieces = []
-    while (piece := gate.take()) is not None:
+    while (piece := guard.take()) is not None:
         pieces.append(piece)
     assert len(pieces) >= len(block) // 2048
     assert [piece.opens for piece in pieces].count(True) == 1
-    assert not gate.inside
+    assert not guard.inside

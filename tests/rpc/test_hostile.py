@@ -110,7 +110,7 @@ def clean(memory: Memory, *peers: Any) -> None:
     """After the connections are lost nothing of them is left."""
     for peer in peers:
         (peer.raw if isinstance(peer, Peer) else peer).lose()
-    assert (memory.factory.connections, memory.plane.calls, memory.plane.streams) == (0, 0, 0)
+    assert (memory.factory.connections, memory.table.calls, memory.table.streams) == (0, 0, 0)
     assert memory.factory.budget.held == 0
     memory.clock.advance(0)
     assert not memory.clock.getDelayedCalls()
@@ -207,7 +207,7 @@ def test_rapid_resets(memory: Memory) -> None:
     assert sent <= 2000
     assert peer.farewell is not None
     assert peer.farewell.error_code == ErrorCodes.ENHANCE_YOUR_CALM
-    assert memory.plane.calls == 0
+    assert memory.table.calls == 0
     assert works(memory)
     clean(memory, peer)
 
@@ -296,12 +296,12 @@ def test_more_streams_than_allowed(memory: Memory) -> None:
     peer = Peer(memory)
     for _ in range(100):
         peer.call(SLOW)
-    assert memory.plane.calls == 100
+    assert memory.table.calls == 100
     peer.h2.remote_settings[3] = 1000
     peer.h2.remote_settings.acknowledge()
     refused = peer.call(SLOW)
     assert peer.of(StreamReset, refused)[0].error_code == ErrorCodes.REFUSED_STREAM
-    assert memory.plane.calls == 100
+    assert memory.table.calls == 100
     memory.handlers.waiting[0].callback(None)
     peer.turn()
     assert peer.of(StreamEnded, peer.call())
@@ -437,7 +437,7 @@ def test_an_idle_connection_is_closed_and_a_used_one_kept() -> None:
 def test_an_answer_that_is_not_read_is_given_up(memory: Memory) -> None:
     peer = memory.raw()
     peer.send(b"GET /cluster/v1/watch HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert memory.plane.streams == 1
+    assert memory.table.streams == 1
     peer.protocol._chosen.pauseProducing()
     for _ in range(31):
         memory.clock.advance(1)

@@ -99,5 +99,5 @@ async def test_large_metadata_fails_its_call_alone() -> None:
                 assert all(each.result().fontier == frontier for each in beside)
 
     await in_thread(calls)
-    assert live.factory.complaints.total == 0
+    assert live.factory.closed_log.total == 0
     await live.close()

@@ -16,12 +16,12 @@ from twisted.internet.task import Clock
 
 from frontier_tx.rpc import rest
 from frontier_tx.rpc.contract import frontier_contract
-from frontier_tx.rpc.methods import Plane
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.query import QueryError, fill, parse_query, quote
 from frontier_tx.rpc.rest import EVENT_BEAT, RestRouter, clean_path
 from frontier_tx.rpc.status import RpcError, Status
 from tests.rpc.recorder import Recorder, ask
-from tests.rpc.support import CLUSTER, Memory, make_plane, message, method
+from tests.rpc.support import CLUSTER, Memory, make_table, message, method
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "control-plane.json").read_text())["pairs"]
 NODE = frontier_contract()
@@ -58,9 +58,9 @@ def node() -> Node:
 
 @pytest.fixture
 def node_router(node: Node) -> RestRouter:
-    plane = Plane(NODE, Clock())
-    plane.add("controlplane.ControlPlane", node)
-    return RestRouter(plane)
+    table = MethodTable(NODE, Clock())
+    table.add("controlplane.ControlPlane", node)
+    return RestRouter(table)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def memory() -> Memory:
 
 @pytest.fixture
 def router(memory: Memory) -> RestRouter:
-    return RestRouter(memory.plane)
+    return RestRouter(memory.table)
 
 
 def rules() -> list[Any]:
@@ -234,15 +234,15 @@ def test_any_query_is_taken_or_refused(query: bytes) -> None:
 
 def test_a_client_that_leaves_ends_its_call(memory: Memory, router: RestRouter) -> None:
     answer = ask(router, "GET", "/cluster/v1/edges?edge_ids=1")
-    assert (answer.status, memory.plane.calls) == (0, 1)
+    assert (answer.status, memory.table.calls) == (0, 1)
     assert answer.on_gone is not None
     answer.on_gone()
-    assert (memory.handlers.cancelled, memory.plane.calls) == (1, 0)
+    assert (memory.handlers.cancelled, memory.table.calls) == (1, 0)
 
 
 def test_a_slow_call_is_ended(memory: Memory, router: RestRouter) -> None:
     answer = ask(router, "GET", "/cluster/v1/edges?edge_ids=1")
-    memory.clock.advance(memory.plane.call_timeout)
+    memory.clock.advance(memory.table.call_timeout)
     assert (answer.status, answer.json["reason"]) == (504, "DEADLINE_EXCEEDED")
     assert memory.handlers.cancelled == 1
 
@@ -284,8 +284,8 @@ def test_an_event_stream_that_fails_says_so(router: RestRouter) -> None:
 
 
 def test_a_refused_event_stream_has_a_status_of_its_own() -> None:
-    plane, _ = make_plane(Clock(), max_streams=0)
-    answer = ask(RestRouter(plane), "GET", "/cluster/v1/watch")
+    table, _ = make_table(Clock(), max_streams=0)
+    answer = ask(RestRouter(table), "GET", "/cluster/v1/watch")
     assert (answer.status, answer.json["reason"]) == (429, "RESOURCE_EXHAUSTED")
 
 
@@ -294,15 +294,15 @@ def test_only_whom_the_check_lets_in() -> None:
         if context.metadata.get("authorization") != "Bearer secret":
             raise RpcError(Status.UNAUTHENTICATED, "a token is needed")
 
-    plane, _ = make_plane(Clock(), authorize=check)
-    router = RestRouter(plane)
+    table, _ = make_table(Clock(), authorize=check)
+    router = RestRouter(table)
     assert ask(router, "GET", "/cluster/v1/frontier?edge_id=1").status == 401
     assert ask(router, "GET", "/cluster/v1/watch").status == 401
     assert ask(router, "GET", "/cluster/v1/frontier?edge_id=1", {"authorization": "Bearer secret"}).status == 200
 
 
 def test_statuses_of_single_methods(memory: Memory) -> None:
-    router = RestRouter(memory.plane, {f"/{CLUSTER}/ListFrontiers": lambda response: 200 + len(response.frontiers)})
+    router = RestRouter(memory.table, {f"/{CLUSTER}/ListFrontiers": lambda response: 200 + len(response.frontiers)})
     assert ask(router, "GET", "/cluster/v1/frontiers?count=17").status == 217
 
 
@@ -333,7 +333,7 @@ def router_query(target: bytes) -> dict[str, list[str]]:
     """What the router makes of the query of a target."""
     seen: list[bytes] = []
     memory = Memory()
-    router = RestRouter(memory.plane)
+    router = RestRouter(memory.table)
     original = rest.parse_query
 
     def note(query: bytes) -> dict[str, list[str]]:
@@ -354,9 +354,9 @@ def router_query(target: bytes) -> dict[str, list[str]]:
 )
 def test_names_with_anything_in_them_are_found(name: str) -> None:
     memory = Memory()
-    router = RestRouter(memory.plane)
+    router = RestRouter(memory.table)
     seen: list[str] = []
-    memory.plane._methods[method("ListFrontiers").path] = (
+    memory.table._methods[method("ListFrontiers").path] = (
         method("ListFrontiers"),
         lambda request, context: seen.extend(request.frontier_ids) or message("ListFrontiersResponse"),
     )

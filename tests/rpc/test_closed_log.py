@@ -12,8 +12,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import Logger, globalLogPublisher
 
-from frontier_tx.rpc.complaints import LINES, PERIOD, Complaints
-from frontier_tx.rpc.http2_guard import PREFACE, FrameGate, FrameTooLong
+from frontier_tx.rpc.door import LINES, PERIOD, ClosedLog
+from frontier_tx.rpc.http2_guard import PREFACE, FrameGuard, FrameTooLong
 from tests.cluster_plane.world import a_world
 
 
@@ -65,21 +65,21 @@ def test_what_is_no_request_is_one_line_and_ends_at_once(data: bytes, says: str)
 
 def test_a_flood_of_them_is_counted() -> None:
     clock = Clock()
-    complaints = Complaints(Logger(), "port", clock.seconds)
+    closed_log = ClosedLog(Logger(), "port", clock.seconds)
     with logged() as lines:
         for n in range(1_000):
-            complaints.note(f"h:{n}", "garbage")
+            closed_log.note(f"h:{n}", "garbage")
         assert len(lines) == LINES
         clock.advance(PERIOD)
-        complaints.note("h:1", "garbage")
+        closed_log.note("h:1", "garbage")
     assert lines[-1] == f"port: the connection from h:1 is closed: garbage ({1_000 - LINES} more before it)"
-    assert complaints.total == 1_001
+    assert closed_log.total == 1_001
 
 
 def test_a_frame_that_is_too_long_is_seen_by_its_header() -> None:
-    gate = FrameGate()
-    gate.feed(h2(0, 1, b"x" * 16_384))
-    assert gate.take() is not None
-    gate.feed(h2(0, 1, length=16_385))
+    guard = FrameGuard()
+    guard.feed(h2(0, 1, b"x" * 16_384))
+    assert guard.take() is not None
+    guard.feed(h2(0, 1, length=16_385))
     with pytest.raises(FrameTooLong):
-        gate.take()
+        guard.take()
