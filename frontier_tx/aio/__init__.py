@@ -9,11 +9,12 @@ from frontier_tx.aio.stream import Stream
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, LookupRefused, UnknownEdge
 from frontier_tx.clients.cluster.member import FrontierState
 from frontier_tx.clients.core.intake import Bounds, Intake
-from frontier_tx.clients.core.keeper import Backoff, ConnectFailed
+from frontier_tx.clients.core.keeper import Backoff
 from frontier_tx.clients.core.operations import Message, Request
 from frontier_tx.clients.core.presence import EdgeEvent
 from frontier_tx.clients.errors import (
     Canceled,
+    ConnectFailed,
     ConnectionRefused,
     DeadlineExceeded,
     EdgeNotOnline,

@@ -22,10 +22,9 @@ from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.values import addressed, callback, edge_target, id_bytes, instance, note, octets
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.where import host_of
-from frontier_tx.switch.errors import Replaced
+from frontier_tx.errors import EndClosed, Replaced
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
-from frontier_tx.wire.errors import EndClosed
 from frontier_tx.wire.outlet import Outlet
 
 log = logging.getLogger("frontier.client")

@@ -20,7 +20,7 @@ from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.intake import Bounds
 from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.values import id_bytes, note
-from frontier_tx.wire.errors import EndClosed
+from frontier_tx.errors import EndClosed
 
 #: Makes what connects a transport to a host and a port, see ``Dialer``.
 DialerFor = Callable[[str, int], Dialer]

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Request
-from frontier_tx.wire.errors import Canceled
+from frontier_tx.errors import Canceled
 
 #: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]

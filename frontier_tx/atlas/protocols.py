@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
+from frontier_tx.errors import ForceClosed, OperationTimeout, RemoteError, TooManyPending
 from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
 from frontier_tx.rpc.addresses import address_key
 from frontier_tx.rpc.door import ClosedLog
@@ -20,7 +21,6 @@ from frontier_tx.wire import events as e
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, message_json, read_message
 from frontier_tx.wire.connection import Limits, Role, State
-from frontier_tx.wire.errors import ForceClosed, OperationTimeout, RemoteError, TooManyPending
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.ids import DEFAULT_SESSION
 from frontier_tx.wire.outlet import Outlet

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Protocol
 
 from frontier_tx.clients.core.operations import Message
-from frontier_tx.wire.errors import EndClosed
+from frontier_tx.errors import EndClosed
 
 
 class Receiver(Protocol):

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.clients.core.intake import ignore
-from frontier_tx.wire.errors import LocalError
+from frontier_tx.errors import OperationError
 
 if TYPE_CHECKING:
     from frontier_tx.clients.client import Client
@@ -78,7 +78,7 @@ class StreamTransport:
             return
         try:
             self.stream.channel.write(data)
-        except LocalError as error:
+        except OperationError as error:
             self._abort(ConnectionLost(str(error)), str(error))
             return
         self._hold_producer()

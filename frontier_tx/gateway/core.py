@@ -11,12 +11,12 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from zope.interface.verify import verifyObject
 
+from frontier_tx.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactory
 from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
-from frontier_tx.switch.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.fan_out import FanOut, TopicQueues
 from frontier_tx.switch.leg import Leg

@@ -6,9 +6,9 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
+from frontier_tx.errors import ForceClosed
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
 from frontier_tx.runtime.logs import Logger
-from frontier_tx.switch.errors import FarSideClosed
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import NO_LINK, Kind, Leg
 from frontier_tx.switch.presence import Presence
@@ -166,7 +166,7 @@ class LegProtocol(WireProtocol):
                 if leg.online:
                     presence.streams.requested(leg, event, now)
                 else:
-                    leg.connection.refuse_session(event, now, FarSideClosed.text)
+                    leg.connection.refuse_session(event, now, ForceClosed.text)
             case e.SessionOpened():
                 presence.streams.opened(leg, event, now)
             case e.SessionFailed():
@@ -177,7 +177,7 @@ class LegProtocol(WireProtocol):
                 presence.streams.granted(leg, session)
             case e.SessionEnded(session):
                 # Where the peer was not the first to end it, it did not mean to.
-                presence.streams.dismissed(leg, session, now, FarSideClosed.text)
+                presence.streams.dismissed(leg, session, now, ForceClosed.text)
             case e.Closing():
                 self._exchange.deafen(leg)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from frontier_tx.switch.errors import IllegalEdgeID, NoID, Replaced, ServiceNotOnline, Timeout
+from frontier_tx.errors import IllegalEdgeID, NoID, OperationTimeout, Replaced, ServiceNotOnline
 from frontier_tx.switch.leg import Leg, Told
 from frontier_tx.switch.pending import Pending
 from frontier_tx.wire.events import ConnReceived
@@ -99,7 +99,7 @@ class EdgeArrival:
 
     def _late(self) -> None:
         """The services have taken too long, or the newcomer before this one has."""
-        self._refuse(Timeout.text)
+        self._refuse(OperationTimeout.text)
         if self._asked is not None:
             self._presence.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
             self.left()
@@ -159,7 +159,7 @@ class EdgeArrival:
         presence, leg = self._presence, self.leg
         presence.exchange.timers.cancel(self)
         if self._waiting() and self._until <= presence.now():
-            self._refuse(Timeout.text)
+            self._refuse(OperationTimeout.text)
         if not self._waiting():
             self._over()
             return

@@ -8,19 +8,20 @@ come from outside.
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from frontier_tx.errors import (
+    Canceled,
+    DeadlineExceeded,
+    ForceClosed,
+    MethodTooLong,
+    PayloadTooLarge,
+    ReceiverCongested,
+    TooManyMethods,
+    TooManyPending,
+)
 from frontier_tx.switch.budget import FEED, PENDING_BYTES, SMALL_ANSWER, Budget
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.deadlines import Deadlines
 from frontier_tx.switch.doors import Doors
-from frontier_tx.switch.errors import (
-    CallCanceled,
-    CallerDeadlineExceeded,
-    FarSideClosed,
-    FrameTooLarge,
-    MethodTooLong,
-    PendingLimit,
-    ReceiverCongested,
-)
 from frontier_tx.switch.fan_out import FanOut
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.pace import MOST
@@ -188,7 +189,7 @@ class Exchange:
             target = found
         settings = self.settings
         if len(leg.asked) >= settings.pending_per_connection:
-            self._refuse(leg, frame, kind, data.key, PendingLimit.text, done)
+            self._refuse(leg, frame, kind, data.key, TooManyPending.text, done)
             return
         if len(data.key) > settings.method_bytes:
             self._refuse(leg, frame, kind, b"", MethodTooLong.text, done)
@@ -202,7 +203,7 @@ class Exchange:
             # whose clock is slow could publish nothing.
             if kind == REQUEST:
                 if left <= 0:
-                    self._refuse(leg, frame, kind, data.key, CallerDeadlineExceeded.text, done)
+                    self._refuse(leg, frame, kind, data.key, DeadlineExceeded.text, done)
                     return
                 by_caller = left < settings.call_seconds
                 due = min(due, now + left)
@@ -211,7 +212,7 @@ class Exchange:
         size = len(body) + 8
         connection = target.connection
         if size > connection.peer_frame_bytes:
-            self._refuse(leg, frame, kind, data.key, FrameTooLarge.text, done)
+            self._refuse(leg, frame, kind, data.key, PayloadTooLarge.text, done)
             return
         window = target.call_window if kind == REQUEST else target.message_window
         if window is None:
@@ -237,7 +238,7 @@ class Exchange:
             self._overdue,
         )
         if by_caller:
-            pending.overdue_text = CallerDeadlineExceeded.text
+            pending.overdue_text = DeadlineExceeded.text
         pending.done = done
         self._enter(pending)
         self.timers.schedule(pending, due)
@@ -306,7 +307,7 @@ class Exchange:
         connection = leg.connection
         error = ""
         if len(body) + 8 > connection.peer_frame_bytes:
-            error = FrameTooLarge.text
+            error = PayloadTooLarge.text
         elif not urgent and self.doors.refuses(sender, leg, len(body), PENDING_BYTES):
             error = ReceiverCongested.text
         if error:
@@ -358,7 +359,7 @@ class Exchange:
         connection = source.connection
         size = len(text) + 8
         if size > connection.peer_frame_bytes:
-            text = message_json(key=pending.method, error=FrameTooLarge.text)
+            text = message_json(key=pending.method, error=PayloadTooLarge.text)
             size = len(text) + 8
         out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text
         straight = not source.queued and connection.outbox_bytes + size <= self.budget.feed
@@ -432,7 +433,7 @@ class Exchange:
         if pending is None or not pending.request or pending.source_session != frame.session_id:
             return
         self.withdraw(pending, CANCELED)
-        self.fail(pending, CallCanceled.text)
+        self.fail(pending, Canceled.text)
 
     def withdraw(self, pending: Pending, reason: int) -> None:
         """Tell the far side that nobody waits for its answer any more."""
@@ -519,7 +520,7 @@ class Exchange:
             elif (method not in leg.methods and len(leg.methods) >= self.settings.methods_per_connection) or (
                 not self.repository.register(leg, method, self._wall_clock())
             ):
-                error = "too many methods"
+                error = TooManyMethods.text
         body = encode_data(RegisterData(error)) if error else EMPTY_OBJECT
         leg.connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, body))
 
@@ -627,4 +628,4 @@ class Exchange:
             self.disown(pending)
 
     def _force_close(self, pendings: Iterable[Pending]) -> None:
-        Sweep(self.timers, pendings, lambda pending: self.fail(pending, FarSideClosed.text))
+        Sweep(self.timers, pendings, lambda pending: self.fail(pending, ForceClosed.text))

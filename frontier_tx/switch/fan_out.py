@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from msgspec import structs
 
-from frontier_tx.switch.errors import NoChoice
+from frontier_tx.errors import NoChoice
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.repository import EVERYTHING_ELSE
 from frontier_tx.wire.body import MessageData

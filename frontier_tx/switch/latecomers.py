@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from math import ceil
 from typing import TYPE_CHECKING
 
+from frontier_tx.errors import ForceClosed, NoChoice, OperationTimeout, ReceiverCongested, ServiceOnline
 from frontier_tx.switch.arrival import EDGE_ONLINE, GET_EDGE_ID
-from frontier_tx.switch.errors import FarSideClosed, NoChoice, ReceiverCongested, ServiceOnline, Timeout
 from frontier_tx.switch.leg import Leg, Told
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ SLICE_BYTES = 131_072
 UNDER_WAY = 128
 
 #: Answers of the gateway itself: nobody has said anything of this edge.
-_UNASKED = frozenset((FarSideClosed.text, ReceiverCongested.text, NoChoice.text))
+_UNASKED = frozenset((ForceClosed.text, ReceiverCongested.text, NoChoice.text))
 
 
 class Latecomers:
@@ -117,7 +117,7 @@ class Latecomers:
             if error in _UNASKED:
                 leg.told = Told.NOTHING
                 self.noticed()
-            elif error and error != Timeout.text:
+            elif error and error != OperationTimeout.text:
                 leg.told = Told.NOTHING
                 leg.link.close(error)
             elif leg.online:

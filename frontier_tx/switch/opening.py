@@ -2,18 +2,18 @@
 
 import random
 
-from frontier_tx.switch.errors import (
+from frontier_tx.errors import (
     EdgeNotOnline,
-    FarSideClosed,
-    PendingLimit,
+    ForceClosed,
+    OperationError,
     ReceiverCongested,
     ServiceNotOnline,
+    TooManyPending,
 )
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.streams import StreamEnd
 from frontier_tx.switch.sweep import Slices
-from frontier_tx.wire.errors import LocalError
 from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
 from frontier_tx.wire.packets import CANCELED
@@ -68,7 +68,7 @@ class StreamOpener:
         peer = str(leg.id) if leg.is_edge and self._exchange.settings.tell_stream_peer else ""
         doors = self._exchange.doors
         if self._crowds_out(leg, target):
-            leg.connection.refuse_session(request, now, PendingLimit.text)
+            leg.connection.refuse_session(request, now, TooManyPending.text)
             return
         payer = leg if leg.is_edge else target
         # A stream stays: there must be room for it without what is kept free for what leaves at once.
@@ -80,7 +80,7 @@ class StreamOpener:
             negotiate_id = target.connection.open_session(
                 request.meta, peer, now, lambda frame: doors.send(leg, target, None, frame), keep=False
             )
-        except LocalError as error:
+        except OperationError as error:
             leg.connection.refuse_session(request, now, str(error))
             return
         # They are on their way, and nobody here asks for them again.
@@ -117,9 +117,9 @@ class StreamOpener:
         """The second leg answered: answer the first."""
         opener = leg.opening.pop(event.negotiate_id, None)
         if opener is None or not opener.leg.online or not opener.leg.connection.connected:
-            leg.connection.dismiss(event.session, now, FarSideClosed.text)
+            leg.connection.dismiss(event.session, now, ForceClosed.text)
             if opener is not None:
-                self._refuse(opener, now, FarSideClosed.text)
+                self._refuse(opener, now, ForceClosed.text)
             return
         assert opener.request is not None and opener.payer is not None
         end = StreamEnd(leg, session=event.session)
@@ -169,9 +169,9 @@ class StreamOpener:
             if pending.request and pending.source is end.leg:
                 exchange.withdraw(pending, CANCELED)
             if there and pending.queue is not None and pending.end is other and not pending.request:
-                exchange.disown(pending, FarSideClosed.text)
+                exchange.disown(pending, ForceClosed.text)
             else:
-                exchange.fail(pending, FarSideClosed.text)
+                exchange.fail(pending, ForceClosed.text)
         if there and other.queued:
             other.on_drained = lambda: self._follow(other, error)
             if other.raw is not None:
@@ -219,6 +219,6 @@ class StreamOpener:
             if end.other is not None:
                 # From now on nothing goes to the leg, whenever its turn comes.
                 end.other.other = None
-        Slices(timers, ends, lambda end: self._take_apart(end, FarSideClosed.text))
+        Slices(timers, ends, lambda end: self._take_apart(end, ForceClosed.text))
         openings, leg.opening = leg.opening, {}
-        Slices(timers, openings.values(), lambda opener: self._refuse(opener, timers.now(), FarSideClosed.text))
+        Slices(timers, openings.values(), lambda opener: self._refuse(opener, timers.now(), ForceClosed.text))

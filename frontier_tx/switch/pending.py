@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from frontier_tx.switch.errors import Timeout
+from frontier_tx.errors import OperationTimeout
 
 if TYPE_CHECKING:
     from frontier_tx.switch.leg import Leg
@@ -51,7 +51,7 @@ class Pending:
         self.key = source_packet
         self.method = method
         self.on_overdue = on_overdue
-        self.overdue_text = Timeout.text
+        self.overdue_text = OperationTimeout.text
         self.done: Done | None = None
         #: The receiver's end of the stream; None for session 1.
         self.end: StreamEnd | None = None

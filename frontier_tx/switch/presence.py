@@ -9,8 +9,8 @@ from typing import Any
 
 from zope.interface import Interface, implementer
 
+from frontier_tx.errors import MetaTooLarge, NoChoice, NoID, Replaced
 from frontier_tx.switch.arrival import EDGE_OFFLINE, EDGE_ONLINE, GET_EDGE_ID, EdgeArrival
-from frontier_tx.switch.errors import MetaTooLarge, NoChoice, NoID, Replaced
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.introduction import EDGE_DOOR, SERVICE_DOOR, looks_like_service, read_service_meta
 from frontier_tx.switch.latecomers import Latecomers

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from frontier_tx.switch.errors import ReceiverCongested
+from frontier_tx.errors import ReceiverCongested
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.settings import Counters
 from frontier_tx.timers import Timers

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from frontier_tx.errors import EdgeNotOnline, IllegalEdgeID, NoChoice, RecordNotFound, TopicNotOnline
 from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
-from frontier_tx.switch.errors import EdgeNotOnline, IllegalEdgeID, NoChoice, RecordNotFound, TopicNotOnline
 from frontier_tx.switch.leg import Leg
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Settings

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
+from frontier_tx.errors import MultiplexerClosed
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, ConnData, decode_conn, encode_data
-from frontier_tx.wire.errors import IllegalState, MultiplexerClosed, ProtocolError
+from frontier_tx.wire.errors import IllegalState, ProtocolError
 from frontier_tx.wire.events import (
     Closed,
     Closing,

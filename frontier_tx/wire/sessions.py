@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 from typing import TypeVar
 
+from frontier_tx.errors import PayloadTooLarge, TooManyPending
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, SessionData, decode_session, encode_data
-from frontier_tx.wire.errors import PayloadTooLarge, TooManyPending
 from frontier_tx.wire.events import (
     CreditGranted,
     Event,
@@ -179,7 +179,7 @@ class SessionTable:
         acquire = bool(flags & ACQUIRE_SESSION_ID)
         count = len(self.live) + self._waiting
         if count >= self._limit + REFUSALS:
-            self._answer(frame.packet_id, negotiate_id, NO_ID, str(TooManyPending()))
+            self._answer(frame.packet_id, negotiate_id, NO_ID, TooManyPending.text)
         elif not acquire and (negotiate_id in (NO_ID, DEFAULT_SESSION) or negotiate_id in self.live):
             self._answer(frame.packet_id, negotiate_id, NO_ID, "session id in use")
         else:
@@ -187,7 +187,7 @@ class SessionTable:
             request = SessionRequested(frame.packet_id, negotiate_id, acquire, data.meta, data.peer)
             if count < self._limit:
                 return [request]
-            self.dismiss(self.accept(request, now), now, str(TooManyPending()))
+            self.dismiss(self.accept(request, now), now, TooManyPending.text)
         return []
 
     def accept(self, request: SessionRequested, now: float) -> Session:

@@ -20,8 +20,7 @@ from frontier_tx.aio.clock import LoopClock
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.transport import tcp
 from frontier_tx.clients import Request
-from frontier_tx.switch.errors import EdgeNotOnline
-from frontier_tx.wire.errors import EndClosed, ForceClosed, OperationTimeout, RemoteError
+from frontier_tx.errors import EdgeNotOnline, EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.wire.frame import REGISTER_ACK, Frame
 from tests.clients.conftest import World
 

@@ -28,8 +28,7 @@ from twisted.internet.threads import deferToThread
 from frontier_tx import aio, clients
 from frontier_tx.aio.transport import tcp
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable
-from frontier_tx.errors import FrontierError
-from frontier_tx.wire.errors import EndClosed
+from frontier_tx.errors import EndClosed, FrontierError
 from tests.clients.test_aio import in_thread
 from tests.clients.test_cluster import Cluster
 from tests.clients.test_tls import pair
@@ -333,8 +332,8 @@ async def test_a_program_ends_without_a_word(cluster: Cluster, name: str) -> Non
     head = """
         import asyncio, gc, sys
         from frontier_tx.aio import ClusterService
-        from frontier_tx.switch.errors import EdgeNotOnline
-        from frontier_tx.wire.errors import EndClosed, ForceClosed
+        from frontier_tx.errors import EdgeNotOnline
+        from frontier_tx.errors import EndClosed, ForceClosed
         arguments = sys.argv[1], int(sys.argv[2])
     """
     tail = """

@@ -19,10 +19,9 @@ from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
 from frontier_tx.clients.cluster import frontlas_client as clients_atlas
 from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, UnknownEdge
+from frontier_tx.errors import Canceled, EdgeNotOnline, EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.switch.errors import EdgeNotOnline, FarSideClosed
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.frontier_plane import FrontierPlane
@@ -251,7 +250,7 @@ async def test_a_call_that_the_edge_may_have_begun_is_not_made_again(cluster: Cl
     await moved.register("hang", hang)
     for connection in first.core.connections():
         connection.abort("broken")
-    with pytest.raises((ForceClosed, FarSideClosed), match=r"^force closed$"):
+    with pytest.raises((ForceClosed, ForceClosed), match=r"^force closed$"):
         await calling
     assert len(begun) == 1 and service.core.finder.retries == 0
     assert await service.call(edge_id, "who") == b"e at f2"

@@ -14,9 +14,9 @@ from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, Lis
 from frontier_tx.clients.cluster.route_learning import HearingIntake
 from frontier_tx.clients.cluster.routes import Routes
 from frontier_tx.clients.deferring import deferred, run
+from frontier_tx.errors import OperationTimeout
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.rpc.contract import frontlas_contract
-from frontier_tx.wire.errors import OperationTimeout
 from tests.atlas.test_link import Endpoint
 
 

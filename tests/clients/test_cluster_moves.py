@@ -12,8 +12,7 @@ from frontier_tx.clients.cluster.finder import NEWS
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, UnknownEdge
 from frontier_tx.clients.core.presence import event_handler
 from frontier_tx.clients.deferring import deferred
-from frontier_tx.switch.errors import EdgeNotOnline
-from frontier_tx.wire.errors import Canceled, OperationTimeout, TooManyPending
+from frontier_tx.errors import Canceled, EdgeNotOnline, OperationTimeout, TooManyPending
 from tests.atlas.test_link import Endpoint
 from tests.clients.test_cluster_list import World, outcome
 

@@ -13,11 +13,11 @@ from twisted.internet.task import Clock
 from frontier_tx.clients.core.end import End
 from frontier_tx.clients.core.intake import Bounds, Intake
 from frontier_tx.clients.core.operations import Request
+from frontier_tx.errors import OperationError
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, message_json
 from frontier_tx.wire.connection import Connection, Role
-from frontier_tx.wire.errors import LocalError
 from frontier_tx.wire.events import ConnReceived
 
 
@@ -103,7 +103,7 @@ class Ends(RuleBasedStateMachine):
         self.started += 1
         try:
             self.handles.append(operation(lambda result, error: self.ends.update([number])))
-        except LocalError:
+        except OperationError:
             self.ends[number] += 1
         if not self.lost:
             self.collect()

@@ -25,9 +25,9 @@ from frontier_tx.clients.cluster.route_learning import HearingIntake
 from frontier_tx.clients.core.intake import Budget, Inbox
 from frontier_tx.clients.core.reading import Reading
 from frontier_tx.clients.deferring import deferred
+from frontier_tx.errors import EndClosed
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.testing.aio import MemoryGateway as AioGateway
-from frontier_tx.wire.errors import EndClosed
 from tests.clients.conftest import World
 from tests.clients.test_aio import in_thread
 

@@ -15,7 +15,7 @@ from twisted.internet.task import deferLater
 from frontier_tx import aio
 from frontier_tx.clients import Backoff, Bounds, Edge, Service
 from frontier_tx.clients.where import host_of
-from frontier_tx.wire.errors import EndClosed, ForceClosed, RemoteError
+from frontier_tx.errors import EndClosed, ForceClosed, RemoteError
 from tests.clients.conftest import World
 from tests.clients.test_aio import in_thread
 

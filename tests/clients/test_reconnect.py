@@ -13,15 +13,9 @@ from twisted.test.iosim import FakeTransport, IOPump, connect
 from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Bounds, Client, Edge, Service
+from frontier_tx.errors import ConnectionRefused, EndClosed, ForceClosed, RemoteError, TooManyPending
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.wire.connection import Limits
-from frontier_tx.wire.errors import (
-    ConnectionRefused,
-    EndClosed,
-    ForceClosed,
-    RemoteError,
-    TooManyPending,
-)
 
 
 @implementer(IStreamClientEndpoint)
@@ -285,7 +279,7 @@ def test_running_handlers_are_bounded(memory: Memory) -> None:
 
     memory.result(edge.register("wait", wait))
     calls = [service.call(edge.edge_id, "wait") for _ in range(2)]
-    with pytest.raises(RemoteError, match=r"^too many pending$"):
+    with pytest.raises(TooManyPending, match=r"^too many pending$"):
         memory.result(service.call(edge.edge_id, "wait"))
     for one in waiting:
         one.callback(b"done")

@@ -9,8 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from frontier_tx.clients import Bounds, ConnectionRefused, HandlerError, Request
-from frontier_tx.clients.core.keeper import ConnectFailed
-from frontier_tx.clients.errors import LONGEST_TEXT, ForceClosed, RemoteError
+from frontier_tx.clients.errors import LONGEST_TEXT, ConnectFailed, ForceClosed, RemoteError
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json

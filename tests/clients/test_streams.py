@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.clients import Bounds, Request, Stream
 from frontier_tx.clients.transport import StreamClientEndpoint, StreamServerEndpoint, StreamTransport
-from frontier_tx.wire.errors import EndClosed, ForceClosed, RemoteError
+from frontier_tx.errors import EndClosed, ForceClosed, RemoteError
 from tests.clients.conftest import World
 
 

@@ -12,13 +12,15 @@ from twisted.internet.task import deferLater
 from twisted.internet.tcp import Client as TCPClient
 
 from frontier_tx.clients import Backoff, HandlerError, Message, NoSuchRPC, Request
-from frontier_tx.switch.errors import EdgeNotOnline, RecordNotFound, TopicNotOnline
-from frontier_tx.wire.errors import (
+from frontier_tx.errors import (
     Canceled,
+    EdgeNotOnline,
     EndClosed,
     OperationTimeout,
     PayloadTooLarge,
+    RecordNotFound,
     RemoteError,
+    TopicNotOnline,
 )
 from tests.clients.conftest import World
 

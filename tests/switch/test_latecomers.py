@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frontier_tx.errors import ServiceOnline
 from frontier_tx.switch import latecomers
-from frontier_tx.switch.errors import ServiceOnline
 from frontier_tx.switch.leg import Told
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p

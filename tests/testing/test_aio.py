@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from frontier_tx.errors import OperationTimeout, RemoteError
 from frontier_tx.testing import aio
-from frontier_tx.wire.errors import OperationTimeout, RemoteError
 
 pytest_plugins = ["frontier_tx.testing.fixtures"]
 

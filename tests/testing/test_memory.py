@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from frontier_tx.clients import Edge, Service
+from frontier_tx.errors import DeadlineExceeded, RemoteError
 from frontier_tx.testing import MemoryGateway, Stuck
 from frontier_tx.testing.transports import MemoryTransport
-from frontier_tx.wire.errors import DeadlineExceeded, RemoteError
 
 pytest_plugins = ["frontier_tx.testing.fixtures"]
 

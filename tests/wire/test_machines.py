@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from frontier_tx.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
 from frontier_tx.wire.connection import Connection, Limits, Role, State
-from frontier_tx.wire.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire.events import (
     Closed,
     Closing,

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import frontier_tx.wire
+from frontier_tx.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
 from frontier_tx.wire.body import ConnData, SessionData, decode_message, message_json
 from frontier_tx.wire.connection import Limits, Role, State
-from frontier_tx.wire.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire.events import (
     Closing,
     ConnAccepted,

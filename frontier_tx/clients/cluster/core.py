@@ -29,10 +29,10 @@ from frontier_tx.clients.core.values import addressed, edge_target, id_bytes, no
 from frontier_tx.clients.deferring import Handler, deferred
 from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.link import ClientProtocol
+from frontier_tx.errors import Canceled, EndClosed, ForceClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
-from frontier_tx.wire.errors import Canceled, EndClosed, ForceClosed, RemoteError
 from frontier_tx.wire.outlet import Outlet
 
 
@@ -267,14 +267,16 @@ class ClusterCore:
             online = [member for member in self.roster.members.values() if member.online]
             outcomes: list[tuple[bool, Any]] = await DeferredList(list(map(tell, online)), consumeErrors=True)
             for ok, outcome in outcomes:
-                if ok or isinstance(outcome.value, EndClosed | ForceClosed):
+                error = None if ok else outcome.value
+                refused = isinstance(error, OperationError) and error.origin != "caller"
+                if error is None or (isinstance(error, EndClosed | ForceClosed) and not refused):
                     continue
-                if isinstance(outcome.value, RemoteError) and methods.get(method) is handler:
+                if refused and methods.get(method) is handler:
                     # Others would not take it either.
                     del methods[method]
                     if before is not None:
                         methods[method] = before
-                raise outcome.value
+                raise error
 
         def tell(member: Member) -> "Deferred[None]":
             return deferred(lambda done: member.channel().register(method, done, timeout))

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.clients.core.values import seconds
-from frontier_tx.wire.errors import DeadlineExceeded, OperationTimeout
+from frontier_tx.errors import DeadlineExceeded, OperationTimeout
 
 
 class TimeLimit:

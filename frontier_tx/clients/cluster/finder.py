@@ -15,15 +15,14 @@ from frontier_tx.clients.cluster.roster import Roster
 from frontier_tx.clients.cluster.routes import Routes
 from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.intake import Done
-from frontier_tx.clients.core.keeper import ConnectFailed
 from frontier_tx.clients.deferring import Cancelable, deferred
-from frontier_tx.errors import FrontierError
-from frontier_tx.switch.errors import CallerDeadlineExceeded, EdgeNotOnline, FarSideClosed, Timeout
-from frontier_tx.wire.errors import (
+from frontier_tx.errors import (
     Canceled,
-    DeadlineExceeded,
+    ConnectFailed,
+    EdgeNotOnline,
     EndClosed,
     ForceClosed,
+    FrontierError,
     MultiplexerClosed,
     OperationTimeout,
     TooManyPending,
@@ -35,7 +34,7 @@ Start = Callable[[Channel, float | None, Done], Cancelable | Callable[[], None] 
 #: What certainly did not reach the edge.
 UNDONE = (EdgeNotOnline, EndClosed, MultiplexerClosed, ConnectFailed)
 #: What may mean that the edge is elsewhere: a Frontier notices late that the connection of an edge is dead.
-DOUBTFUL = (OperationTimeout, DeadlineExceeded, Timeout, CallerDeadlineExceeded, ForceClosed, FarSideClosed)
+DOUBTFUL = (OperationTimeout, ForceClosed)
 #: Operations that may wait for a place, or be under way after they did, at a time.
 WORKING = 65_536
 #: Seconds in which Frontlas learns that an edge moved: Frontiers that are busy report 20 times a second.

@@ -10,12 +10,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.config.address import join_host_port, split_host_port
+from frontier_tx.errors import EdgeNotOnline, EndClosed, OperationError, RemoteError
 from frontier_tx.rpc.contract import frontlas_contract
 from frontier_tx.rpc.grpc_client import GrpcClientConnection, NotSentError, connect
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.runtime.deferreds import Waiters
-from frontier_tx.switch.errors import EdgeNotOnline
-from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 
 #: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).
 UNKNOWN_TEXT = "redis: nil"
@@ -32,7 +31,7 @@ PAUSE = 1.0
 EndpointFor = Callable[[str, int], IStreamClientEndpoint]
 
 
-class FrontlasUnavailable(LocalError):
+class FrontlasUnavailable(OperationError):
     """No Frontlas could be asked; the text names the addresses and the cause."""
 
     private = True
@@ -42,13 +41,14 @@ class LookupRefused(RemoteError):
     """Frontlas answered with an error; the text is its own."""
 
     private = True
+    origin = "frontlas"
 
 
-class UnknownEdge(RemoteError, EdgeNotOnline):
+class UnknownEdge(EdgeNotOnline):
     """Frontlas knows no Frontier that holds the edge; the text is Frontlas's."""
 
-    def __init__(self, text: str = UNKNOWN_TEXT) -> None:
-        Exception.__init__(self, text)
+    text = UNKNOWN_TEXT
+    origin = "frontlas"
 
 
 @dataclass(frozen=True, slots=True)

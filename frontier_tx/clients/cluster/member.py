@@ -11,11 +11,11 @@ from twisted.python.failure import Failure
 from frontier_tx.clients.cluster.frontlas_client import Listed
 from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.intake import Done, ignore
-from frontier_tx.clients.core.keeper import Backoff, ConnectFailed, Keeper
+from frontier_tx.clients.core.keeper import Backoff, Keeper
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.config.address import join_host_port
+from frontier_tx.errors import ConnectFailed, EndClosed
 from frontier_tx.runtime.deferreds import Waiters
-from frontier_tx.wire.errors import EndClosed
 
 #: Seconds between two attempts that were asked for out of turn.
 APART = 1.0

@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 from frontier_tx.clients.cluster.deadline import within
 from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, Listed
 from frontier_tx.clients.cluster.member import FrontierState, Member
-from frontier_tx.clients.core.keeper import Backoff, ConnectFailed, Keeper
+from frontier_tx.clients.core.keeper import Backoff, Keeper
 from frontier_tx.clients.deferring import tell
+from frontier_tx.errors import ConnectFailed, EndClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
-from frontier_tx.wire.errors import EndClosed, LocalError
 
 #: Seconds between two lists.
 EVERY = 10.0
@@ -26,7 +26,7 @@ SETTLE = 0.2
 STAGGER = 0.5
 
 
-class TooManyFrontiers(LocalError):
+class TooManyFrontiers(OperationError):
     """Frontlas names more Frontiers than this service may connect to."""
 
 

@@ -10,19 +10,19 @@ from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Message, Pending, Request
 from frontier_tx.clients.core.values import TAIL, octets, seconds, string
 from frontier_tx.clients.errors import SendBufferFull, no_such_rpc
-from frontier_tx.switch.errors import ReceiverCongested
-from frontier_tx.wire import frame as f
-from frontier_tx.wire.body import EMPTY_OBJECT, UNFIT, MessageData, decode_register, message_json, read_message
-from frontier_tx.wire.errors import (
+from frontier_tx.errors import (
     DeadlineExceeded,
     EndClosed,
     ForceClosed,
-    IllegalPacket,
     OperationTimeout,
     PayloadTooLarge,
+    ReceiverCongested,
     RemoteError,
     TooManyPending,
 )
+from frontier_tx.wire import frame as f
+from frontier_tx.wire.body import EMPTY_OBJECT, UNFIT, MessageData, decode_register, message_json, read_message
+from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED
 from frontier_tx.wire.sessions import Session
 from frontier_tx.wire.times import UNSET, format_time
@@ -111,7 +111,7 @@ class Channel:
     ) -> Pending:
         """Call a method. ``timeout`` is seconds from now, ``deadline`` Unix seconds.
 
-        :raises LocalError: nothing was sent.
+        :raises OperationError: nothing was sent.
         """
         body = message_json(
             key=string(method, "method").encode(),
@@ -135,7 +135,7 @@ class Channel:
     ) -> Pending | None:
         """Send a message; with ``at_most_once`` it is done as soon as it is on its way.
 
-        :raises LocalError: nothing was sent.
+        :raises OperationError: nothing was sent.
         """
         body = message_json(
             topic=string(topic, "topic"),
@@ -243,7 +243,7 @@ class Channel:
             return
         request = Request(self, packet_id, method, data)
         if end.running >= end.bounds.requests or not end.intake.request_budget.take(request.size):
-            self._respond(packet_id, data.key, b"", str(TooManyPending()))
+            self._respond(packet_id, data.key, b"", TooManyPending.text)
             return
         self._running[packet_id] = request
         end.running += 1

@@ -8,18 +8,18 @@ from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.intake import Bounds, Done, Intake
 from frontier_tx.clients.core.stream_channel import LINGER, StreamChannel
 from frontier_tx.clients.core.values import octets, string
-from frontier_tx.clients.errors import remote_error
-from frontier_tx.switch.errors import ReceiverCongested
-from frontier_tx.timers import Alarms
-from frontier_tx.wire import events as e
-from frontier_tx.wire.connection import Connection
-from frontier_tx.wire.errors import (
+from frontier_tx.errors import (
     ConnectionRefused,
     EndClosed,
     ForceClosed,
     MultiplexerClosed,
     OperationTimeout,
+    ReceiverCongested,
+    from_answer,
 )
+from frontier_tx.timers import Alarms
+from frontier_tx.wire import events as e
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.ids import DEFAULT_SESSION
 from frontier_tx.wire.sessions import Session
@@ -136,7 +136,7 @@ class End:
             case e.SessionFailed(negotiate_id, error):
                 done = self._opening.pop(negotiate_id, None)
                 if done is not None:
-                    done(None, OperationTimeout() if error == "timeout" else remote_error(error))
+                    done(None, OperationTimeout() if error == "timeout" else from_answer(error))
             case e.SessionDismissed(session, error):
                 if session.id == DEFAULT_SESSION:
                     self.farewell = error
@@ -250,7 +250,7 @@ class End:
         intake = self.intake
         now = self.alarms.now()
         if intake.streams.closed or self._leaving:
-            self.connection.refuse_session(request, now, str(EndClosed()))
+            self.connection.refuse_session(request, now, EndClosed.text)
             return
         if intake.on_stream is None and len(intake.streams.items) >= self.bounds.accept:
             self.connection.refuse_session(request, now, ReceiverCongested.text)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from frontier_tx.clients.core.values import instance
-from frontier_tx.wire.errors import EndClosed
+from frontier_tx.errors import EndClosed
 
 T = TypeVar("T")
 

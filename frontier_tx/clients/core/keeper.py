@@ -10,8 +10,8 @@ from frontier_tx.clients.core.end import FRAME_LIMIT, End, Link
 from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.intake import Done, Intake, ignore
 from frontier_tx.clients.core.values import id_bytes, instance, note, octets
+from frontier_tx.errors import ConnectFailed, EndClosed, OperationError
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.errors import EndClosed, LocalError, RemoteError
 
 #: Notes on an ``EndClosed``, which a traceback shows beside its text.
 CLOSED = "the client is closed"
@@ -40,12 +40,6 @@ class Backoff:
         """How long to wait before this attempt."""
         full = min(self.most, self.first * self.factor ** min(attempt, 64))
         return full * (0.5 + chance() / 2)
-
-
-class ConnectFailed(LocalError):
-    """The connection did not come about."""
-
-    private = True
 
 
 class Dial(Protocol):
@@ -190,7 +184,7 @@ class Keeper:
             return None
 
         def answered(result: Any, error: Exception | None) -> None:
-            if isinstance(error, RemoteError) and methods.get(method) is handler:
+            if isinstance(error, OperationError) and error.origin != "caller" and methods.get(method) is handler:
                 # The gateway does not take it, and would not after a reconnect.
                 del methods[method]
                 if before is not None:

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from frontier_tx.clients.core.intake import Done
 from frontier_tx.clients.core.values import octets, string
-from frontier_tx.clients.errors import UnusableResult, fitting, reference, remote_error, spoken_text
-from frontier_tx.switch.errors import CallerDeadlineExceeded
+from frontier_tx.clients.errors import UnusableResult, fitting, reference, spoken_text
+from frontier_tx.errors import Canceled, DeadlineExceeded, OperationTimeout, PayloadTooLarge, from_answer
 from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import MessageData, message_json
 from frontier_tx.wire.connection import NEVER
-from frontier_tx.wire.errors import Canceled, DeadlineExceeded, OperationTimeout, PayloadTooLarge
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
 from frontier_tx.wire.times import parse_time
 
@@ -158,9 +157,9 @@ class Pending:
 
         The gateway watches the same deadline: which of the two clocks ticks first is not to be seen.
         """
-        if text == CallerDeadlineExceeded.text and self._channel.end.alarms.now() >= self._until - 2 * RESOLUTION:
+        if text == DeadlineExceeded.text and self._channel.end.alarms.now() >= self._until - 2 * RESOLUTION:
             return self._late()
-        return remote_error(text)
+        return from_answer(text)
 
     def fire(self, now: float) -> None:
         """Its time is over: the far side is told that nobody waits any more."""

@@ -10,8 +10,7 @@ from frontier_tx.clients.core.reading import Reading
 from frontier_tx.clients.core.values import octets
 from frontier_tx.clients.core.writing import Writing
 from frontier_tx.clients.errors import SendBufferFull
-from frontier_tx.switch.errors import ReceiverCongested
-from frontier_tx.wire.errors import EndClosed, ForceClosed
+from frontier_tx.errors import EndClosed, ForceClosed, ReceiverCongested
 from frontier_tx.wire.sessions import Session
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class StreamChannel(Channel):
     def write(self, data: bytes) -> None:
         """Send raw bytes, in as many frames as it takes, as far as the peer lets it; the rest follows by itself.
 
-        :raises LocalError: nothing was sent.
+        :raises OperationError: nothing was sent.
         """
         self._check_open()
         if self.writing.size > self.end.bounds.unsent_bytes:
