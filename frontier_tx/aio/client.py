@@ -14,10 +14,11 @@ from frontier_tx.aio.incoming import Incoming, Presence, abandon, stream_of
 from frontier_tx.aio.link import AioProtocol
 from frontier_tx.aio.stream import Speaker, Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp, unix
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.intake import Bounds, Done, Intake
-from frontier_tx.clients.core.keeper import CLOSED, NOT_CONNECTED, Backoff, Keeper
+from frontier_tx.clients.core.keeper import CLOSED, NOT_CONNECTED, Keeper
 from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.values import addressed, callback, edge_target, id_bytes, instance, note, octets
 from frontier_tx.clients.dialling import dial_to

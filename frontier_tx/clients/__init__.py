@@ -3,12 +3,12 @@
 ``frontier_tx.aio`` has the same for asyncio. See docs/clients.md.
 """
 
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.client import Client, Edge, Service
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, LookupRefused, UnknownEdge
 from frontier_tx.clients.cluster.member import FrontierState
 from frontier_tx.clients.cluster.service import ClusterService
 from frontier_tx.clients.core.intake import Bounds, Intake
-from frontier_tx.clients.core.keeper import Backoff
 from frontier_tx.clients.core.operations import Message, Request
 from frontier_tx.clients.core.presence import EdgeEvent
 from frontier_tx.clients.errors import (

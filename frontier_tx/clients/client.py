@@ -8,10 +8,11 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.home import ReactorHome
 from frontier_tx.clients.core.intake import Bounds, Done, Intake
-from frontier_tx.clients.core.keeper import Backoff, Keeper
+from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.values import addressed, callback, edge_target
 from frontier_tx.clients.deferring import Handler, deferred, run, tell

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.cluster.deadline import TimeLimit
 from frontier_tx.clients.cluster.finder import Finder, Operation
 from frontier_tx.clients.cluster.frontlas_client import Atlas, EndpointFor
@@ -22,7 +23,7 @@ from frontier_tx.clients.cluster.routes import Routes
 from frontier_tx.clients.core.end import End
 from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.intake import Done
-from frontier_tx.clients.core.keeper import Backoff, Keeper
+from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.stream_channel import StreamChannel
 from frontier_tx.clients.core.values import addressed, edge_target, id_bytes, note

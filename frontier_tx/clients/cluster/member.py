@@ -8,10 +8,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.cluster.frontlas_client import Listed
 from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.intake import Done, ignore
-from frontier_tx.clients.core.keeper import Backoff, Keeper
+from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.config.address import join_host_port
 from frontier_tx.errors import ConnectFailed, EndClosed

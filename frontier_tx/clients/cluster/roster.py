@@ -8,10 +8,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.cluster.deadline import within
 from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, Listed
 from frontier_tx.clients.cluster.member import FrontierState, Member
-from frontier_tx.clients.core.keeper import Backoff, Keeper
+from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.clients.deferring import tell
 from frontier_tx.errors import ConnectFailed, EndClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters

@@ -1,10 +1,9 @@
 """Keeps one client connected: dials, tries again with backoff and jitter, registers again what was registered."""
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from frontier_tx.backoff import Backoff
 from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.end import FRAME_LIMIT, End, Link
 from frontier_tx.clients.core.home import Home
@@ -16,30 +15,6 @@ from frontier_tx.timers import Alarms
 #: Notes on an ``EndClosed``, which a traceback shows beside its text.
 CLOSED = "the client is closed"
 NOT_CONNECTED = "the client is not connected: await connect(), or use it with `async with`"
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Seconds to wait before attempt n (from 0): a random part of ``first * factor**n``, at most ``most``.
-
-    At least half of it is waited; the other half is chance, so that clients which lost one server come back spread.
-    A connection that lasted ``steady`` seconds starts the count anew; one that is taken and dropped at once does not,
-    so that two clients which want the same id do not drive each other out ten times a second.
-    """
-
-    first: float = 0.1
-    most: float = 30.0
-    factor: float = 2.0
-    steady: float = 5.0
-
-    def __post_init__(self) -> None:
-        if self.first <= 0 or self.most <= 0 or self.factor < 1 or self.steady < 0:
-            raise ValueError(f"waits are to be above 0 and not to shrink: {self}")
-
-    def seconds(self, attempt: int, chance: Callable[[], float] = random.random) -> float:
-        """How long to wait before this attempt."""
-        full = min(self.most, self.first * self.factor ** min(attempt, 64))
-        return full * (0.5 + chance() / 2)
 
 
 class Dial(Protocol):
