@@ -1,15 +1,13 @@
 """AMQP 0-9-1 (RabbitMQ), with pika's Twisted adapter: declarations, persistence, publisher confirms, returns."""
 
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import pika
 from pika.adapters.twisted_connection import TwistedProtocolConnection
-from pika.exceptions import AMQPError, NackError, UnroutableError
-from pika.spec import Basic, BasicProperties
+from pika.exceptions import AMQPError
+from pika.frame import Heartbeat
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -17,9 +15,9 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.config.queues import AMQP, AMQPProducer
+from frontier_tx.config.queues import AMQP
+from frontier_tx.queues.amqp_wire import Closed, Confirmation, Frames, Messages, ProtocolError
 from frontier_tx.queues.build import Surroundings
-from frontier_tx.queues.headers import headers_of
 from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.tls import client_context
@@ -28,6 +26,9 @@ PORT, TLS_PORT = 5672, 5671
 CONNECT_SECONDS = 5.0
 #: A routing key is a short string of the protocol: bytes.
 MOST_KEY_BYTES = 255
+#: What a frame may have where the broker is not asked for another size: pika's own.
+FRAME_BYTES = 131_072
+SIGN_OF_LIFE: bytes = Heartbeat().marshal()
 
 
 def topics(section: AMQP) -> tuple[str, ...]:
@@ -41,13 +42,37 @@ def make(section: AMQP, surroundings: Surroundings) -> "AMQPBroker":
 
 
 class _Protocol(TwistedProtocolConnection):  # type: ignore[misc]
-    """Keeps what the broker said when it closed the connection, which the adapter replaces by "connection done"."""
+    """A connection of pika's whose confirmations go past it.
 
-    cause: Any = None
+    :param closed: told why, once the broker has closed the channel or the connection.
+    """
 
-    def connectionLost(self, reason: Any = None) -> None:
-        self.cause = getattr(self._impl, "_error", None)
-        super().connectionLost(reason)
+    def __init__(self, parameters: Any, closed: Callable[[str], None]) -> None:
+        super().__init__(parameters)
+        self.cause = ""
+        self.confirmed: Callable[[Confirmation], None] = lambda confirmation: None
+        self._closed_by_broker = closed
+        self._frames = Frames(max(parameters.frame_max, FRAME_BYTES))
+
+    def dataReceived(self, data: bytes) -> None:
+        alive = False
+        try:
+            for frame in self._frames.feed(data):
+                if isinstance(frame, Confirmation):
+                    alive = True
+                    self.confirmed(frame)
+                elif isinstance(frame, Closed):
+                    self.cause = frame.why
+                    super().dataReceived(frame.frame)
+                    self._closed_by_broker(frame.why)
+                else:
+                    super().dataReceived(frame)
+        except ProtocolError as error:
+            self.cause = str(error)
+            self.transport.abortConnection()
+        if alive:
+            # What it does not see is no sign of life to pika.
+            super().dataReceived(SIGN_OF_LIFE)
 
 
 @implementer(IBroker)
@@ -60,8 +85,14 @@ class AMQPBroker:
         login, _, self.where = section.addrs[0].removeprefix("amqp://").rpartition("@")
         self._user, _, self._password = login.partition(":")
         self._protocol: Any = None
-        self._channel: Any = None
-        self._publish: Callable[[Record], Deferred[Any]] = lambda record: Deferred()
+        self._messages: Messages | None = None
+        #: By delivery tag: what was sent and is not confirmed, and the tags of the oldest and of the next.
+        self._sent: dict[int, Record] = {}
+        self._oldest = self._next = 1
+        #: By message id: why the broker sent a message back. Its confirmation follows.
+        self._returned: dict[str, str] = {}
+        self._confirmed: Callable[[Record], None] = lambda record: None
+        self._failed: Callable[[Record, str], None] = lambda record, why: None
 
     # -- connecting ---------------------------------------------------------------------------------------
 
@@ -72,7 +103,7 @@ class AMQPBroker:
     async def _connect(self, lost: Callable[[str], None]) -> None:
         self.disconnect()
         parameters = self._parameters()
-        factory = Factory.forProtocol(lambda: _Protocol(parameters))
+        factory = Factory.forProtocol(lambda: _Protocol(parameters, lambda why: self._ended(protocol, lost, why)))
         factory.noisy = False
         protocol: Any = await self._endpoint(parameters).connect(factory)
         self._protocol = protocol
@@ -84,16 +115,25 @@ class AMQPBroker:
             await channel.confirm_delivery()
         except AMQPError as error:
             self.disconnect()
-            raise Unusable(_text(protocol.cause or error)) from error
+            raise Unusable(protocol.cause or _text(error)) from error
         except BaseException:
             self.disconnect()
             raise
-        self._channel = channel
-        self._publish = _publisher(channel, self._section.producer, self._surroundings)
-        # A channel that the broker closed is of no use any more, whatever the connection is.
-        channel.add_on_return_callback(lambda message: None)
-        channel._channel.add_on_close_callback(lambda _, reason: self._ended(protocol, lost, reason))
-        protocol.closed.addBoth(lambda reason: self._ended(protocol, lost, reason))
+        self._sent, self._returned, self._oldest, self._next = {}, {}, 1, 1
+        protocol.confirmed = self._got
+        channel.add_on_return_callback(self._got_back)
+        connection, surroundings = channel.connection, self._surroundings
+        connection.add_on_connection_blocked_callback(
+            lambda _, frame: self._ended(protocol, lost, f"it takes no messages now: {frame.method.reason}")
+        )
+        protocol.closed.addBoth(lambda reason: self._ended(protocol, lost, _text(reason)))
+        self._messages = Messages(
+            channel.channel_number,
+            connection.params.frame_max or FRAME_BYTES,
+            self._section.producer,
+            surroundings.gateway,
+            surroundings.headers,
+        )
 
     def _parameters(self) -> Any:
         section = self._section
@@ -139,14 +179,14 @@ class AMQPBroker:
         if section.producer.exchange:
             await channel.exchange_declare(exchange=section.producer.exchange, passive=True)
 
-    def _ended(self, protocol: Any, lost: Callable[[str], None], reason: Any) -> None:
-        if protocol is self._protocol:
+    def _ended(self, protocol: Any, lost: Callable[[str], None], reason: str) -> None:
+        if protocol is self._protocol and self._messages is not None:
             self.disconnect()
-            lost(_text(protocol.cause or (reason.value if isinstance(reason, Failure) else reason)))
+            lost(protocol.cause or reason)
 
     def disconnect(self) -> None:
         """See ``IBroker``."""
-        protocol, self._protocol, self._channel = self._protocol, None, None
+        protocol, self._protocol, self._messages = self._protocol, None, None
         if protocol is None:
             return
         if protocol.closed is not None:
@@ -164,67 +204,38 @@ class AMQPBroker:
         self, records: Sequence[Record], confirmed: Callable[[Record], None], failed: Callable[[Record, str], None]
     ) -> None:
         """See ``IBroker``."""
+        protocol, messages = self._protocol, self._messages
+        assert messages is not None
+        self._confirmed, self._failed = confirmed, failed
+        frames = []
         for record in records:
             if len(record.topic.encode()) > MOST_KEY_BYTES:
                 failed(record, f"the topic is longer than a routing key may be ({MOST_KEY_BYTES} bytes)")
                 continue
-            self._publish(record).addCallbacks(
-                partial(_confirmed, record, confirmed), partial(_refused, record, failed)
-            )
+            frames.append(messages.frames(record))
+            self._sent[self._next] = record
+            self._next += 1
+        protocol.transport.writeSequence(frames)
 
+    def _got(self, confirmation: Confirmation) -> None:
+        tag, multiple, taken = confirmation
+        tag = min(tag, self._next - 1)
+        for each in range(self._oldest, tag + 1) if multiple else (tag,):
+            record = self._sent.pop(each, None)
+            if record is None:
+                continue
+            if not taken:
+                self._returned.pop(record.key, None)
+                self._failed(record, "the broker refused it (nack), as a queue that is full does")
+            elif self._returned and record.key in self._returned:
+                self._failed(record, f"no queue takes it: {self._returned.pop(record.key)}")
+            else:
+                self._confirmed(record)
+        if multiple or tag == self._oldest:
+            self._oldest = tag + 1
 
-def _confirmed(record: Record, confirmed: Callable[[Record], None], result: object) -> None:
-    confirmed(record)
-
-
-def _refused(record: Record, failed: Callable[[Record, str], None], failure: Failure) -> None:
-    error = failure.value
-    if isinstance(error, UnroutableError):
-        message = error.messages[0].method if error.messages else None
-        failed(record, f"no queue takes it: {getattr(message, 'reply_text', 'NO_ROUTE')}")
-    elif isinstance(error, NackError):
-        failed(record, "the broker refused it (nack), as a queue that is full does")
-    # Anything else ended the connection, and the record is sent again.
-
-
-def _publisher(channel: Any, producer: AMQPProducer, surroundings: Surroundings) -> Callable[[Record], "Deferred[Any]"]:
-    fixed: Mapping[str, Any] = {
-        name: value
-        for name in (
-            "content_type", "content_encoding", "delivery_mode", "priority", "reply_to", "expiration", "type",
-            "user_id", "app_id",
-        )
-        if (value := getattr(producer, name))
-    }  # fmt: skip
-    own = dict(producer.headers)
-
-    def publish(record: Record) -> "Deferred[Any]":
-        headers = {**headers_of(record, surroundings.gateway), **own} if surroundings.headers else own
-        if not record.key:
-            record.key = str(uuid.uuid4())
-        properties = BasicProperties(
-            headers=headers or None, message_id=record.key, timestamp=int(record.when), **fixed
-        )
-        sent: Deferred[Any] = channel.basic_publish(
-            producer.exchange, record.topic, record.value, properties, producer.mandatory
-        )
-        return sent
-
-    if producer.immediate:
-        _send_immediate(channel)
-    return publish
-
-
-def _send_immediate(channel: Any) -> None:
-    """pika has no parameter for it, as RabbitMQ 3 closes the connection at it; other brokers may know it."""
-    send = channel._channel._send_method
-
-    def sending(method: Any, content: Any = None) -> None:
-        if isinstance(method, Basic.Publish):
-            method.immediate = True
-        send(method, content)
-
-    channel._channel._send_method = sending
+    def _got_back(self, message: Any) -> None:
+        self._returned[message.properties.message_id] = message.method.reply_text or "NO_ROUTE"
 
 
 def _split(where: str, port: int) -> tuple[str, int]:
@@ -235,6 +246,7 @@ def _split(where: str, port: int) -> tuple[str, int]:
 
 
 def _text(error: Any) -> str:
-    text = getattr(error, "reply_text", "") or str(error)
+    error = error.value if isinstance(error, Failure) else error
+    text = " ".join((getattr(error, "reply_text", "") or str(error)).split()) or type(error).__name__
     code = getattr(error, "reply_code", 0)
-    return " ".join(f"{code} {text}".split()) if code else " ".join(text.split()) or type(error).__name__
+    return f"{code} {text}" if code else text
