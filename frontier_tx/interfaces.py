@@ -32,13 +32,13 @@ class IWireProtocol(IProtocol):
 class IEdgeProtocol(IWireProtocol):
     """The gateway's end of an edge's connection."""
 
-    leg = Attribute("The ``frontier_tx.switch.leg.Leg`` of this connection.")
+    leg = Attribute("The ``frontier_tx.switch.legs.Leg`` of this connection.")
 
 
 class IServiceProtocol(IWireProtocol):
     """The gateway's end of a service's connection."""
 
-    leg = Attribute("The ``frontier_tx.switch.leg.Leg`` of this connection.")
+    leg = Attribute("The ``frontier_tx.switch.legs.Leg`` of this connection.")
 
 
 class IAtlasProtocol(IWireProtocol):

@@ -41,7 +41,7 @@ from frontier_tx.atlas.messages import (
     encode_stats,
 )
 from frontier_tx.atlas.protocols import AtlasClientProtocol
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.presence import IPresenceListener
 from frontier_tx.switch.repository import Repository
 from frontier_tx.timers import Alarms

@@ -19,7 +19,7 @@ from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.fan_out import FanOut, TopicQueues
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.presence import IIDAllocator, Presence
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Settings
@@ -69,7 +69,7 @@ class GatewayCore:
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
         self._whispers = Whispers(self.alarms.now)
         if queues is not None:
-            self.exchange.fan_out = FanOut(self.exchange, queues)
+            self.exchange.to_queues = FanOut(self.exchange, queues).takes
         self.exchange.pressure.on_end = self._stream_ended
         self.presence = Presence(
             self.exchange,
@@ -78,7 +78,6 @@ class GatewayCore:
             own_edge_ids=own_edge_ids,
             renew_edge_ids=renew_edge_ids,
             control_seconds=control_seconds,
-            now=self.alarms.now,
             wall_clock=wall_clock,
             on_control_error=self._control_failed,
             on_fault=self._part_failed,
@@ -161,7 +160,7 @@ class GatewayCore:
         leg = self.repository.edges.get(edge_id)
         if leg is None:
             raise EdgeNotOnline
-        leg.link.close()
+        leg.transport.close()
         return leg
 
     def kick_service(self, service_id: int) -> Leg:
@@ -172,7 +171,7 @@ class GatewayCore:
         leg = self.repository.services.get(service_id)
         if leg is None:
             raise ServiceNotOnline
-        leg.link.close()
+        leg.transport.close()
         return leg
 
 

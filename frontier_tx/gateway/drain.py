@@ -12,7 +12,7 @@ from twisted.internet.task import LoopingCall
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.runtime.logs import Logger
-from frontier_tx.switch.leg import Kind
+from frontier_tx.switch.legs import Kind
 
 STEP = 0.05
 #: Goodbyes are spread over this part of the time, so that those who come back elsewhere do not all come at once.
@@ -147,7 +147,7 @@ class Drain:
 
 def _busy(protocol: LegProtocol) -> bool:
     leg = protocol.leg
-    return bool(leg.pending or leg.asked or leg.streams or leg.opening)
+    return bool(leg.pending or leg.outgoing or leg.streams or leg.opening)
 
 
 def on_signal(reactor: object, act: Callable[[], None]) -> None:

@@ -94,7 +94,9 @@ class GatewayCollector(Collector):
         holdings = repository.holdings
         yield _gauge("frontier_record_bytes", "Metas, names, topics and methods of all peers.", holdings.total)
         yield _gauge("frontier_record_limit_bytes", "Bytes of these at most.", holdings.limit)
-        yield _gauge("frontier_edges_coming", "Edges that services are being asked about.", len(core.presence.coming))
+        yield _gauge(
+            "frontier_edges_coming", "Edges that services are being asked about.", len(core.presence.arrivals.coming)
+        )
         yield _gauge("frontier_pending", "Calls and messages that wait for an answer.", core.exchange.pending_count)
         yield _gauge("frontier_timers", "Things that are due at some time.", len(core.alarms))
         connections = GaugeMetricFamily(

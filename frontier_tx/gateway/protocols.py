@@ -10,7 +10,7 @@ from frontier_tx.errors import ForceClosed
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.exchange import Exchange
-from frontier_tx.switch.leg import NO_LINK, Kind, Leg
+from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
 from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
@@ -179,14 +179,14 @@ class LegProtocol(WireProtocol):
                 # Where the peer was not the first to end it, it did not mean to.
                 presence.streams.dismissed(leg, session, now, ForceClosed.text)
             case e.Closing():
-                self._exchange.deafen(leg)
+                self._exchange.half_close(leg)
 
     def close(self, reason: str = "") -> None:
         """Say goodbye in order: what this peer still owes will not come, and nothing new is sent to it."""
         if hasattr(self, "leg"):
             # What was let in goes out before the goodbye.
             self._exchange.doors.feed(self.leg, EVERYTHING)
-            self._exchange.deafen(self.leg)
+            self._exchange.half_close(self.leg)
         super().close(reason)
 
     def flush(self) -> None:
@@ -212,7 +212,7 @@ class LegProtocol(WireProtocol):
     def burst(self) -> int:
         """See ``BUSY``."""
         leg = self.leg
-        return BURST if len(leg.asked) + len(leg.pending) > BUSY else 0
+        return BURST if len(leg.outgoing) + len(leg.pending) > BUSY else 0
 
     def connection_gone(self, reason: str) -> None:
         """Take the leg out of the switch."""
@@ -223,7 +223,7 @@ class LegProtocol(WireProtocol):
         self._budget.hold(self.leg, -self._untaken - self._partial)
         self._untaken = self._partial = 0
         self._budget.connected(-1)
-        self.leg.link = NO_LINK
+        self.leg.transport = NO_TRANSPORT
         if self.factory is not None:
             self.factory.ended(self, reason)
 

@@ -1,24 +1,77 @@
 """The way of one edge from its Conn to its ConnAck (docs/gateway.md, "Presence")."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from frontier_tx.errors import IllegalEdgeID, NoID, OperationTimeout, Replaced, ServiceNotOnline
-from frontier_tx.switch.leg import Leg, Told
-from frontier_tx.switch.pending import Pending
+from frontier_tx.switch.control import ControlFunctions
+from frontier_tx.switch.legs import Announced, Leg, Pending
+from frontier_tx.switch.routing import EDGE_ONLINE, GET_EDGE_ID
+from frontier_tx.wire.connection import State
 from frontier_tx.wire.events import ConnReceived
 from frontier_tx.wire.ids import NO_ID
 from frontier_tx.wire.packets import DEADLINE_EXCEEDED
 
-if TYPE_CHECKING:
-    from frontier_tx.switch.presence import Presence
-
-GET_EDGE_ID = b"get_edge_id"
-EDGE_ONLINE = b"edge_online"
-EDGE_OFFLINE = b"edge_offline"
-
 #: How long a newcomer waits at most until a service has taken note that the edge in whose place it comes is gone.
 PARTING_SECONDS = 3.0
+
+
+def waits(leg: Leg) -> bool:
+    """Whether a leg is neither accepted nor refused, and still connected."""
+    return leg.connection.state is State.CONN_RECEIVED
+
+
+class Arrivals:
+    """The edges that are on their way in.
+
+    :param allocate: makes an id for an edge; 0 where it cannot.
+    :param allocates_ids: whether an edge gets an id of the gateway's while no service hands them out.
+    :param takes_own_ids: whether an edge may bring its id itself, and nobody is asked for one.
+    :param let_in: told of an edge that is to be online.
+    :param on_end: told of each edge that is in, or will not be.
+    """
+
+    def __init__(
+        self,
+        control: ControlFunctions,
+        *,
+        allocate: Callable[[], int],
+        allocates_ids: bool,
+        takes_own_ids: bool,
+        let_in: Callable[[Leg], None],
+        on_end: Callable[[Leg], None],
+    ) -> None:
+        self.control = control
+        self.repository = control.exchange.repository
+        self.timers = control.exchange.timers
+        self.allocate = allocate
+        self.allocates_ids = allocates_ids
+        self.takes_own_ids = takes_own_ids
+        self.let_in = let_in
+        #: Edges that are on their way in, and of those the one for each id whose turn it is.
+        self.coming: dict[Leg, EdgeArrival] = {}
+        self.turns: dict[int, EdgeArrival] = {}
+        self._on_end = on_end
+
+    def begin(self, leg: Leg, event: ConnReceived) -> None:
+        """An edge has come."""
+        arrival = self.coming[leg] = EdgeArrival(self, leg)
+        arrival.start(event)
+
+    def refuse(self, leg: Leg, error: str) -> None:
+        """Turn a newcomer away, if it still waits."""
+        if waits(leg):
+            leg.connection.refuse(error, self.timers.now(), leg.id)
+
+    def over(self, leg: Leg) -> None:
+        """An edge is in, or will not be."""
+        del self.coming[leg]
+        self._on_end(leg)
+
+    def left_behind(self, edge_id: int) -> None:
+        """A newcomer that was to take an edge's place is not in: the one of which a service heard that it left goes."""
+        leg = self.repository.edges.get(edge_id)
+        if leg is not None and leg.announced is Announced.OFFLINE:
+            leg.transport.close(Replaced.text)
 
 
 class EdgeArrival:
@@ -37,14 +90,15 @@ class EdgeArrival:
     that it lets in too late is one that it hears of leaving.
     """
 
-    __slots__ = ("tick", "leg", "_presence", "_until", "_asked", "_due", "_next", "_parting", "_vouched")
+    __slots__ = ("tick", "leg", "_arrivals", "_control", "_until", "_asked", "_due", "_next", "_parting", "_vouched")
 
-    def __init__(self, presence: "Presence", leg: Leg) -> None:
+    def __init__(self, arrivals: Arrivals, leg: Leg) -> None:
         #: The slot of the process's timer (``timers.Timed``).
         self.tick = 0
         self.leg = leg
-        self._presence = presence
-        self._until = presence.now() + presence.control_seconds
+        self._arrivals = arrivals
+        self._control = arrivals.control
+        self._until = arrivals.timers.now() + arrivals.control.seconds
         self._asked: Pending | None = None
         self._due: Callable[[], None] = self._late
         #: The newest edge with the same id, which comes in, or not, behind this one.
@@ -55,19 +109,19 @@ class EdgeArrival:
 
     def start(self, event: ConnReceived) -> None:
         """First the id: its own, one from a service, or an allocated one."""
-        presence = self._presence
+        arrivals = self._arrivals
         if not event.acquire and event.wanted_id:
-            if presence.takes_own_ids:
+            if arrivals.takes_own_ids:
                 self._identified(event.wanted_id)
             else:
                 self._refuse(IllegalEdgeID.text)
                 self._over()
-        elif event.acquire and presence.candidates(GET_EDGE_ID):
+        elif event.acquire and self._control.candidates(GET_EDGE_ID):
             leg = self.leg
-            self._ask(lambda seconds, done: presence.call(GET_EDGE_ID, leg, leg.meta, seconds, done), self._got_id)
-        elif presence.allocates_edge_ids:
+            self._ask(lambda seconds, done: self._control.call(GET_EDGE_ID, leg, leg.meta, seconds, done), self._got_id)
+        elif arrivals.allocates_ids:
             self.leg.allocated = event.acquire
-            self._identified(presence.allocate_edge_id())
+            self._identified(arrivals.allocate())
         else:
             self._refuse(ServiceNotOnline.text)
             self._over()
@@ -78,22 +132,22 @@ class EdgeArrival:
 
     def _wait(self, until: float, due: Callable[[], None]) -> None:
         self._due = due
-        self._presence.exchange.timers.schedule(self, until)
+        self._arrivals.timers.schedule(self, until)
 
     def _ask(
         self,
         call: Callable[[float, Callable[[bytes, str], None]], Pending | None],
         done: Callable[[bytes, str], None],
     ) -> None:
-        presence = self._presence
+        arrivals = self._arrivals
 
         def answered(value: bytes, error: str) -> None:
             self._asked = None
-            presence.exchange.timers.cancel(self)
+            arrivals.timers.cancel(self)
             done(value, error)
 
         self._wait(self._until, self._late)
-        asked = call(self._until - presence.now(), answered)
+        asked = call(self._until - arrivals.timers.now(), answered)
         # An answer that came at once may have led to the next question.
         self._asked = self._asked or asked
 
@@ -101,7 +155,7 @@ class EdgeArrival:
         """The services have taken too long, or the newcomer before this one has."""
         self._refuse(OperationTimeout.text)
         if self._asked is not None:
-            self._presence.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
+            self._control.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
             self.left()
 
     def left(self) -> None:
@@ -120,7 +174,7 @@ class EdgeArrival:
         else:
             self._vouched = True
             # A service that leaves the choice to the gateway is one that hands out ids, whatever holds without one.
-            self._identified(int.from_bytes(value) or self._presence.allocate_edge_id())
+            self._identified(int.from_bytes(value) or self._arrivals.allocate())
 
     def _identified(self, edge_id: int) -> None:
         if edge_id == NO_ID:
@@ -128,7 +182,7 @@ class EdgeArrival:
             self._over()
             return
         self.leg.id = edge_id
-        turns = self._presence.turns
+        turns = self._arrivals.turns
         before = turns.get(edge_id)
         if before is None:
             turns[edge_id] = self
@@ -145,10 +199,10 @@ class EdgeArrival:
     def _hurry(self) -> None:
         """The newcomer before this one is gone, and it is only to be learnt whether a service let it in."""
         if self._waiting():
-            self._wait(min(self._until, self._presence.now() + PARTING_SECONDS), self._overtake)
+            self._wait(min(self._until, self._arrivals.timers.now() + PARTING_SECONDS), self._overtake)
 
     def _overtake(self) -> None:
-        turns = self._presence.turns
+        turns = self._arrivals.turns
         turns[self.leg.id]._next = None
         turns[self.leg.id] = self
         self._proceed()
@@ -156,73 +210,77 @@ class EdgeArrival:
     # -- its turn -----------------------------------------------------------------------------------------
 
     def _proceed(self) -> None:
-        presence, leg = self._presence, self.leg
-        presence.exchange.timers.cancel(self)
-        if self._waiting() and self._until <= presence.now():
+        arrivals, leg = self._arrivals, self.leg
+        arrivals.timers.cancel(self)
+        if self._waiting() and self._until <= arrivals.timers.now():
             self._refuse(OperationTimeout.text)
         if not self._waiting():
             self._over()
             return
-        old = presence.repository.edges.get(leg.id)
+        old = arrivals.repository.edges.get(leg.id)
         # Of an id that is a mere claim it is not known yet whether anybody is to go for it.
-        known = old is not None and old.told in (Told.ASKED, Told.ONLINE) and presence.candidates(EDGE_ONLINE)
+        known = (
+            old is not None
+            and old.announced in (Announced.ASKED, Announced.ONLINE)
+            and self._control.candidates(EDGE_ONLINE)
+        )
         if old is None or not known or not self._vouched:
             self._ask_online()
             return
         self._parting = True
-        self._wait(min(self._until, presence.now() + PARTING_SECONDS), self._ask_online)
-        presence.tell_offline(old, self._parted)
+        self._wait(min(self._until, arrivals.timers.now() + PARTING_SECONDS), self._ask_online)
+        self._control.tell_offline(old, self._parted)
 
     def _parted(self) -> None:
         if self._parting:
-            self._presence.exchange.timers.cancel(self)
+            self._arrivals.timers.cancel(self)
             self._ask_online()
 
     def _ask_online(self) -> None:
-        presence, leg = self._presence, self.leg
+        arrivals, leg = self._arrivals, self.leg
         self._parting = False
         if not self._waiting():
             self._over()
-        elif presence.candidates(EDGE_ONLINE):
-            self._ask(lambda seconds, done: presence.ask_online(leg, seconds, done), self._announced)
+        elif self._control.candidates(EDGE_ONLINE):
+            self._ask(lambda seconds, done: self._control.ask_online(leg, seconds, done), self._announced)
         else:
-            presence.let_in(leg)
+            arrivals.let_in(leg)
             self._over()
 
     def _announced(self, value: bytes, error: str) -> None:
-        presence, leg = self._presence, self.leg
+        arrivals, leg = self._arrivals, self.leg
         if error:
-            leg.told = Told.NOTHING
+            leg.announced = Announced.NOTHING
             self._refuse(error)
         elif self._waiting():
-            leg.told = Told.ONLINE
-            presence.let_in(leg)
+            leg.announced = Announced.ONLINE
+            arrivals.let_in(leg)
         else:
-            presence.tell_offline(leg, self._over)
+            self._control.tell_offline(leg, self._over)
             return
         self._over()
 
     # -- the end ------------------------------------------------------------------------------------------
 
     def _over(self) -> None:
-        presence, leg = self._presence, self.leg
-        if presence.coming.get(leg) is not self:
+        arrivals, leg = self._arrivals, self.leg
+        if arrivals.coming.get(leg) is not self:
             return
-        presence.exchange.timers.cancel(self)
-        presence.came(self)
-        if presence.turns.get(leg.id) is not self:
+        arrivals.timers.cancel(self)
+        arrivals.over(leg)
+        if arrivals.turns.get(leg.id) is not self:
             return
         following, self._next = self._next, None
         if following is not None:
-            presence.turns[leg.id] = following
+            arrivals.turns[leg.id] = following
             following._proceed()
             return
-        del presence.turns[leg.id]
+        del arrivals.turns[leg.id]
         if not leg.online:
-            presence.left_behind(leg.id)
+            arrivals.left_behind(leg.id)
 
     def _waiting(self) -> bool:
-        return self._presence.waits(self.leg)
+        return waits(self.leg)
 
     def _refuse(self, error: str) -> None:
-        self._presence.refuse(self.leg, error)
+        self._arrivals.refuse(self.leg, error)

@@ -9,10 +9,8 @@ for what is large and goes to somebody who has nothing waiting.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 
 #: A call or message that waits for its answer, with its places in the tables, in bytes. An answer of ``SMALL_ANSWER``
 #: bytes takes its place when it comes.
@@ -62,19 +60,19 @@ class Budget:
         """Bytes that are kept."""
         return self.total + PENDING_BYTES * self.pendings
 
-    def admits(self, payer: "Leg", size: int) -> bool:
+    def admits(self, payer: Leg, size: int) -> bool:
         """Whether there is room for ``size`` bytes more that ``payer`` pays for."""
         used = self.total + PENDING_BYTES * self.pendings
         if used + size > self.limit:
             return False
-        held = payer.held_bytes + PENDING_BYTES * (len(payer.asked) + len(payer.pending)) + size
+        held = payer.held_bytes + PENDING_BYTES * (len(payer.outgoing) + len(payer.pending)) + size
         return held <= self.light or held <= self.pool - used
 
     def passes(self, size: int) -> bool:
         """Whether there is room for ``size`` bytes that somebody takes at once, as it seems."""
         return self.used + size <= self.passing
 
-    def hold(self, payer: "Leg", change: int) -> None:
+    def hold(self, payer: Leg, change: int) -> None:
         """``payer`` holds so many bytes more, or fewer."""
         payer.held_bytes += change
         self.total += change

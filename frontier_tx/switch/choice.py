@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from zope.interface import Interface, implementer
 
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 
 
 class IHashPolicy(Interface):

@@ -9,121 +9,30 @@ How much of a sender may wait depends on what waits already: as much as is still
 what there is, and who has most is refused first.
 """
 
-from collections import deque
-from typing import TYPE_CHECKING
-
 from frontier_tx.switch.budget import LIGHT, Budget
-from frontier_tx.switch.raw import LANE_BYTES as RAW_LANE_BYTES
-from frontier_tx.switch.raw import RawLane, count, when_taken
+from frontier_tx.switch.lanes import FLOW_BYTES, LANE_BYTES, RAW_LANE_BYTES, Door, Flow, Lane, RawLane
+from frontier_tx.switch.legs import Leg, StreamEnd
+from frontier_tx.switch.pressure import Pressure
+from frontier_tx.switch.raw import count, when_taken
 from frontier_tx.switch.settings import Counters, Settings
 from frontier_tx.timers import Timers
 from frontier_tx.wire.frame import SESSION_HEADER, STREAM, VERSION
 
-if TYPE_CHECKING:
-    from frontier_tx.switch.leg import Leg
-    from frontier_tx.switch.pressure import Pressure
-    from frontier_tx.switch.streams import StreamEnd
-
 #: Bytes that a sender has in each turn.
 QUANTUM = 65_536
-#: What is kept beside the bytes of a frame, of a lane and of a flow.
-FRAME_BYTES = 96
-LANE_BYTES = 1024
-FLOW_BYTES = 1024
-
-
-class Lane:
-    """Frames of one sender on one session of the receiver.
-
-    :param end: the receiver's end of the stream; None for session 1.
-    """
-
-    __slots__ = ("flow", "end", "size", "_frames")
-
-    def __init__(self, flow: "Flow", end: "StreamEnd | None") -> None:
-        self.flow = flow
-        self.end = end
-        #: What it holds, in bytes that count.
-        self.size = LANE_BYTES
-        self._frames: deque[bytes] = deque()
-
-    def __bool__(self) -> bool:
-        return bool(self._frames)
-
-    def add(self, frame: bytes) -> int:
-        """Let a frame wait; return the bytes that it counts for."""
-        self._frames.append(frame)
-        cost = len(frame) + FRAME_BYTES
-        self.size += cost
-        return cost
-
-    def next_size(self) -> int:
-        """Length of what ``take`` returns next."""
-        return len(self._frames[0])
-
-    def take(self) -> tuple[bytes, int]:
-        """Return the first frame, and the bytes that it counted for."""
-        frame = self._frames.popleft()
-        cost = len(frame) + FRAME_BYTES
-        self.size -= cost
-        return frame, cost
-
-
-class Flow:
-    """What waits for one leg because of one other leg.
-
-    :param payer: on whose account it waits (``budget``).
-    """
-
-    __slots__ = ("door", "sender", "payer", "size", "lane", "deficit", "ready", "stopped")
-
-    def __init__(self, door: "Door", sender: "Leg", payer: "Leg") -> None:
-        self.door = door
-        self.sender = sender
-        self.payer = payer
-        #: Bytes that wait: frames in lanes, calls and messages in windows, and what keeping them costs.
-        self.size = 0
-        #: Frames for session 1.
-        self.lane: Lane | None = None
-        self.deficit = 0
-        #: Lanes in which something may be sent, the next one first.
-        self.ready: deque[Lane | RawLane] = deque()
-        #: Whether the sender is not read from until a part of it has left.
-        self.stopped = False
-
-    def count(self, change: int) -> None:
-        """So many bytes more wait, or fewer."""
-        door = self.door
-        self.size += change
-        door.leg.waiting_bytes += change
-        door.doors.budget.hold(self.payer, change)
-        if change < 0:
-            door.doors.lighter(self)
-
-
-class Door:
-    """The flows of one leg. It is there as long as something waits.
-
-    :param doors: what they have in common.
-    """
-
-    __slots__ = ("leg", "doors", "flows", "turn")
-
-    def __init__(self, leg: "Leg", doors: "Doors") -> None:
-        self.leg = leg
-        self.doors = doors
-        self.flows: dict[Leg, Flow] = {}
-        #: Flows in which something may be sent, the next one first.
-        self.turn: deque[Flow] = deque()
 
 
 class Doors:
     """Ways out of all legs of an exchange."""
 
     def __init__(
-        self, budget: Budget, settings: Settings, counters: Counters, pressure: "Pressure", timers: Timers
+        self, budget: Budget, settings: Settings, counters: Counters, pressure: Pressure, timers: Timers
     ) -> None:
         self.budget = budget
+        #: The door of each leg for which something waits, and the lanes of each end of a stream.
+        self.by_leg: dict[Leg, Door] = {}
+        self.lanes: dict[StreamEnd, Lane] = {}
+        self.raw_lanes: dict[StreamEnd, RawLane] = {}
         #: Raw bytes of streams that wait, for the metrics.
         self.raw_bytes = 0
         self._timers = timers
@@ -134,7 +43,7 @@ class Doors:
 
     # -- admission ----------------------------------------------------------------------------------------
 
-    def fits(self, sender: "Leg", target: "Leg", size: int, kept: int = 0) -> bool:
+    def fits(self, sender: Leg, target: Leg, size: int, kept: int = 0) -> bool:
         """Whether ``size`` bytes more of ``sender`` may wait for ``target``.
 
         :param kept: bytes that are kept beside them, and do not wait for the target.
@@ -145,12 +54,12 @@ class Doors:
             return not waiting and budget.passes(size + kept)
         if not waiting:
             return True
-        flow = target.door.flows.get(sender) if target.door is not None else None
+        flow = self._flow_if_any(sender, target)
         if flow is not None:
             size += flow.size
         return size <= self._limit - waiting or size <= self._light
 
-    def refuses(self, sender: "Leg", target: "Leg", size: int, kept: int = 0) -> bool:
+    def refuses(self, sender: Leg, target: Leg, size: int, kept: int = 0) -> bool:
         """Whether ``size`` bytes more of ``sender`` may not wait for ``target``; this is counted."""
         if self.fits(sender, target, size, kept):
             return False
@@ -161,40 +70,55 @@ class Doors:
         return True
 
     @staticmethod
-    def _behind(target: "Leg") -> int:
-        return target.link.unsent + target.connection.sessions.held_bytes
+    def _behind(target: Leg) -> int:
+        return target.transport.unsent + target.connection.sessions.held_bytes
 
-    def flow(self, sender: "Leg", target: "Leg") -> Flow:
+    def _flow_if_any(self, sender: Leg, target: Leg) -> Flow | None:
+        door = self.by_leg.get(target)
+        return None if door is None else door.flows.get(sender)
+
+    def count(self, sender: Leg, target: Leg, change: int) -> None:
+        """So many bytes more of ``sender`` wait for ``target``, or fewer."""
+        self._count(self._flow(sender, target), change)
+
+    def _flow(self, sender: Leg, target: Leg) -> Flow:
         """Return the flow of ``sender`` to ``target``; it goes when it is empty."""
-        door = target.door
+        door = self.by_leg.get(target)
         if door is None:
-            door = target.door = Door(target, self)
+            door = self.by_leg[target] = Door(target)
         flow = door.flows.get(sender)
         if flow is None:
             flow = door.flows[sender] = Flow(door, sender, sender if sender.is_edge else target)
-            flow.count(FLOW_BYTES)
+            self._count(flow, FLOW_BYTES)
         return flow
+
+    def _count(self, flow: Flow, change: int) -> None:
+        flow.size += change
+        flow.door.leg.waiting_bytes += change
+        self.budget.hold(flow.payer, change)
+        if change < 0:
+            self._lighter(flow)
 
     # -- sending ------------------------------------------------------------------------------------------
 
-    def send(self, sender: "Leg", target: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
+    def send(self, sender: Leg, target: Leg, end: StreamEnd | None, frame: bytes) -> None:
         """Send a frame on session 1 or, with ``end``, on a stream: at once, or when its turn comes."""
         if self._goes_straight(target):
             self._write(target, end, frame)
             return
-        flow = self.flow(sender, target)
-        lane = flow.lane if end is None else end.lane
+        flow = self._flow(sender, target)
+        lane = flow.lane if end is None else self.lanes.get(end)
         if lane is None:
             lane = Lane(flow, end)
             if end is None:
                 flow.lane = lane
             else:
-                end.lane = lane
+                self.lanes[end] = lane
         self._add(flow, lane, end, frame)
 
-    def send_bytes(self, sender: "Leg", end: "StreamEnd", data: bytes) -> None:
+    def send_bytes(self, sender: Leg, end: StreamEnd, data: bytes) -> None:
         """Send raw bytes of a stream: at once, or when the receiver takes them and their turn has come."""
-        raw = end.raw
+        raw = self.raw_lanes.get(end)
         if raw is None:
             session = end.session
             assert session is not None
@@ -212,38 +136,39 @@ class Doors:
                 if behind:
                     connection.write(behind)
                 return
-            flow = self.flow(sender, end.leg)
-            raw = end.raw = RawLane(flow, end, self, self._timers)
+            flow = self._flow(sender, end.leg)
+            raw = self.raw_lanes[end] = RawLane(flow, end, self.open, self._timers)
             end.queued += 1
-            flow.count(RAW_LANE_BYTES)
+            self._count(flow, RAW_LANE_BYTES)
         cost = raw.add(data)
         self._hold_raw(raw, cost)
-        if raw.ready:
+        if end.raw_ready:
             end.leg.queued += cost
         else:
-            self.open(raw)
+            self.open(end)
 
     def _hold_raw(self, raw: RawLane, change: int) -> None:
         """Raw bytes are paid for, and keep nothing else from waiting for the same receiver."""
         self.raw_bytes += change
         self.budget.hold(raw.flow.payer, change)
 
-    def open(self, raw: RawLane) -> None:
-        """The receiver of raw bytes that wait may take more of them."""
-        if raw.ready or not raw or not raw.may_go():
+    def open(self, end: StreamEnd) -> None:
+        """An end of a stream may take more of the raw bytes that wait for it, if any do."""
+        raw = self.raw_lanes.get(end)
+        if not raw or end.raw_ready or not raw.may_go():
             return
-        raw.ready = True
+        end.raw_ready = True
         flow = raw.flow
         if not flow.ready:
             flow.door.turn.append(flow)
         flow.ready.append(raw)
-        raw.end.leg.queued += raw.size
-        self.feed(raw.end.leg)
+        end.leg.queued += end.raw_bytes
+        self.feed(end.leg)
 
     def _close(self, raw: RawLane) -> None:
         """The receiver takes no more of them for the time being."""
-        raw.ready = False
-        raw.end.leg.queued -= raw.size
+        raw.end.raw_ready = False
+        raw.end.leg.queued -= raw.end.raw_bytes
         self._idle(raw.flow)
 
     @staticmethod
@@ -252,7 +177,7 @@ class Doors:
             flow.door.turn.remove(flow)
             flow.deficit = 0
 
-    def _add(self, flow: Flow, lane: Lane, end: "StreamEnd | None", data: bytes) -> None:
+    def _add(self, flow: Flow, lane: Lane, end: StreamEnd | None, data: bytes) -> None:
         cost = lane.add(data)
         if lane.size == cost + LANE_BYTES:
             cost = lane.size
@@ -262,17 +187,17 @@ class Doors:
                 flow.door.turn.append(flow)
             flow.ready.append(lane)
         flow.door.leg.queued += cost
-        flow.count(cost)
+        self._count(flow, cost)
 
-    def _goes_straight(self, target: "Leg") -> bool:
+    def _goes_straight(self, target: Leg) -> bool:
         """Whether nothing waits for ``target``; one that takes all has it at the end of this turn, however much."""
         if target.queued:
             return False
-        held = target.connection.sessions.held_bytes
-        return held <= self.budget.feed and (target.link.idle or target.link.unsent + held <= self.budget.feed)
+        held, feed = target.connection.sessions.held_bytes, self.budget.feed
+        return held <= feed and (target.transport.idle or target.transport.unsent + held <= feed)
 
     @staticmethod
-    def _write(target: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
+    def _write(target: Leg, end: StreamEnd | None, frame: bytes) -> None:
         if end is None:
             target.connection.write(frame)
         else:
@@ -280,7 +205,7 @@ class Doors:
             assert session is not None
             target.connection.sessions.write(session, frame)
 
-    def feed(self, target: "Leg", most: int = 0) -> bool:
+    def feed(self, target: Leg, most: int = 0) -> bool:
         """Give a connection that took what it had the next frames; return whether there were any.
 
         :param most: what the connection may hold then, and a frame; 0: as much as any.
@@ -289,8 +214,7 @@ class Doors:
         connection = target.connection
         fed = False
         while target.queued and connection.outbox_bytes + connection.sessions.held_bytes < most:
-            assert target.door is not None
-            turn = target.door.turn
+            turn = self.by_leg[target].turn
             flow = turn[0]
             lane = flow.ready[0]
             size = lane.next_size()
@@ -313,12 +237,12 @@ class Doors:
                     flow.ready.append(lane)
                 else:
                     self._close(lane)
-                if lane.end.stops is not None and lane.size <= self._pressure.low:
+                if lane.end.stops is not None and lane.end.raw_bytes <= self._pressure.low:
                     self._pressure.relieved(lane.end)
             elif lane:
                 flow.ready.append(lane)
                 target.queued -= cost
-                flow.count(-cost)
+                self._count(flow, -cost)
             else:
                 self._retire(flow, lane, cost)
         return fed
@@ -327,12 +251,13 @@ class Doors:
         """Raw bytes are over; they are not among the ``ready`` any more."""
         flow, end = raw.flow, raw.end
         raw.stop()
-        end.raw = None
-        if raw.ready:
+        del self.raw_lanes[end]
+        if end.raw_ready:
             self._close(raw)
-        self._hold_raw(raw, RAW_LANE_BYTES - raw.size)
+        self._hold_raw(raw, RAW_LANE_BYTES - end.raw_bytes)
+        end.raw_bytes = end.raw_taken = 0
         self._pressure.relieved(end)
-        flow.count(-RAW_LANE_BYTES)
+        self._count(flow, -RAW_LANE_BYTES)
         end.left()
 
     def _retire(self, flow: Flow, lane: Lane, cost: int = 0) -> None:
@@ -341,32 +266,32 @@ class Doors:
         if end is None:
             flow.lane = None
         else:
-            end.lane = None
+            del self.lanes[end]
         self._idle(flow)
         cost += lane.size
         flow.door.leg.queued -= cost
-        flow.count(-cost)
+        self._count(flow, -cost)
         if end is not None:
             # At last: it may be closed now, which may send something.
             end.left()
 
     # -- waiting ------------------------------------------------------------------------------------------
 
-    def stop(self, sender: "Leg", target: "Leg") -> None:
+    def stop(self, sender: Leg, target: Leg) -> None:
         """Read no more from ``sender`` until a part of what it sent has left, or ``target`` is gone."""
-        flow = target.door.flows.get(sender) if target.door is not None else None
+        flow = self._flow_if_any(sender, target)
         if flow is not None and not flow.stopped:
             flow.stopped = True
             self._counters.throttled += 1
-            sender.link.pause_reading()
+            sender.transport.pause_reading()
 
-    def lighter(self, flow: Flow) -> None:
+    def _lighter(self, flow: Flow) -> None:
         """Something of a flow has left."""
         target = flow.door.leg
         left = flow.size - FLOW_BYTES
         if (left <= self._light or 2 * left <= self._limit - target.waiting_bytes) and flow.stopped:
             flow.stopped = False
-            flow.sender.link.resume_reading()
+            flow.sender.transport.resume_reading()
         if not left:
             self._end(flow)
 
@@ -374,36 +299,35 @@ class Doors:
         door = flow.door
         if door.flows.pop(flow.sender, None) is None:
             return
-        flow.count(-FLOW_BYTES)
+        self._count(flow, -FLOW_BYTES)
         if not door.flows:
-            door.leg.door = None
+            del self.by_leg[door.leg]
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def drop(self, end: "StreamEnd") -> None:
+    def drop(self, end: StreamEnd) -> None:
         """A stream is over at this end: what waits for it there is not sent."""
-        for lane in (end.lane, end.raw):
+        for lane in (self.lanes.get(end), self.raw_lanes.get(end)):
             if lane is not None:
                 self._drop(lane)
 
     def _drop(self, lane: Lane | RawLane) -> None:
         if isinstance(lane, RawLane):
-            if lane.ready:
+            if lane.end.raw_ready:
                 lane.flow.ready.remove(lane)
             self._retire_raw(lane)
         else:
             lane.flow.ready.remove(lane)
             self._retire(lane.flow, lane)
 
-    def drop_default(self, target: "Leg") -> None:
+    def drop_default(self, target: Leg) -> None:
         """The peer gave up session 1: what waits for it there is not sent."""
-        if target.door is not None:
-            for flow in list(target.door.flows.values()):
+        if target in self.by_leg:
+            for flow in list(self.by_leg[target].flows.values()):
                 if flow.lane is not None:
                     self._drop(flow.lane)
 
-    def forget(self, target: "Leg") -> None:
+    def forget(self, target: Leg) -> None:
         """The leg is gone: nothing that waits for it is sent."""
         while target.queued:
-            assert target.door is not None
-            self._drop(target.door.turn[0].ready[0])
+            self._drop(self.by_leg[target].turn[0].ready[0])

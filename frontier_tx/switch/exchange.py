@@ -22,19 +22,16 @@ from frontier_tx.switch.budget import FEED, PENDING_BYTES, SMALL_ANSWER, Budget
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.deadlines import Deadlines
 from frontier_tx.switch.doors import Doors
-from frontier_tx.switch.fan_out import FanOut
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Done, Leg, Pending, StreamEnd, Window
 from frontier_tx.switch.pace import MOST
 from frontier_tx.switch.partial import PartialFrames
-from frontier_tx.switch.pending import Done, Pending
 from frontier_tx.switch.pressure import Pressure
 from frontier_tx.switch.raw import count, question, when_taken
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.routing import Router
 from frontier_tx.switch.settings import Counters, Settings
-from frontier_tx.switch.streams import StreamEnd
 from frontier_tx.switch.sweep import Sweep
-from frontier_tx.switch.window import CallWindow, MessageWindow, Window
+from frontier_tx.switch.window import CallWindow, MessageWindow
 from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import (
@@ -90,8 +87,8 @@ class Exchange:
         self.budget = Budget(self.settings.memory_bytes, self._feed_bytes())
         #: The process's timer.
         self.timers = timers
-        #: Where a gateway has queues: gives Messages of edges to them.
-        self.fan_out: FanOut | None = None
+        #: Where a gateway has queues: takes a Message of an edge for them, or returns that it is for none.
+        self.to_queues: Callable[[Leg, Frame, MessageData], bool] | None = None
         self.router = Router(repository, self.settings, policy, on_fault)
         self._wall_clock = wall_clock
         self.pressure = Pressure(
@@ -139,7 +136,7 @@ class Exchange:
     def _got_message(self, leg: Leg, frame: Frame) -> None:
         self.counters.messages += 1
         data = read_message(frame.body)
-        if self.fan_out is None or data.error is UNFIT or not self.fan_out.takes(leg, frame, data):
+        if self.to_queues is None or data.error is UNFIT or not self.to_queues(leg, frame, data):
             self._forward(leg, frame, data, MESSAGE)
 
     def publish(self, leg: Leg, frame: Frame, data: MessageData, service: Leg, done: Done | None = None) -> None:
@@ -147,7 +144,7 @@ class Exchange:
 
         :param done: told what came of it, in place of the edge.
         """
-        data.custom += leg.tail
+        data.custom += leg.id_suffix
         self._forward(leg, frame, data, MESSAGE, service, done)
 
     def acknowledge(self, leg: Leg, frame: Frame, error: str = "") -> None:
@@ -188,7 +185,7 @@ class Exchange:
                 return
             target = found
         settings = self.settings
-        if len(leg.asked) >= settings.pending_per_connection:
+        if len(leg.outgoing) >= settings.pending_per_connection:
             self._refuse(leg, frame, kind, data.key, TooManyPending.text, done)
             return
         if len(data.key) > settings.method_bytes:
@@ -429,7 +426,7 @@ class Exchange:
         self.fail(pending, pending.overdue_text)
 
     def _got_cancel(self, leg: Leg, frame: Frame) -> None:
-        pending = leg.asked.get(frame.packet_id)
+        pending = leg.outgoing.get(frame.packet_id)
         if pending is None or not pending.request or pending.source_session != frame.session_id:
             return
         self.withdraw(pending, CANCELED)
@@ -454,12 +451,12 @@ class Exchange:
         pending.target.pending[pending.target_packet] = pending
         source = pending.source
         if source is not None:
-            older = source.asked.get(pending.key)
+            older = source.outgoing.get(pending.key)
             if older is not None:
                 # Both will be answered; a cancel reaches the newer one.
                 older.key = -next(source.connection.ids)
-                source.asked[older.key] = older
-            source.asked[pending.key] = pending
+                source.outgoing[older.key] = older
+            source.outgoing[pending.key] = pending
 
     def settle(self, pending: Pending) -> None:
         """Take what is answered, or given up, out of every table."""
@@ -467,7 +464,7 @@ class Exchange:
         self.timers.cancel(pending)
         del pending.target.pending[pending.target_packet]
         if pending.source is not None:
-            del pending.source.asked[pending.key]
+            del pending.source.outgoing[pending.key]
         if pending.end is not None:
             pending.end.pending.discard(pending)
         window = pending.window
@@ -482,7 +479,7 @@ class Exchange:
         """The sender of a message has gone, or is told an error now: it goes its way without anybody to answer."""
         source = pending.source
         assert source is not None
-        del source.asked[pending.key]
+        del source.outgoing[pending.key]
         if pending.queue is not None:
             source.held_back -= 1
         pending.source = None
@@ -505,8 +502,7 @@ class Exchange:
             leg.answers = True
             if end.pace.asks and end.session is not None:
                 leg.connection.sessions.write(end.session, question(end, end.pace))
-            if end.raw is not None:
-                self.doors.open(end.raw)
+            self.doors.open(end)
 
     # -- methods ------------------------------------------------------------------------------------------
 
@@ -546,7 +542,7 @@ class Exchange:
         target = other.leg
         connection = target.connection
         if (
-            other.raw is None
+            not other.raw_bytes
             and not target.queued
             and session.held is None
             and connection.outbox_bytes + length <= self.budget.feed
@@ -563,13 +559,12 @@ class Exchange:
                 connection.write(behind)
             return
         self.doors.send_bytes(leg, other, body)
-        raw = other.raw
-        if raw is None:
+        if not other.raw_bytes:
             return
         assert end.session is not None
-        fits = self.budget.admits(raw.flow.payer, 0)
+        fits = self.budget.admits(leg if leg.is_edge else target, 0)
         if end.session.allowance is None:
-            if raw.size > self.pressure.high or not fits:
+            if other.raw_bytes > self.pressure.high or not fits:
                 self.pressure.stop(leg, other)
         elif not fits:
             # It has no more under way than it may; all together are too much.
@@ -588,9 +583,9 @@ class Exchange:
 
     # -- legs going ---------------------------------------------------------------------------------------
 
-    def deafen(self, leg: Leg) -> None:
+    def half_close(self, leg: Leg) -> None:
         """The peer gave up session 1: nothing new is sent to it, and what it owes will not come."""
-        leg.deaf = True
+        leg.half_closed = True
         self._shut(leg, None)
         self.doors.drop_default(leg)
         self._force_close(p for p in leg.pending.values() if p.target_session == DEFAULT_SESSION)
@@ -609,13 +604,13 @@ class Exchange:
 
     def forget(self, leg: Leg) -> None:
         """The leg is gone: end everything that hangs on it, on the other legs too."""
-        leg.deaf = True
+        leg.half_closed = True
         self.repository.remove(leg)
         for window in (leg.call_window, leg.message_window):
             if window is not None:
                 window.close()
         self.doors.forget(leg)
-        Sweep(self.timers, leg.asked.values(), self._abandon)
+        Sweep(self.timers, leg.outgoing.values(), self._abandon)
         self._force_close(leg.pending.values())
         self.pressure.forget(leg)
 

@@ -1,18 +1,16 @@
 """Messages of edges whose topic a queue takes: to one of those who take it, or to all (docs/queues.md)."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec import structs
 
 from frontier_tx.errors import NoChoice
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.exchange import Exchange
+from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import EVERYTHING_ELSE
 from frontier_tx.wire.body import MessageData
 from frontier_tx.wire.frame import Frame
-
-if TYPE_CHECKING:
-    from frontier_tx.switch.exchange import Exchange
 
 
 class Queue(Protocol):
@@ -45,7 +43,7 @@ class TopicQueues(Protocol):
 class FanOut:
     """Chooses between services and queues, and acknowledges when those that were chosen have the message."""
 
-    def __init__(self, exchange: "Exchange", queues: TopicQueues) -> None:
+    def __init__(self, exchange: Exchange, queues: TopicQueues) -> None:
         self._exchange = exchange
         self._queues = queues
 
@@ -84,7 +82,7 @@ class FanOut:
 class _All:
     """One Message to several receivers: acknowledged when all have it, with the first error if one has not."""
 
-    def __init__(self, exchange: "Exchange", leg: Leg, frame: Frame, count: int) -> None:
+    def __init__(self, exchange: Exchange, leg: Leg, frame: Frame, count: int) -> None:
         self._exchange = exchange
         self._leg = leg
         self._frame = frame

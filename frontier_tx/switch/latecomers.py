@@ -5,16 +5,13 @@ An edge that came while nobody handed out ids has one of the gateway's choice, a
 former are told goodbye, so that they come again and get their id, the latter are announced.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from math import ceil
-from typing import TYPE_CHECKING
 
 from frontier_tx.errors import ForceClosed, NoChoice, OperationTimeout, ReceiverCongested, ServiceOnline
-from frontier_tx.switch.arrival import EDGE_ONLINE, GET_EDGE_ID
-from frontier_tx.switch.leg import Leg, Told
-
-if TYPE_CHECKING:
-    from frontier_tx.switch.presence import Presence
+from frontier_tx.switch.control import ControlFunctions
+from frontier_tx.switch.legs import Announced, Leg
+from frontier_tx.switch.routing import EDGE_ONLINE, GET_EDGE_ID
 
 #: A service registers its functions one after the other; so many seconds after the first all are expected to be there.
 SETTLE_SECONDS = 1.0
@@ -35,16 +32,24 @@ _UNASKED = frozenset((ForceClosed.text, ReceiverCongested.text, NoChoice.text))
 class Latecomers:
     """Goes through the edges when services that want to know them have come.
 
+    :param coming: the edges that are on their way in.
+    :param renews_ids: whether an edge with an id of the gateway's is asked to come again when a service that hands them
+        out is there.
     :param on_renewed: told how many were asked to come again.
     """
 
-    def __init__(self, presence: "Presence", on_renewed: Callable[[int], None]) -> None:
+    def __init__(
+        self, control: ControlFunctions, coming: Sized, renews_ids: bool, on_renewed: Callable[[int], None]
+    ) -> None:
         #: The slot of the process's timer (``timers.Timed``).
         self.tick = 0
         #: Edges that were announced late, and asked to come again, so far.
         self.announced = 0
         self.renewed = 0
-        self._presence = presence
+        self._control = control
+        self._timers = control.exchange.timers
+        self._coming = coming
+        self._renews_ids = renews_ids
         self._on_renewed = on_renewed
         self._left: Iterator[Leg] | None = None
         self._again = False
@@ -60,13 +65,12 @@ class Latecomers:
             self._schedule(SETTLE_SECONDS)
 
     def _schedule(self, seconds: float) -> None:
-        self._presence.exchange.timers.schedule(self, self._presence.now() + seconds)
+        self._timers.schedule(self, self._timers.now() + seconds)
 
     def fire(self, now: float) -> None:
         """Take the next ones."""
-        presence = self._presence
-        renew = presence.renews_edge_ids and bool(presence.candidates(GET_EDGE_ID))
-        announce = bool(presence.candidates(EDGE_ONLINE))
+        renew = self._renews_ids and bool(self._control.candidates(GET_EDGE_ID))
+        announce = bool(self._control.candidates(EDGE_ONLINE))
         if self._left is None and (renew or announce):
             self._begin()
         if self._left is None or not (renew or announce) or self._take(self._left, renew, announce):
@@ -75,7 +79,7 @@ class Latecomers:
             self._schedule(STEP)
 
     def _begin(self) -> None:
-        edges = list(self._presence.repository.edges.values())
+        edges = list(self._control.exchange.repository.edges.values())
         self._left = iter(edges)
         self._goodbyes = max(1, ceil(min(MOST_PER_SECOND * STEP, len(edges) * STEP / SPREAD_SECONDS)))
         self._renewed_before = self.renewed
@@ -93,18 +97,18 @@ class Latecomers:
         """Return whether all are done."""
         goodbyes, size = self._goodbyes, 0
         for _ in range(SLICE):
-            if not goodbyes or size > SLICE_BYTES or self._asked + len(self._presence.coming) >= UNDER_WAY:
+            if not goodbyes or size > SLICE_BYTES or self._asked + len(self._coming) >= UNDER_WAY:
                 return False
             leg = next(left, None)
             if leg is None:
                 return True
-            if not leg.online or leg.deaf:
+            if not leg.online or leg.half_closed:
                 continue
             if renew and leg.allocated:
                 goodbyes -= 1
                 self.renewed += 1
-                leg.link.close(ServiceOnline.text)
-            elif announce and leg.told is Told.NOTHING:
+                leg.transport.close(ServiceOnline.text)
+            elif announce and leg.announced is Announced.NOTHING:
                 size += len(leg.meta)
                 self._announce(leg)
         return False
@@ -112,20 +116,19 @@ class Latecomers:
     def _announce(self, leg: Leg) -> None:
         def answered(value: bytes, error: str) -> None:
             self._asked -= 1
-            if leg.told is not Told.ASKED:
+            if leg.announced is not Announced.ASKED:
                 return
             if error in _UNASKED:
-                leg.told = Told.NOTHING
+                leg.announced = Announced.NOTHING
                 self.noticed()
             elif error and error != OperationTimeout.text:
-                leg.told = Told.NOTHING
-                leg.link.close(error)
+                leg.announced = Announced.NOTHING
+                leg.transport.close(error)
             elif leg.online:
                 self.announced += 1
-                leg.told = Told.ONLINE
+                leg.announced = Announced.ONLINE
             else:
-                presence.tell_offline(leg)
+                self._control.tell_offline(leg)
 
-        presence = self._presence
         self._asked += 1
-        presence.ask_online(leg, presence.control_seconds, answered)
+        self._control.ask_online(leg, self._control.seconds, answered)

@@ -11,8 +11,7 @@ from frontier_tx.errors import (
     TooManyPending,
 )
 from frontier_tx.switch.exchange import Exchange
-from frontier_tx.switch.leg import Leg
-from frontier_tx.switch.streams import StreamEnd
+from frontier_tx.switch.legs import Leg, StreamEnd
 from frontier_tx.switch.sweep import Slices
 from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
@@ -40,13 +39,13 @@ class Linger:
 
     def fire(self, now: float) -> None:
         """See whether something was taken since the last time."""
-        raw = self._end.raw
-        if raw is None:
+        end = self._end
+        if not end.raw_bytes:
             return
-        if not raw.ready and raw.taken == self._taken:
-            self._exchange.pressure.end(self._end)
+        if not end.raw_ready and end.raw_taken == self._taken:
+            self._exchange.pressure.end(end)
             return
-        self._taken = raw.taken
+        self._taken = end.raw_taken
         self._exchange.timers.schedule(self, now + self._exchange.settings.write_stall_seconds)
 
 
@@ -148,7 +147,7 @@ class StreamOpener:
         :param error: why, if its peer did not mean it to end here.
         """
         if session.id == DEFAULT_SESSION:
-            self._exchange.deafen(leg)
+            self._exchange.half_close(leg)
             return
         end = leg.streams.pop(session.id, None)
         if end is not None:
@@ -174,7 +173,7 @@ class StreamOpener:
                 exchange.fail(pending, ForceClosed.text)
         if there and other.queued:
             other.on_drained = lambda: self._follow(other, error)
-            if other.raw is not None:
+            if other.raw_bytes:
                 other.linger = Linger(self._exchange, other)
         else:
             self._follow(other, error)
@@ -197,8 +196,8 @@ class StreamOpener:
     def granted(self, leg: Leg, session: Session) -> None:
         """The peer takes more bytes of a stream."""
         end = leg.streams.get(session.id)
-        if end is not None and end.raw is not None:
-            self._exchange.doors.open(end.raw)
+        if end is not None:
+            self._exchange.doors.open(end)
 
     def _follow(self, end: StreamEnd, error: str) -> None:
         """Close what is left of a stream that the other side has closed."""

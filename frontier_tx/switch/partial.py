@@ -5,13 +5,11 @@ So those who must wait stand in a line, and the first of them go on as far as th
 """
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from frontier_tx.switch.budget import Budget
+from frontier_tx.switch.legs import Leg
 from frontier_tx.timers import Timers
-
-if TYPE_CHECKING:
-    from frontier_tx.switch.leg import Leg
 
 #: The line is looked at so often, in seconds.
 LOOK = 0.05
@@ -20,7 +18,7 @@ LOOK = 0.05
 class Owner(Protocol):
     """A connection with a frame that is not whole."""
 
-    leg: "Leg"
+    leg: Leg
 
     @property
     def missing(self) -> int:

@@ -8,16 +8,11 @@ the streams of who took most are ended, and the sender goes on.
 
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from frontier_tx.errors import ReceiverCongested
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg, StreamEnd
 from frontier_tx.switch.settings import Counters
 from frontier_tx.timers import Timers
-
-if TYPE_CHECKING:
-    from frontier_tx.switch.raw import RawLane
-    from frontier_tx.switch.streams import StreamEnd
 
 #: A receiver that has taken so many bytes, or half of what may wait, is no longer behind.
 RELIEF = 1_048_576
@@ -100,68 +95,72 @@ class Pressure:
         self.end_stream: Callable[[StreamEnd, str], None] = _ignore
         #: Told whose streams are ended.
         self.on_end: Callable[[Leg], None] = _ignore
-        #: Sees whether raw bytes that wait may go.
-        self.look_again: Callable[[RawLane], None] = _ignore
+        #: Sees whether raw bytes that wait for an end may go.
+        self.look_again: Callable[[StreamEnd], None] = _ignore
+        #: Who is stopped, or was.
+        self.holds: dict[Leg, Hold] = {}
         self._timers = timers
         self._counters = counters
         self._stall_seconds = stall_seconds
 
-    def stop(self, source: Leg, end: "StreamEnd") -> None:
+    def stop(self, source: Leg, end: StreamEnd) -> None:
         """Read no more from ``source`` until ``end`` has taken a part of what waits for it."""
         if end.stops is not None:
             return
         now = self._timers.now()
-        hold = source.hold
+        hold = self.holds.get(source)
         if hold is None:
-            hold = source.hold = Hold(source, self._look, now)
+            hold = self.holds[source] = Hold(source, self._look, now)
         if not hold.ends:
             hold.since = hold.looked_at = now
             # Many short stops would never be looked at.
             owes = hold.total.level >= CAPACITY or any(debt.level >= CAPACITY for debt in hold.debts.values())
             self._timers.schedule(hold, now if owes else now + LOOK)
-            source.link.pause_reading()
+            source.stopped = True
+            source.transport.pause_reading()
         end.stops = source
         end.leg.congesting.add(end)
-        hold.ends[end] = Mark(end.raw.taken if end.raw is not None else 0, now)
+        hold.ends[end] = Mark(end.raw_taken, now)
         self._counters.throttled += 1
 
-    def relieved(self, end: "StreamEnd") -> None:
+    def relieved(self, end: StreamEnd) -> None:
         """``end`` has taken a part of what waited, or is over."""
         source, end.stops = end.stops, None
-        if source is None or source.hold is None:
+        hold = self.holds.get(source) if source is not None else None
+        if hold is None:
             return
         end.leg.congesting.discard(end)
-        hold = source.hold
         if hold.ends.pop(end, None) is not None and not hold.ends:
             self._timers.cancel(hold)
             self._charge(hold, self._timers.now())
-            source.link.resume_reading()
+            hold.source.stopped = False
+            hold.source.transport.resume_reading()
 
     def forget(self, leg: Leg) -> None:
         """The leg is gone: it stops nobody, and nobody stops it."""
         for end in list(leg.congesting):
             self.relieved(end)
-        if leg.hold is not None:
-            for end in list(leg.hold.ends):
+        hold = self.holds.get(leg)
+        if hold is not None:
+            for end in list(hold.ends):
                 self.relieved(end)
-            leg.hold = None
+            del self.holds[leg]
 
     # -- who waits ----------------------------------------------------------------------------------------
 
     def _look(self, hold: Hold, now: float) -> None:
         for end, mark in list(hold.ends.items()):
-            raw = end.raw
             # A whole connection that takes nothing is looked after where it is written to.
-            if raw is None or raw.ready or raw.taken != mark.taken:
-                mark.taken, mark.at = raw.taken if raw is not None else 0, now
+            if not end.raw_bytes or end.raw_ready or end.raw_taken != mark.taken:
+                mark.taken, mark.at = end.raw_taken, now
             elif now - mark.at >= self._stall_seconds:
                 self.end(end)
         self._charge(hold, now)
         self._judge(hold, now)
         for end in list(islice(hold.source.streams.values(), MOST_SEEN)):
             # What it would answer for cannot be heard while it is not read from.
-            if end.raw is not None and end.pace is not None:
-                self.look_again(end.raw)
+            if end.pace is not None:
+                self.look_again(end)
         if hold.ends:
             self._timers.schedule(hold, now + (LOOK if now - hold.since < LOOK_LATER else LOOK_LATER / 2))
 
@@ -213,7 +212,7 @@ class Pressure:
             seen += 1
             far = end.other
             # One for which nothing waits here, while there was something lately.
-            if far is not None and end.fresh and far.raw is None and far.leg not in found:
+            if far is not None and end.fresh and not far.raw_bytes and far.leg not in found:
                 found.append(far.leg)
                 if len(found) == 2:
                     return found
@@ -232,7 +231,7 @@ class Pressure:
             if level >= CAPACITY or (together and level >= least):
                 self.end(end)
 
-    def end(self, end: "StreamEnd") -> None:
+    def end(self, end: StreamEnd) -> None:
         """End a stream whose receiver does not take what comes for it."""
         self._counters.streams_congested += 1
         self.on_end(end.leg)

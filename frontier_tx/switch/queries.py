@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import Repository
 
 DEFAULT_PAGE_SIZE = 10

@@ -7,7 +7,7 @@ told that it is, and gone the moment its connection ends.
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from frontier_tx.switch.leg import Kind, Leg
+from frontier_tx.switch.legs import Kind, Leg
 
 EVERYTHING_ELSE = "*"
 #: What an entry costs beside its text: the tables of a method of an edge, of a service, and of a topic.
@@ -121,21 +121,21 @@ class Repository:
 
     def services_of_method(self, method: bytes) -> list[Leg]:
         """Services that registered the method."""
-        return _hearing(self.by_method.get(method))
+        return _reachable(self.by_method.get(method))
 
     def services_of_topic(self, topic: str, exactly: bool = False) -> list[Leg]:
         """Services that declared the topic or, where nobody did and not ``exactly``, that take everything else."""
-        found = _hearing(self.by_topic.get(topic))
-        return found if found or exactly else _hearing(self.by_topic.get(EVERYTHING_ELSE))
+        found = _reachable(self.by_topic.get(topic))
+        return found if found or exactly else _reachable(self.by_topic.get(EVERYTHING_ELSE))
 
     def services_of_name(self, name: str) -> list[Leg]:
         """Services with this name."""
-        return _hearing(self.by_name.get(name))
+        return _reachable(self.by_name.get(name))
 
     def edge(self, edge_id: int) -> Leg | None:
         """The edge with this id, if it is here and can be reached."""
         leg = self.edges.get(edge_id)
-        return None if leg is None or leg.deaf else leg
+        return None if leg is None or leg.half_closed else leg
 
     def legs(self) -> Iterator[Leg]:
         """Everybody."""
@@ -143,8 +143,8 @@ class Repository:
         yield from self.services.values()
 
 
-def _hearing(legs: dict[Leg, None] | None) -> list[Leg]:
-    return [leg for leg in legs if not leg.deaf] if legs else []
+def _reachable(legs: dict[Leg, None] | None) -> list[Leg]:
+    return [leg for leg in legs if not leg.half_closed] if legs else []
 
 
 def _discard(index: dict[_K, dict[Leg, None]], key: _K, leg: Leg) -> None:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from frontier_tx.errors import EdgeNotOnline, IllegalEdgeID, NoChoice, RecordNotFound, TopicNotOnline
 from frontier_tx.switch.choice import ByEdgeID, IHashPolicy
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.body import MessageData
@@ -13,7 +13,10 @@ from frontier_tx.wire.body import MessageData
 R = TypeVar("R")
 
 #: Methods that the gateway itself calls at services.
-CONTROL_METHODS = frozenset((b"get_edge_id", b"edge_online", b"edge_offline"))
+GET_EDGE_ID = b"get_edge_id"
+EDGE_ONLINE = b"edge_online"
+EDGE_OFFLINE = b"edge_offline"
+CONTROL_METHODS = frozenset((GET_EDGE_ID, EDGE_ONLINE, EDGE_OFFLINE))
 
 
 class Router:
@@ -40,7 +43,7 @@ class Router:
         if len(custom) < 8:
             return IllegalEdgeID.text
         edge = self._repository.edges.get(int.from_bytes(custom[-8:]))
-        if edge is None or edge.deaf:
+        if edge is None or edge.half_closed:
             return EdgeNotOnline.text
         data.custom = custom[:-8]
         return edge
@@ -52,7 +55,7 @@ class Router:
         candidates = self._repository.services_of_method(data.key)
         if not candidates:
             return RecordNotFound.text
-        data.custom += leg.tail
+        data.custom += leg.id_suffix
         return candidates[0] if len(candidates) == 1 else self.choose(candidates, leg) or NoChoice.text
 
     def service_of_topic(self, leg: Leg, data: MessageData) -> Leg | str:
@@ -60,7 +63,7 @@ class Router:
         candidates = self._repository.services_of_topic(data.topic)
         if not candidates:
             return TopicNotOnline.text
-        data.custom += leg.tail
+        data.custom += leg.id_suffix
         return candidates[0] if len(candidates) == 1 else self.choose(candidates, leg) or NoChoice.text
 
     def choose(self, candidates: Sequence[R], edge: Leg) -> R | None:

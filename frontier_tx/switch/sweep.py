@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Generic, TypeVar
 
-from frontier_tx.switch.pending import Pending
+from frontier_tx.switch.legs import Pending
 from frontier_tx.timers import RESOLUTION, Timers
 
 #: How many are ended in one turn, some 4 ms of work.

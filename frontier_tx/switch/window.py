@@ -10,16 +10,11 @@ next to nothing for ``PATIENCE`` while others wait is doubled.
 """
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
-from frontier_tx.switch.doors import FRAME_BYTES, Flow
+from frontier_tx.switch.doors import Doors
+from frontier_tx.switch.lanes import FRAME_BYTES
+from frontier_tx.switch.legs import Leg, Pending, StreamEnd, WaitQueue
 from frontier_tx.timers import Timers
-
-if TYPE_CHECKING:
-    from frontier_tx.switch.doors import Doors
-    from frontier_tx.switch.leg import Leg
-    from frontier_tx.switch.pending import Pending
-    from frontier_tx.switch.streams import StreamEnd
 
 #: What keeping one of those that wait costs beside its frame, in bytes.
 OVERHEAD = 512
@@ -27,21 +22,6 @@ OVERHEAD = 512
 PATIENCE = 1.0
 #: Calls that a sender may have out anywhere however full the windows of its receivers are.
 ALWAYS = 8
-
-
-class Queue:
-    """What waits of one sender for one session of the receiver.
-
-    :param end: the receiver's end of the stream; None for session 1.
-    """
-
-    __slots__ = ("sender", "end", "flow", "items")
-
-    def __init__(self, sender: "Leg", end: "StreamEnd | None", flow: Flow) -> None:
-        self.sender = sender
-        self.end = end
-        self.flow = flow
-        self.items: OrderedDict[Pending, None] = OrderedDict()
 
 
 class Window:
@@ -56,7 +36,7 @@ class Window:
     #: A window stands still if fewer than one in so many that are out are answered in ``PATIENCE``; here: if none is.
     share = 1 << 30
 
-    def __init__(self, leg: "Leg", size: int, most: int, doors: "Doors", timers: Timers) -> None:
+    def __init__(self, leg: Leg, size: int, most: int, doors: Doors, timers: Timers) -> None:
         self.leg = leg
         self.size = size
         self.most = max(size, most)
@@ -66,7 +46,7 @@ class Window:
         self.out = 0
         self.stream_out = 0
         #: By sender what waits, the one that is served next first; of each the sessions in the same way.
-        self.waiting: OrderedDict[Leg, OrderedDict[StreamEnd | None, Queue]] = OrderedDict()
+        self.waiting: OrderedDict[Leg, OrderedDict[StreamEnd | None, WaitQueue]] = OrderedDict()
         #: How many were answered, or given up, since the last look.
         self.answered = 0
         #: The slot of the process's timer (``timers.Timed``).
@@ -76,15 +56,15 @@ class Window:
 
     # -- coming -------------------------------------------------------------------------------------------
 
-    def grants(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+    def grants(self, sender: Leg, end: StreamEnd | None) -> bool:
         """Whether one more may go out although the window is used up."""
         mine = self.waiting.get(sender)
         return (mine is None or end not in mine) and self._spares(sender, end)
 
-    def _spares(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+    def _spares(self, sender: Leg, end: StreamEnd | None) -> bool:
         raise NotImplementedError
 
-    def wait(self, pending: "Pending", sender: "Leg", end: "StreamEnd | None", frame: bytes) -> None:
+    def wait(self, pending: Pending, sender: Leg, end: StreamEnd | None, frame: bytes) -> None:
         """Let one wait. It has been admitted (``Doors.refuses``)."""
         parks = end is not None and (end.mute if pending.request else end.full)
         queue = self._queue(sender, end, parks, pending.request)
@@ -94,18 +74,18 @@ class Window:
         sender.held_back += 1
         if end is not None:
             end.queued += 1
-        queue.flow.count(len(frame) + OVERHEAD + FRAME_BYTES)
+        self._doors.count(sender, self.leg, len(frame) + OVERHEAD + FRAME_BYTES)
         if not self.tick and not parks:
             self.answered = 0
             self._timers.schedule(self, self._timers.now() + PATIENCE)
 
-    def _queue(self, sender: "Leg", end: "StreamEnd | None", parks: bool, request: bool) -> Queue:
+    def _queue(self, sender: Leg, end: StreamEnd | None, parks: bool, request: bool) -> WaitQueue:
         """The queue in which one waits: with the others, or apart until the stream itself has room."""
         if parks:
             assert end is not None
             apart = end.parked_calls if request else end.parked
             if apart is None:
-                apart = Queue(sender, end, self._doors.flow(sender, self.leg))
+                apart = WaitQueue(sender, end)
                 if request:
                     end.parked_calls = apart
                 else:
@@ -116,12 +96,12 @@ class Window:
             mine = self.waiting[sender] = OrderedDict()
         queue = mine.get(end)
         if queue is None:
-            queue = mine[end] = Queue(sender, end, self._doors.flow(sender, self.leg))
+            queue = mine[end] = WaitQueue(sender, end)
         return queue
 
     # -- going --------------------------------------------------------------------------------------------
 
-    def leave(self, pending: "Pending") -> None:
+    def leave(self, pending: Pending) -> None:
         """One is answered or given up; it is in no table of calls any more."""
         queue = pending.queue
         if queue is not None:
@@ -142,12 +122,12 @@ class Window:
             if self.waiting:
                 self._replace(pending.sender, end)
 
-    def unpark(self, end: "StreamEnd", queue: Queue) -> None:
+    def unpark(self, end: StreamEnd, queue: WaitQueue) -> None:
         """What waited until somebody is there takes its turns."""
         self._rejoin(end, queue)
         self._advance()
 
-    def _rejoin(self, end: "StreamEnd", queue: Queue) -> None:
+    def _rejoin(self, end: StreamEnd, queue: WaitQueue) -> None:
         """What waited apart takes its turn."""
         self.waiting.setdefault(queue.sender, OrderedDict())[end] = queue
         if not self.tick:
@@ -164,11 +144,11 @@ class Window:
             sender, mine = next(iter(self.waiting.items()))
             self._send_next(sender, mine, next(iter(mine)))
 
-    def _replace(self, sender: "Leg", end: "StreamEnd | None") -> None:
+    def _replace(self, sender: Leg, end: StreamEnd | None) -> None:
         """One of ``sender`` is done and the window is still used up: send what may go all the same."""
         raise NotImplementedError
 
-    def _send_next(self, sender: "Leg", mine: "OrderedDict[StreamEnd | None, Queue]", end: "StreamEnd | None") -> None:
+    def _send_next(self, sender: Leg, mine: OrderedDict[StreamEnd | None, WaitQueue], end: StreamEnd | None) -> None:
         queue = mine[end]
         self.waiting.move_to_end(sender)
         mine.move_to_end(end)
@@ -186,7 +166,7 @@ class Window:
         self._doors.send(sender, self.leg, end, frame)
         self._take(pending, queue)
 
-    def _take(self, pending: "Pending", queue: Queue) -> None:
+    def _take(self, pending: Pending, queue: WaitQueue) -> None:
         frame, pending.frame, pending.queue = pending.frame, None, None
         assert frame is not None
         del queue.items[pending]
@@ -195,11 +175,11 @@ class Window:
             pending.source.held_back -= 1
         if not queue.items:
             self._forget(sender, queue)
-        queue.flow.count(-(len(frame) + OVERHEAD + FRAME_BYTES))
+        self._doors.count(sender, self.leg, -(len(frame) + OVERHEAD + FRAME_BYTES))
         if end is not None:
             end.left()
 
-    def _forget(self, sender: "Leg", queue: Queue) -> None:
+    def _forget(self, sender: Leg, queue: WaitQueue) -> None:
         end, mine = queue.end, self.waiting.get(sender)
         if end is not None and end.parked is queue:
             end.parked = None
@@ -213,7 +193,7 @@ class Window:
             if not self.waiting:
                 self._timers.cancel(self)
 
-    def shut(self, end: "StreamEnd | None") -> None:
+    def shut(self, end: StreamEnd | None) -> None:
         """A session is over: nothing that waits for it will be sent. Its owner settles it."""
         if end is not None:
             end.parked = end.parked_calls = None
@@ -242,11 +222,11 @@ class MessageWindow(Window):
 
     __slots__ = ()
 
-    def _spares(self, sender: "Leg", end: "StreamEnd | None") -> bool:
+    def _spares(self, sender: Leg, end: StreamEnd | None) -> bool:
         alone = end.out == 0 if end is not None else self.out == self.stream_out
         return alone and self.out < self.room + self.size
 
-    def _replace(self, sender: "Leg", end: "StreamEnd | None") -> None:
+    def _replace(self, sender: Leg, end: StreamEnd | None) -> None:
         if self._spares(sender, end):
             if end is None:
                 # Session 1 is everybody's.
@@ -266,10 +246,10 @@ class CallWindow(Window):
     __slots__ = ()
     share = 16
 
-    def _spares(self, sender: "Leg", end: "StreamEnd | None") -> bool:
-        return len(sender.asked) - sender.held_back < ALWAYS
+    def _spares(self, sender: Leg, end: StreamEnd | None) -> bool:
+        return len(sender.outgoing) - sender.held_back < ALWAYS
 
-    def _replace(self, sender: "Leg", end: "StreamEnd | None") -> None:
+    def _replace(self, sender: Leg, end: StreamEnd | None) -> None:
         mine = self.waiting.get(sender)
         if mine is not None and self._spares(sender, end):
             self._send_next(sender, mine, next(iter(mine)))

@@ -12,7 +12,7 @@ from twisted.logger import globalLogPublisher
 
 from frontier_tx.atlas import messages as m
 from frontier_tx.atlas import reporter as r
-from frontier_tx.switch.leg import NO_LINK, Kind, Leg
+from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
 from frontier_tx.wire.connection import Connection, Role
 from frontlas_tx.registry.records import Report, ReportKind
 from tests.atlas.test_link import META, Transport, World, raw, result, talk
@@ -285,7 +285,7 @@ def test_batches_stay_below_a_frame(world: World, monkeypatch: pytest.MonkeyPatc
     )
     text = b'{"service":"s","topics":["' + b"t" * 100_000 + b'"]}'
     for n in range(1, 101):
-        leg = Leg(Kind.SERVICE, Connection(Role.CLIENT, 0.0), NO_LINK, "h:1", 0.0)
+        leg = Leg(Kind.SERVICE, Connection(Role.CLIENT, 0.0), NO_TRANSPORT, "h:1", 0.0)
         leg.id, leg.meta, leg.online = n, text, True
         world.core.repository.services[n] = leg
     world.reporter()

@@ -220,7 +220,7 @@ def test_the_first_connect_is_one_attempt(memory: Memory) -> None:
 
 
 def test_a_refusal_has_the_gateways_text(memory: Memory) -> None:
-    memory.core.presence.allocates_edge_ids = False
+    memory.core.presence.arrivals.allocates_ids = False
     edge, _ = memory.client(Edge)
     with pytest.raises(ConnectionRefused, match=r"^service not online$"):
         memory.result(edge.connect(), 10)

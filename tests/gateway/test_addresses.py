@@ -9,7 +9,7 @@ from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.config.common import Listen
 from frontier_tx.gateway import membership
 from frontier_tx.gateway.protocols import address_text
-from frontier_tx.switch.leg import host_number
+from frontier_tx.switch.legs import host_number
 
 
 @implementer(IAddress)

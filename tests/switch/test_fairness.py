@@ -448,7 +448,7 @@ def test_a_long_method_is_not_kept_with_the_call() -> None:
     method = b"x" * (REPEATED_METHOD + 1)
     edge, service = world.edge(5), world.service(methods=(method,))
     edge.call(method)
-    (pending,) = edge.leg.asked.values()
+    (pending,) = edge.leg.outgoing.values()
     assert pending.method == b""
     service.cut()
     world.advance(0.1)

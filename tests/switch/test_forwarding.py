@@ -8,7 +8,7 @@ from twisted.internet.address import UNIXAddress
 
 from frontier_tx.gateway.protocols import address_text
 from frontier_tx.switch.choice import AtRandom, BySourceAddress
-from frontier_tx.switch.leg import host_number
+from frontier_tx.switch.legs import host_number
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p

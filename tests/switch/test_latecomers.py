@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from frontier_tx.errors import ServiceOnline
 from frontier_tx.switch import latecomers
-from frontier_tx.switch.leg import Told
+from frontier_tx.switch.legs import Announced
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.connection import Limits
@@ -253,7 +253,7 @@ def test_a_service_that_leaves_while_it_is_told_late_leaves_it_to_the_next() -> 
     site.silent = False
     site.service(*CONTROL)
     site.run(3.0)
-    assert edge.leg.told is Told.ONLINE
+    assert edge.leg.announced is Announced.ONLINE
     assert site.told("edge_online") == {5: 1}
 
 
@@ -264,7 +264,7 @@ def test_a_service_that_does_not_answer_costs_the_edges_nothing() -> None:
     site.silent = True
     site.run(35.0)
     assert not any(edge.closed for edge in edges)
-    assert {edge.leg.told for edge in edges} == {Told.ONLINE}
+    assert {edge.leg.announced for edge in edges} == {Announced.ONLINE}
 
 
 def test_so_many_are_under_way_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,12 +360,12 @@ def test_whoever_comes_and_goes_each_edge_has_its_id_in_the_end_and_was_announce
     told = Counter((what, address) for what, _, address in site.events)
     assert set(told.values()) <= {1}
     for number, edge in site.edges.items():
-        assert (edge.id, edge.leg.told) == (number, Told.ONLINE)
+        assert (edge.id, edge.leg.announced) == (number, Announced.ONLINE)
     online = {address for what, address in told if what == "edge_online"}
     parted = {address for what, address in told if what == "edge_offline"}
     assert not parted & {edge.leg.address for edge in site.edges.values()}
     presence = site.world.core.presence
-    assert presence.coming == {} == presence.turns
+    assert presence.arrivals.coming == {} == presence.arrivals.turns
     # Whoever was announced and is gone was heard of leaving, as long as somebody was there to hear it.
     if all(op[0] != "service leaves" and (op[0] != "service" or op[2] == len(CONTROL)) for op in operations):
         gone = {peer.leg.address for peer in site.world.peers if peer.leg.is_edge and not peer.leg.online}

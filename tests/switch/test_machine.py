@@ -10,10 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.logger import LogLevel, globalLogPublisher
 
 from frontier_tx.gateway.protocols import LegProtocol
-from frontier_tx.switch.doors import FLOW_BYTES, FRAME_BYTES
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.lanes import FLOW_BYTES, FRAME_BYTES, RAW_LANE_BYTES
+from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.opening import SESSION_BYTES
-from frontier_tx.switch.raw import LANE_BYTES as RAW_LANE_BYTES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import OVERHEAD
 from frontier_tx.wire import frame as f
@@ -447,10 +446,10 @@ class Gateway(RuleBasedStateMachine):
         legs = [peer.leg for peer in self.world.peers]
         assert exchange.pending_count == sum(len(leg.pending) for leg in legs)
         for leg in legs:
-            assert all(x.source is leg for x in leg.asked.values())
+            assert all(x.source is leg for x in leg.outgoing.values())
             assert all(x.target is leg for x in leg.pending.values())
             assert all(end.other is not None or end.queued for end in leg.streams.values())
-            assert leg.held_back == sum(x.frame is not None for x in leg.asked.values())
+            assert leg.held_back == sum(x.frame is not None for x in leg.outgoing.values())
             self._window_is_right(leg)
         assert exchange.budget.total == sum(leg.held_bytes for leg in legs)
         waiting = sum(leg.waiting_bytes for leg in legs) + exchange.doors.raw_bytes
@@ -487,7 +486,8 @@ class Gateway(RuleBasedStateMachine):
         self._door_is_right(leg, waited)
 
     def _door_is_right(self, leg: Leg, waited: Counter[Leg]) -> None:
-        door = leg.door
+        doors = self.world.core.exchange.doors
+        door = doors.by_leg.get(leg)
         if door is None:
             assert leg.queued == leg.waiting_bytes == 0
             assert not waited
@@ -495,16 +495,20 @@ class Gateway(RuleBasedStateMachine):
         ends = list(leg.streams.values())
         queued: Counter[Leg] = Counter()
         lanes: Counter[Leg] = Counter()
-        for lane in [flow.lane for flow in door.flows.values()] + [end.lane for end in ends]:
+        for lane in [flow.lane for flow in door.flows.values()] + [doors.lanes.get(end) for end in ends]:
             if lane is not None:
                 assert lane
                 queued[lane.flow.sender] += lane.size
                 lanes[lane.flow.sender] += lane.size
-        for raw in [end.raw for end in ends if end.raw is not None]:
-            assert raw and raw.ready == (raw in raw.flow.ready)
+        for end in ends:
+            raw = doors.raw_lanes.get(end)
+            assert bool(raw) == bool(end.raw_bytes)
+            if raw is None:
+                continue
+            assert end.raw_ready == (raw in raw.flow.ready)
             # Raw bytes are paid for, and keep nothing else from waiting.
             lanes[raw.flow.sender] += RAW_LANE_BYTES
-            queued[raw.flow.sender] += raw.size if raw.ready else 0
+            queued[raw.flow.sender] += end.raw_bytes if end.raw_ready else 0
         for sender, flow in door.flows.items():
             assert flow.size == FLOW_BYTES + lanes[sender] + waited[sender]
             assert (flow in door.turn) == bool(flow.ready) == bool(queued[sender])
@@ -512,8 +516,8 @@ class Gateway(RuleBasedStateMachine):
         assert leg.queued == queued.total()
         assert leg.waiting_bytes == sum(flow.size for flow in door.flows.values())
         if leg.queued:
-            assert isinstance(leg.link, LegProtocol)
-            assert leg.link.unsent + leg.link.handed + leg.connection.sessions.held_bytes > 0
+            assert isinstance(leg.transport, LegProtocol)
+            assert leg.transport.unsent + leg.transport.handed + leg.connection.sessions.held_bytes > 0
 
     def teardown(self) -> None:
         try:

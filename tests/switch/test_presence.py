@@ -45,7 +45,7 @@ def test_ids_of_edges_own_may_be_refused() -> None:
     world = World(own_edge_ids=False)
     assert arriving(world, wanted=77, acquire=False).one(p.ConnAck).data.error == "illegal edgeID"
     assert arriving(world, wanted=77).one(p.ConnAck).data.error == ""
-    assert world.core.presence.coming == {}
+    assert world.core.presence.arrivals.coming == {}
 
 
 def test_the_id_of_the_service_is_taken() -> None:
@@ -680,7 +680,7 @@ def test_an_edge_that_was_asked_about_when_it_left_is_gone_before_it_comes_again
     service.respond(online)
     assert back.one(p.ConnAck).data.error == ""
     service.nothing()
-    assert world.core.presence.coming == {} == world.core.presence.turns
+    assert world.core.presence.arrivals.coming == {} == world.core.presence.arrivals.turns
 
 
 @pytest.mark.parametrize("answered", [True, False])
@@ -702,7 +702,7 @@ def test_an_answer_that_does_not_come_holds_up_the_next_for_three_seconds(answer
     if not answered:
         service.respond(asked)
         assert event(service.request())["Str"] == left.leg.address
-    assert world.core.presence.turns == {}
+    assert world.core.presence.arrivals.turns == {}
 
 
 def test_the_one_that_is_replaced_reads_why_where_it_can() -> None:
@@ -843,7 +843,7 @@ def test_an_edge_that_left_is_remembered_until_its_service_has_answered() -> Non
     assert before > 50_000
     service.respond(asked, (5).to_bytes(8))
     assert held.total < before - 49_999
-    assert world.core.presence.coming == {}
+    assert world.core.presence.arrivals.coming == {}
 
 
 # -- parts that were plugged in ---------------------------------------------------------------------------

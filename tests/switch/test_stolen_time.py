@@ -48,7 +48,7 @@ class Scene:
             self.answered += sum(not x.data.error for x in self.quick.take(f.FrameType.RESPONSE))
             if not self.service.transport.reading:
                 self.stopped += STEP
-                if self.quick.leg.asked:
+                if self.quick.leg.outgoing:
                     self.stopped_while_asked += STEP
 
     def write(self) -> None:

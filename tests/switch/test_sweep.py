@@ -44,7 +44,7 @@ def test_all_are_ended_a_slice_at_a_time() -> None:
 def test_what_is_answered_before_its_turn_goes_to_nobody() -> None:
     world = loaded()
     edge, service = world.peers
-    last = list(edge.leg.asked.values())[-1]
+    last = list(edge.leg.outgoing.values())[-1]
     edge.cut()
     pending = world.core.exchange.pending_count
     service.raw(f.pack_of_session(f.RESPONSE, last.target_packet, 1, EMPTY_MESSAGE))

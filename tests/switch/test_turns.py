@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from frontier_tx.switch.doors import FLOW_BYTES, FRAME_BYTES, LANE_BYTES, QUANTUM
+from frontier_tx.switch.doors import QUANTUM
+from frontier_tx.switch.lanes import FLOW_BYTES, FRAME_BYTES, LANE_BYTES
 from frontier_tx.wire import frame as f
 
 from .world import World
@@ -77,7 +78,7 @@ class Turns(RuleBasedStateMachine):
 
     @invariant()
     def bytes_are_counted(self) -> None:
-        door = self.target.door
+        door = self.doors.by_leg.get(self.target)
         flows = door.flows if door is not None else {}
         assert self.target.waiting_bytes == sum(flow.size for flow in flows.values())
         for flow in flows.values():
@@ -89,7 +90,7 @@ class Turns(RuleBasedStateMachine):
         self.world.advance()
         self.service.transport.unblock()
         assert not any(self.waiting)
-        assert self.target.door is None and self.target.waiting_bytes == 0
+        assert self.target not in self.doors.by_leg and self.target.waiting_bytes == 0
         self.world.everybody_leaves()
         self.world.check_empty()
 

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.protocols import LegProtocol
-from frontier_tx.switch.leg import Leg
+from frontier_tx.switch.legs import Leg
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import ConnData, Context, MessageData, SessionData
@@ -400,14 +400,15 @@ class World:
             "pending": exchange.pending_count,
             "alarms": len(core.alarms),
             "connections": len(core.connections()),
-            "leg.asked": sum(len(leg.asked) for leg in legs),
+            "leg.outgoing": sum(len(leg.outgoing) for leg in legs),
             "leg.pending": sum(len(leg.pending) for leg in legs),
             "leg.streams": sum(len(leg.streams) for leg in legs),
             "leg.waiting_bytes": sum(leg.waiting_bytes for leg in legs),
             "leg.held_bytes": sum(abs(leg.held_bytes) for leg in legs),
             "leg.held_back": sum(abs(leg.held_back) for leg in legs),
             "leg.queued": sum(abs(leg.queued) for leg in legs),
-            "doors": sum(leg.door is not None for leg in legs),
+            "doors": len(exchange.doors.by_leg) + len(exchange.doors.lanes) + len(exchange.doors.raw_lanes),
+            "holds": len(exchange.pressure.holds),
             "windows": sum(
                 window.out for leg in legs for window in (leg.message_window, leg.call_window) if window is not None
             ),
