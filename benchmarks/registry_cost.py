@@ -44,7 +44,7 @@ from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry
 from frontlas_tx.registry.redis.scripts import ALL
-from frontlas_tx.service import GC_THRESHOLDS
+from frontier_tx.runtime.memory import GC_THRESHOLDS
 
 reactor: Any = _reactor
 RESULTS = Path(__file__).parent / "results"
