@@ -2,9 +2,9 @@
 
     python -m benchmarks.edge_walk [--list]
 
-A Frontier's reporter, a Frontlas and a Redis of its own, joined by real sockets, in one process. An edge comes online when
-nothing else is under way; from then until the reporter has the answer each call of a function of this project is noted
-(``sys.setprofile``). Counted are different functions, comprehensions left out, and the files that they are in.
+A Frontier's reporter, a Frontlas and a Redis of its own, joined by real sockets, in one process. An edge comes online
+when nothing else is under way; from then until the reporter has the answer each call of a function of this project is
+noted (``sys.setprofile``). Counted are different functions, comprehensions left out, and the files that they are in.
 ``--list`` names them in the order of their first call.
 """
 
@@ -71,7 +71,7 @@ async def measure(port: int) -> Walk:
         leg = Leg(Kind.EDGE, Connection(Role.SERVER, 0.0), NO_LINK, "h:1", reactor.seconds())
         leg.id, leg.online = edge_id, True
         reported = reporter.reported
-        while registry._clock.seconds() - registry._index._known_at > 0.1:  # noqa: SLF001
+        while registry._clock.seconds() - registry._index._known_at > 0.1:
             # The look at the directory is not a part of the way.
             await deferLater(reactor, 0.01)
         if edge_id == 11:
