@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from frontier_tx.switch.leg import NO_LINK, Kind, Leg
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -26,7 +27,6 @@ from benchmarks.registry_cost import Server
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
-from frontier_tx.switch.leg import NO_LINK, Kind, Leg
 from frontier_tx.switch.repository import Repository
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Connection, Role

@@ -32,6 +32,7 @@ from twisted.internet.testing import StringTransport
 
 from frontier_tx.atlas.messages import EDGE_HEARTBEAT, EDGE_ONLINE, FrontierMeta, PeerEvent
 from frontier_tx.atlas.protocols import AtlasServerFactory
+from frontier_tx.runtime.memory import GC_THRESHOLDS
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.body import message_json
 from frontier_tx.wire.connection import Connection, Role
@@ -44,7 +45,6 @@ from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry
 from frontlas_tx.registry.redis.scripts import ALL
-from frontier_tx.runtime.memory import GC_THRESHOLDS
 
 reactor: Any = _reactor
 RESULTS = Path(__file__).parent / "results"
