@@ -6,8 +6,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from frontier_tx.config.access import AccessControl, check_access
 from frontier_tx.config.checks import check_limits, check_ports, check_tls
-from frontier_tx.config.common import TLS, Listen, Log, LogFile, Observability, PProf, RLimit, WireLimits
+from frontier_tx.config.common import (
+    TLS,
+    ControlPlaneLimits,
+    Listen,
+    Log,
+    LogFile,
+    Observability,
+    PProf,
+    RLimit,
+    WireLimits,
+)
 from frontier_tx.config.kinds import Choice, FirstAddress, Flag, Number, PeerAddresses, Text, Whole
 from frontier_tx.config.layers import Flags, Layer
 from frontier_tx.config.loading import Loaded, assemble, read_file
@@ -23,30 +34,11 @@ _DB = Whole(0, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControlPlaneLimits:
-    """What the callers of the control plane may cost. An IPv6 address counts by its first 64 bits."""
-
-    connections: int = setting(
-        10_000, Whole(1, 1_000_000), "connections at once; when all are taken idle ones make room"
-    )
-    connections_per_address: int = setting(2_000, Whole(1, 1_000_000), "the same from one address")
-    arrivals: int = setting(5_000, Whole(1, 1_000_000), "connections that one address may open at once")
-    arrivals_per_second: float = setting(500.0, Number(0.1, 1_000_000, ""), "and as many more each second")
-    request_bytes: int = setting(
-        67_108_864, Whole(65_536, 1 << 40, "bytes"), "gRPC requests that are not complete, in all"
-    )
-    answer_bytes: int = setting(
-        268_435_456,
-        Whole(1_048_576, 1 << 40, "bytes"),
-        "answers that are not read, in all, and a quarter of it for one address; larger ones are refused then",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
     """The port of cluster services and operators: REST and gRPC."""
 
     listen: Listen = section(Listen(addr="127.0.0.1:40011"), "listening port")
+    access: AccessControl = section(AccessControl())
     limits: ControlPlaneLimits = section(ControlPlaneLimits(), "bounds of callers")
 
 
@@ -273,6 +265,7 @@ def _check(config: FrontlasConfig, report: Report) -> None:
     for path, tls, listens in tls_of(config):
         check_tls(path, tls, listens, report)
     check_limits(config.limits, report)
+    check_access("control_plane.access", config.control_plane.access, config.control_plane.listen, report)
     expiration = config.frontier_plane.expiration
     if (expiration.edge_meta or expiration.service_meta) < LEAST_EDGE_LIFE:
         report.warnings.append(

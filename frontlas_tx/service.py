@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
-from frontier_tx.rpc.listener import ListenerLimits
+from frontier_tx.rpc.access import Access
+from frontier_tx.rpc.listener import ALPN, listener_limits
 from frontier_tx.rpc.observability import observability_site
 from frontier_tx.runtime.launch import Ports, raise_open_files
 from frontier_tx.runtime.logstream import part
@@ -25,7 +26,7 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
-from frontlas_tx.config import ControlPlaneLimits, FrontlasConfig
+from frontlas_tx.config import FrontlasConfig
 from frontlas_tx.config import Redis as RedisSection
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import FrontlasCollector
@@ -91,18 +92,6 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     )
 
 
-def listener_limits(limits: ControlPlaneLimits) -> ListenerLimits:
-    """The bounds of the control plane's port."""
-    return ListenerLimits(
-        max_connections=limits.connections,
-        max_per_host=limits.connections_per_address,
-        max_arrivals=limits.arrivals,
-        arrival_rate=limits.arrivals_per_second,
-        request_memory=limits.request_bytes,
-        answer_memory=limits.answer_bytes,
-    )
-
-
 class Frontlas(Service):
     """The cluster's registry: two ports around it."""
 
@@ -134,8 +123,10 @@ class Frontlas(Service):
         ProcessCollector(registry=self.metrics)
         self.metrics.register(ProcessFigures("frontlas", {"links": outlet.handlers}))
         self.metrics.register(FrontlasCollector(self.registry, self.plane))
+        plane = config.control_plane
+        self.access = Access(plane.access, plane.listen, "control_plane.access", reactor.seconds)
         self.cluster = ClusterPlane(
-            self.registry, reactor, limits=listener_limits(config.control_plane.limits), metrics=self.metrics
+            self.registry, reactor, limits=listener_limits(plane.limits), access=self.access, metrics=self.metrics
         )
         self._ports = ports
         self._reactor = reactor
@@ -159,9 +150,8 @@ class Frontlas(Service):
         self.cluster.start()
         config = self.config
         self._ports.listen("frontier_plane.listen", config.frontier_plane.listen, self.frontiers)
-        self._ports.listen(
-            "control_plane.listen", config.control_plane.listen, self.cluster.factory, (b"h2", b"http/1.1")
-        )
+        self._ports.listen("control_plane.listen", config.control_plane.listen, self.cluster.factory, ALPN)
+        self.access.begin(self._ports)
         if config.observability.enable:
             site = observability_site(self._reactor, self.cluster.not_ready, self.metrics)
             self._ports.listen("observability", Listen(addr=config.observability.addr), site)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from frontier_tx.config.access import check_access
 from frontier_tx.config.address import is_unspecified, split_host_port
 from frontier_tx.config.common import TLS, WireLimits
 from frontier_tx.config.frontier import FrontierConfig, listeners, tls_of
@@ -18,6 +19,7 @@ def check_frontier(config: FrontierConfig, report: Report) -> None:
     for path, tls, listens in tls_of(config):
         check_tls(path, tls, listens, report)
     check_limits(config.limits, report)
+    check_access("controlplane.access", config.controlplane.access, config.controlplane.listen, report)
     if config.edgebound.bypass_enable and not config.edgebound.bypass.addrs:
         report.problem("edgebound.bypass.addrs", "missing; needed while edgebound.bypass_enable is true")
     if config.frontlas.enable and not config.frontlas.dial.addrs:

@@ -176,3 +176,23 @@ class WireLimits:
     drain_seconds: float = setting(
         30.0, Number(0, 86_400), "time that a stop in order may take, goodbyes included; then connections are cut"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlaneLimits:
+    """What the callers of the control plane may cost. An IPv6 address counts by its first 64 bits."""
+
+    connections: int = setting(
+        10_000, Whole(1, 1_000_000), "connections at once; when all are taken idle ones make room"
+    )
+    connections_per_address: int = setting(2_000, Whole(1, 1_000_000), "the same from one address")
+    arrivals: int = setting(5_000, Whole(1, 1_000_000), "connections that one address may open at once")
+    arrivals_per_second: float = setting(500.0, Number(0.1, 1_000_000, ""), "and as many more each second")
+    request_bytes: int = setting(
+        67_108_864, Whole(65_536, 1 << 40, "bytes"), "gRPC requests that are not complete, in all"
+    )
+    answer_bytes: int = setting(
+        268_435_456,
+        Whole(1_048_576, 1 << 40, "bytes"),
+        "answers that are not read, in all, and a quarter of it for one address; larger ones are refused then",
+    )

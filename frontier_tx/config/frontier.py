@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from frontier_tx.config.common import TLS, Dial, Listen, Log, LogFile, Observability, PProf, RLimit, WireLimits
+from frontier_tx.config.access import AccessControl
+from frontier_tx.config.common import (
+    TLS,
+    ControlPlaneLimits,
+    Dial,
+    Listen,
+    Log,
+    LogFile,
+    Observability,
+    PProf,
+    RLimit,
+    WireLimits,
+)
 from frontier_tx.config.kinds import Choice, Flag, Number, Text, Whole
 from frontier_tx.config.queues import MQM
 from frontier_tx.config.schema import section, setting
@@ -46,6 +58,8 @@ class ControlPlane:
 
     enable: bool = setting(False, Flag(), "serve the control plane")
     listen: Listen = section(Listen(addr="127.0.0.1:30010"), "listening port")
+    access: AccessControl = section(AccessControl())
+    limits: ControlPlaneLimits = section(ControlPlaneLimits(), "bounds of callers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ def _commented(section: Any, indent: str) -> Iterator[str]:
         else:
             if key.items is not None:
                 yield from _comment(f"each with {_item_keys(key.items)}", indent)
-            yield f"{indent}{_yaml({spelt: _plain(value, False)}).rstrip()}"
+            yield textwrap.indent(_yaml({spelt: _plain(value, False)}).rstrip(), indent)
 
 
 def _explained(key: Key) -> str:

@@ -12,12 +12,13 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from frontier_tx.rpc.addresses import Account
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE, MessageReader, crowded, encode_message, frame, parse_timeout
 from frontier_tx.rpc.header_block import TOO_LARGE
 from frontier_tx.rpc.http2 import Http2Connection, Http2Limits
 from frontier_tx.rpc.http2_guard import GoAway
 from frontier_tx.rpc.http2_stream import Headers, Http2Stream
-from frontier_tx.rpc.methods import CallContext, MethodTable
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.rpc.turns import Lane
 
@@ -48,7 +49,8 @@ PlainHandler = Callable[["PlainExchange"], None]
 class GrpcServerConnection(Http2Connection):
     """One connection of a gRPC client.
 
-    ``plain`` gets requests whose content type is not gRPC; without it they are answered with 415.
+    ``plain`` gets requests whose content type is not gRPC; without it they are answered with 415. ``names`` are those
+    in the client's certificate.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class GrpcServerConnection(Http2Connection):
         account: Account | None = None,
         lane: Lane | None = None,
         plain: PlainHandler | None = None,
+        names: tuple[str, ...] = (),
     ) -> None:
         super().__init__(clock, limits, account, lane)
         self.table = table
         self.max_message = max_message
         self.budget = self.account.budget
         self.plain = plain
+        self.names = names
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
         if len(self.streams) >= self.limits.max_streams:
@@ -162,7 +166,11 @@ class GrpcCall(Http2Stream):
                 deadline = table.clock.seconds() + parse_timeout(headers["grpc-timeout"])
             except ValueError as error:
                 raise RpcError(Status.INTERNAL, str(error)) from None
-        return CallContext(method, headers, self.connection.peer, "grpc", deadline, self.connection.turn)
+        connection = self.connection
+        names = connection.names
+        context = CallContext(method, headers, connection.peer, "grpc", deadline, connection.turn, names=names)
+        table.admit(context)
+        return context
 
     def data(self, data: bytes, size: int) -> None:
         """Bytes of the request; ``size`` is what they took of the window."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2
 from twisted.internet.defer import Deferred
 
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
-from frontier_tx.rpc.methods import CallContext, MethodTable
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.status import RpcError, Status
 
 REFLECTION = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
@@ -175,11 +176,7 @@ def closure(contract: Contract, name: str) -> Iterator[descriptor_pb2.FileDescri
 
 def add_standard_services(table: MethodTable, serving: Serving) -> None:
     """Serve health, reflection and metadata beside what the table serves otherwise."""
-    services: dict[str, Callable[[], object]] = {
-        "grpc.health.v1.Health": lambda: HealthService(table.contract, serving),
-        "kratos.api.Metadata": lambda: MetadataService(table),
-    }
-    for name, make in services.items():
-        table.add(name, make())
+    table.add("grpc.health.v1.Health", HealthService(table.contract, serving), "open")
+    table.add("kratos.api.Metadata", MetadataService(table), "read")
     for package in REFLECTION:
-        table.add(f"{package}.ServerReflection", ReflectionService(table, package))
+        table.add(f"{package}.ServerReflection", ReflectionService(table, package), "read")

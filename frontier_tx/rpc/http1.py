@@ -15,6 +15,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
+from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.addresses import Account
 from frontier_tx.rpc.door import Door, DoorLimits, Guest
 from frontier_tx.rpc.rest import PLAIN_404, PLAIN_429, HttpHeaders, RestRequest, RestRouter
@@ -303,8 +304,8 @@ class RestResource:
         address = request.client
         peer = f"{getattr(address, 'host', '')}:{getattr(address, 'port', '')}"
         verb = request.method.decode("latin-1")
-        turn = request.channel.turn
-        self._router.serve(RestRequest(verb, request.uri, fields, peer, turn), Http1Exchange(request))
+        turn, names = request.channel.turn, certificate_names(request.channel.transport)
+        self._router.serve(RestRequest(verb, request.uri, fields, peer, turn, names), Http1Exchange(request))
         return NOT_DONE_YET
 
 

@@ -18,6 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from frontier_tx.config.common import ControlPlaneLimits
+from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.addresses import Budget
 from frontier_tx.rpc.door import ClosedLog, Door, DoorLimits, Guest
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE
@@ -30,6 +32,9 @@ from frontier_tx.rpc.rest import PLAIN_429, HttpHeaders, RestRequest, RestRouter
 from frontier_tx.rpc.status import RpcError, Status
 
 log = Logger()
+
+ALPN = (b"h2", b"http/1.1")
+"""What is offered in a TLS handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,18 @@ class ListenerLimits:
     answer_memory: int = 256 * 1024 * 1024
     http1: Http1Limits = field(default_factory=Http1Limits)
     http2: Http2Limits = field(default_factory=Http2Limits)
+
+
+def listener_limits(limits: ControlPlaneLimits) -> ListenerLimits:
+    """The bounds of the control plane's port."""
+    return ListenerLimits(
+        max_connections=limits.connections,
+        max_per_host=limits.connections_per_address,
+        max_arrivals=limits.arrivals,
+        arrival_rate=limits.arrivals_per_second,
+        request_memory=limits.request_bytes,
+        answer_memory=limits.answer_bytes,
+    )
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -99,12 +116,12 @@ class ControlPlaneFactory(Factory):
 
     def acceptableProtocols(self) -> list[bytes]:
         """What is offered in the TLS handshake (ALPN)."""
-        return [b"h2", b"http/1.1"]
+        return list(ALPN)
 
     def buildProtocol(self, addr: IAddress | None) -> SniffingProtocol:
         return SniffingProtocol(self)
 
-    def grpc(self, guest: Guest) -> GrpcServerConnection:
+    def grpc(self, guest: Guest, transport: Any) -> GrpcServerConnection:
         """A protocol for a client of HTTP/2."""
         connection = GrpcServerConnection(
             self.clock,
@@ -114,6 +131,7 @@ class ControlPlaneFactory(Factory):
             account=self.door.account(guest, float(self.limits.http2.flood_burst)),
             lane=self.door.lane(guest),
             plain=self._plain,
+            names=certificate_names(transport),
         )
         connection.complain = lambda why: self.closed_log.note(connection.peer, why)  # type: ignore[method-assign]
         return connection
@@ -129,6 +147,7 @@ class ControlPlaneFactory(Factory):
             fields,
             exchange.connection.peer,
             exchange.connection.turn,
+            exchange.connection.names,
         )
         self._router.serve(request, Http2Exchange(exchange))
 
@@ -214,7 +233,7 @@ class SniffingProtocol(Protocol):
         if self._seen[:size] != PREFACE[:size]:
             self._choose(self._factory.site.channel_for(self))
         elif size == len(PREFACE):
-            self._choose(self._factory.grpc(self))
+            self._choose(self._factory.grpc(self, self.transport))
 
     def _choose(self, protocol: Any) -> None:
         self._stop_timer()

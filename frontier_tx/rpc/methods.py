@@ -7,17 +7,19 @@ same for all of them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from frontier_tx.rpc.audit import Audit
+from frontier_tx.rpc.context import ANYBODY, CallContext, Caller, Role, at_once
 from frontier_tx.rpc.contract import Contract, MethodSpec
 from frontier_tx.rpc.status import RpcError, Status
 
@@ -26,39 +28,34 @@ log = Logger()
 Send = Callable[[Any], "Deferred[None]"]
 """Hands one response message to a transport; fires when the next one may follow."""
 
-Turn = Callable[[], "Deferred[None]"]
-"""Waits until it is the turn of whoever asked."""
-
+AUDITED: frozenset[Role | None] = frozenset(("act", "call"))
+"""Roles whose calls are written to the audit log."""
 TURN = 16
 """Responses that one stream sends at most before others get their turn."""
 LOG_EVERY = 60.0
 """Seconds between two tracebacks of one kind of failure in one method."""
 
 
-def at_once() -> Deferred[None]:
-    """The turn of somebody whose work is shared with nobody's."""
-    return succeed(None)
+class Rules(Protocol):
+    """Who may call what, and where acts are written down; see ``access.Access``."""
+
+    @property
+    def audit(self) -> Audit:
+        """The audit log."""
+
+    def admit(self, context: CallContext, role: Role | None) -> Caller:
+        """The caller; raises ``RpcError`` when this caller may not do what needs ``role``."""
 
 
 @dataclass(frozen=True, slots=True)
-class CallContext:
-    """What a handler may want to know about a call besides its request.
+class Method:
+    """What serves one method, the role that it asks (None: nobody may call it), and the longest time in seconds that a
+    caller may give it."""
 
-    ``metadata`` are the request headers, names in lower case; ``peer`` is ``host:port`` of the caller; ``via`` is
-    ``grpc`` or ``rest``; ``deadline`` is in seconds of the reactor's clock, None without one. A handler that has much
-    to do does a few milliseconds of it, awaits ``turn()``, and goes on.
-    """
-
-    method: MethodSpec
-    metadata: Mapping[str, str]
-    peer: str
-    via: str
-    deadline: float | None = None
-    turn: Turn = at_once
-
-
-Authorize = Callable[[CallContext], Awaitable[None] | None]
-"""Called before each handler; refuses by raising ``RpcError``."""
+    spec: MethodSpec
+    handler: Callable[..., Any]
+    role: Role | None
+    longest: float
 
 
 class MethodMetrics:
@@ -79,7 +76,8 @@ class MethodTable:
     """The methods of one server.
 
     ``call_timeout`` (seconds) ends unary calls whose caller sets no earlier deadline. ``max_calls`` and ``max_streams``
-    bound what is under way at a time over all connections; beyond them callers get RESOURCE_EXHAUSTED.
+    bound what is under way at a time over all connections; beyond them callers get RESOURCE_EXHAUSTED. Without
+    ``access`` everybody may call everything.
     """
 
     def __init__(
@@ -90,7 +88,7 @@ class MethodTable:
         call_timeout: float = 30.0,
         max_calls: int = 2000,
         max_streams: int = 10_000,
-        authorize: Authorize | None = None,
+        access: Rules | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
         self.contract = contract
@@ -98,16 +96,27 @@ class MethodTable:
         self.call_timeout = call_timeout
         self.max_calls = max_calls
         self.max_streams = max_streams
-        self.authorize = authorize
+        self.access = access
         self.metrics = MethodMetrics(CollectorRegistry() if registry is None else registry)
         self.calls = 0
         self.streams = 0
-        self._methods: dict[str, tuple[MethodSpec, Callable[..., Any]]] = {}
+        self._methods: dict[str, Method] = {}
         self._services: list[str] = []
         self._logged: dict[tuple[str, str], float] = {}
 
-    def add(self, service: str, handlers: object) -> None:
+    def add(
+        self,
+        service: str,
+        handlers: object,
+        role: Role | Mapping[str, Role] | None = None,
+        *,
+        longest: float | None = None,
+    ) -> None:
         """Serve ``service`` by the methods of ``handlers``.
+
+        ``role`` is what callers need: one for all methods, or one for each by its name in the contract. Where
+        nothing is said, nobody may call. ``longest`` are the seconds that a caller may give a unary call, at least and
+        by default ``call_timeout``.
 
         Each is named as ``MethodSpec.handler_name`` and called with the request and a ``CallContext``. A unary one
         returns the response or something awaitable; a streaming one is an async generator of responses; one with
@@ -118,7 +127,8 @@ class MethodTable:
             handler = getattr(handlers, spec.handler_name, None)
             if not callable(handler):
                 raise TypeError(f"{type(handlers).__name__} has no method {spec.handler_name} to serve {spec.path}")
-            found[spec.path] = (spec, handler)
+            asked = role if role is None or isinstance(role, str) else role.get(spec.name)
+            found[spec.path] = Method(spec, handler, asked, max(self.call_timeout, longest or 0.0))
         self._methods.update(found)
         self._services.append(service)
 
@@ -130,13 +140,13 @@ class MethodTable:
     @property
     def methods(self) -> list[MethodSpec]:
         """All methods that are served."""
-        return [spec for spec, _ in self._methods.values()]
+        return [method.spec for method in self._methods.values()]
 
     def find(self, path: str) -> MethodSpec:
         """The method of a gRPC path; raises ``RpcError`` UNIMPLEMENTED, in the words of the usual servers."""
-        entry = self._methods.get(path)
-        if entry is not None:
-            return entry[0]
+        method = self._methods.get(path)
+        if method is not None:
+            return method.spec
         service, slash, name = path.removeprefix("/").rpartition("/")
         if not slash:
             raise RpcError(Status.UNIMPLEMENTED, f'malformed method name: "{path[:200]}"')
@@ -151,14 +161,20 @@ class MethodTable:
         self.calls += 1
         self.metrics.calls.set(self.calls)
         started = self.clock.seconds()
-        deadline = min(started + self.call_timeout, context.deadline or float("inf"))
+        if context.deadline is None:
+            deadline = started + self.call_timeout
+        else:
+            deadline = min(context.deadline, started + self._methods[context.method.path].longest)
 
         def finished() -> None:
             self.calls -= 1
             self.metrics.calls.set(self.calls)
             self.metrics.seconds.labels(context.method.path).observe(self.clock.seconds() - started)
 
-        return _Run(self, context, self._unary(context, request), deadline, finished).outer
+        run = _Run(self, context, self._unary(context, request), deadline, finished)
+        if self.access is not None and self._methods[context.method.path].role in AUDITED:
+            return run.outer.addBoth(self._audited, context, request)
+        return run.outer
 
     def stream(self, context: CallContext, requests: Any, send: Send) -> Deferred[None]:
         """Call a streaming method, handing each response to ``send``; ends as ``call`` does.
@@ -176,20 +192,32 @@ class MethodTable:
 
         return _Run(self, context, self._stream(context, requests, send), context.deadline, finished).outer
 
-    async def _check(self, context: CallContext) -> None:
-        if self.authorize is not None:
-            refusal = self.authorize(context)
-            if refusal is not None:
-                await refusal
+    def admit(self, context: CallContext) -> None:
+        """Set the caller of a call; raises ``RpcError`` when they may not make it.
+
+        Transports ask before they take the body of a request; ``call`` and ``stream`` ask where nobody has.
+        """
+        role = self._methods[context.method.path].role
+        if self.access is None:
+            context.caller = ANYBODY
+            return
+        try:
+            context.caller = self.access.admit(context, role)
+        except RpcError as error:
+            if role in AUDITED:
+                self.access.audit.note(context, None, f"{error.status.name}: {error.message}", refused=True)
+            raise
 
     async def _unary(self, context: CallContext, request: Any) -> Any:
-        await self._check(context)
-        result = self._methods[context.method.path][1](request, context)
+        if context.caller is None:
+            self.admit(context)
+        result = self._methods[context.method.path].handler(request, context)
         return result if isinstance(result, context.method.response) else await result
 
     async def _stream(self, context: CallContext, requests: Any, send: Send) -> None:
-        await self._check(context)
-        responses: AsyncIterator[Any] = self._methods[context.method.path][1](requests, context)
+        if context.caller is None:
+            self.admit(context)
+        responses: AsyncIterator[Any] = self._methods[context.method.path].handler(requests, context)
         sent = 0
         try:
             async for response in responses:
@@ -204,6 +232,14 @@ class MethodTable:
             if close is not None:
                 await close()
             raise
+
+    def _audited(self, outcome: Any, context: CallContext, request: Any) -> Any:
+        assert self.access is not None
+        if context.caller is not None:
+            error = outcome.value if isinstance(outcome, Failure) else None
+            said = f"{error.status.name}: {error.message}" if isinstance(error, RpcError) else "OK"
+            self.access.audit.note(context, request, said)
+        return outcome
 
     def _refused(self, context: CallContext, text: str) -> Deferred[Any]:
         refused: Deferred[Any] = Deferred()

@@ -20,8 +20,9 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
+from frontier_tx.rpc.context import CallContext, Turn, at_once
 from frontier_tx.rpc.contract import MethodSpec
-from frontier_tx.rpc.methods import CallContext, MethodTable, Turn, at_once
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.query import QueryError, fill, fill_from_path, parse_query
 from frontier_tx.rpc.status import HTTP_STATUS, RpcError, Status
 
@@ -44,14 +45,15 @@ _VARIABLE = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True, slots=True)
 class RestRequest:
-    """One request: the verb, the target as it stood on the wire, headers by lower-case name, the peer, and how to wait
-    for its turn."""
+    """One request: the verb, the target as it stood on the wire, headers by lower-case name, the peer, how to wait for
+    its turn, and the names in the client's certificate."""
 
     verb: str
     target: bytes
     headers: Mapping[str, str]
     peer: str
     turn: Turn = at_once
+    names: tuple[str, ...] = ()
 
 
 class Exchange(Protocol):
@@ -149,15 +151,22 @@ class RestRouter:
         self, request: RestRequest, route: Route, parts: tuple[str, ...], query: bytes, exchange: Exchange
     ) -> None:
         media = _media(request.headers.get("accept", ""))
+        context = CallContext(
+            route.method, request.headers, request.peer, "rest", turn=request.turn, names=request.names
+        )
         message = route.method.request()
         try:
+            self.table.admit(context)
             fill(message, parse_query(query).items())
             for name, text in zip(route.variables, parts, strict=True):
                 fill_from_path(message, name, text)
         except QueryError as error:
             self._answer_error(exchange, media, 400, "CODEC", str(error))
             return
-        context = CallContext(route.method, request.headers, request.peer, "rest", turn=request.turn)
+        except RpcError as error:
+            self.table.count(context, error.status)
+            self.answer_failure(exchange, media, Failure(error))  # type: ignore[no-untyped-call]
+            return
         if route.method.server_streaming:
             _EventStream(self, context, message, exchange, media)
             return
@@ -216,7 +225,8 @@ class RestRouter:
             body = bytes(self._error(code=status, reason=reason, message=text).SerializeToString())
         else:
             body = error_json(status, reason, text)
-        exchange.answer(status, [("Content-Type", media)], body)
+        headers = [("Content-Type", media), *([("WWW-Authenticate", "Bearer")] if status == 401 else ())]
+        exchange.answer(status, headers, body)
 
 
 class _EventStream:

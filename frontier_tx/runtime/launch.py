@@ -56,6 +56,16 @@ class Listens(Protocol):
     ) -> IListeningPort: ...
 
 
+class Reloads(Protocol):
+    """What was read from files, and can be read again."""
+
+    def reload(self) -> list[str]:
+        """Read again, and give warnings.
+
+        :raises ConfigError: a file that cannot be used; what was read before stays in use.
+        """
+
+
 class Ports:
     """The listening ports of one process.
 
@@ -67,7 +77,7 @@ class Ports:
         self._program = program
         self._log = Logger(namespace=f"{program}.launch")
         self._open: list[IListeningPort] = []
-        self._contexts: dict[str, ServerContext] = {}
+        self._files: dict[tuple[str, str], Reloads] = {}
         _IN_USE.add(self)
 
     def listen(
@@ -93,9 +103,9 @@ class Ports:
         except (CannotListenError, OSError) as error:
             raise self._failed(path, listen, error) from None
         self._open.append(port)
-        if context is not None:
-            self._contexts[path] = context
         name, tls = path.removesuffix(".listen"), " with TLS" if context else ""
+        if context is not None:
+            self.reloads(name, "certificates", context)
         self._log.info("{name} listens on {addr}{tls}", name=name, addr=_shown(port), tls=tls)
         return port
 
@@ -107,20 +117,23 @@ class Ports:
             return succeed(None)
         return DeferredList(waits, consumeErrors=True).addCallback(lambda _: None)
 
-    def reload_certificates(self) -> None:
-        """Read the TLS files of every listener again; one that cannot be used leaves what was read before in use."""
-        for path, context in self._contexts.items():
-            name = path.removesuffix(".listen")
+    def reloads(self, name: str, what: str, files: Reloads) -> None:
+        """Read ``files`` again on SIGHUP; ``name`` is the listener they belong to, ``what`` is in them."""
+        self._files[name, what] = files
+
+    def reload_files(self) -> None:
+        """Read the files of every listener again; one that cannot be used leaves what was read before in use."""
+        for (name, what), files in self._files.items():
             try:
-                for warning in context.reload():
+                for warning in files.reload():
                     self._log.warn("{warning}", warning=warning)
             except ConfigError as error:
                 for problem in error.problems:
                     self._log.error(
-                        "{name} goes on with the certificates it has: {problem}", name=name, problem=problem
+                        "{name} goes on with the {what} it has: {problem}", name=name, what=what, problem=problem
                     )
             else:
-                self._log.info("{name} has read its certificates again", name=name)
+                self._log.info("{name} has read its {what} again", name=name, what=what)
 
     def _failed(self, path: str, listen: Listen, error: CannotListenError | OSError) -> StartFailed:
         cause = error.socketError if isinstance(error, CannotListenError) else error
@@ -136,10 +149,10 @@ class Ports:
 _IN_USE: WeakSet[Ports] = WeakSet()
 
 
-def reload_certificates() -> None:
-    """Let every listener of this process read its TLS files again. Connections that are up stay as they are."""
+def reload_files() -> None:
+    """Let every listener of this process read its certificates and tokens again. Connections stay as they are."""
     for ports in list(_IN_USE):
-        ports.reload_certificates()
+        ports.reload_files()
 
 
 def port_number(port: IListeningPort) -> int:

@@ -26,7 +26,7 @@ from frontier_tx.config.layers import Flags
 from frontier_tx.config.loading import Loaded
 from frontier_tx.config.render import effective
 from frontier_tx.errors import ConfigError
-from frontier_tx.runtime.launch import StartFailed, reload_certificates
+from frontier_tx.runtime.launch import StartFailed, reload_files
 from frontier_tx.runtime.logs import Logger, Observer, observer, set_level
 from frontier_tx.runtime.logstream import part
 from frontier_tx.runtime.pidfile import discard_stale, is_held
@@ -189,9 +189,9 @@ class Program(MultiService):
     def _on_signals(self) -> None:
         """SIGUSR1 opens log files anew, which is what tools that rotate logs expect of a twistd process.
 
-        SIGHUP does that too and reads certificates again, since otherwise it would end the process without a goodbye.
-        But where the program was started at a terminal it means that the terminal was closed: a stop in order. Whoever
-        ignores a signal (nohup) or has taken it is left alone.
+        SIGHUP does that too and reads certificates and tokens again, since otherwise it would end the process without a
+        goodbye. But where the program was started at a terminal it means that the terminal was closed: a stop in order.
+        Whoever ignores a signal (nohup) or has taken it is left alone.
         """
         from twisted.internet import reactor
 
@@ -213,9 +213,9 @@ class Program(MultiService):
                 self._log.error("cannot open the log file anew, the one that is open stays in use: {why}", why=why)
 
     def _reload(self) -> None:
-        self._log.info("SIGHUP: reading certificates again; other changes of the configuration need a restart")
+        self._log.info("SIGHUP: reading certificates and tokens; other changes of the configuration need a restart")
         self._reopen()
-        reload_certificates()
+        reload_files()
 
 
 def _part_at_the_end() -> None:

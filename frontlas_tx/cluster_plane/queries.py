@@ -12,8 +12,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
-from frontier_tx.rpc.methods import CallContext
 from frontier_tx.rpc.status import RpcError, Status
 from frontlas_tx.cluster_plane.answers import MAX_CURSOR, Answers, not_found, registry_errors
 from frontlas_tx.registry.interfaces import IRegistry

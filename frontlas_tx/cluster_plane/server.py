@@ -9,11 +9,13 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from frontier_tx.rpc.access import Access
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract, frontlas_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
-from frontier_tx.rpc.methods import Authorize, CallContext, MethodTable
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.queries import ClusterQueries
 from frontlas_tx.cluster_plane.watch import ClusterWatch
@@ -59,7 +61,7 @@ class ClusterPlane:
         clock: IReactorTime,
         *,
         limits: ListenerLimits | None = None,
-        authorize: Authorize | None = None,
+        access: Access | None = None,
         metrics: CollectorRegistry | None = None,
         call_timeout: float = CALL_TIMEOUT,
     ) -> None:
@@ -68,10 +70,10 @@ class ClusterPlane:
         self._draining = False
         self._unwatch: Callable[[], None] | None = None
         self.serving = Serving(False)
-        self.table = MethodTable(contract, clock, authorize=authorize, registry=metrics, call_timeout=call_timeout)
-        self.table.add("controlplane.ClusterService", ClusterQueries(contract, registry))
-        self.table.add("controlplane.ClusterWatch", ClusterWatch(contract, registry, clock))
-        self.table.add("controlplane.Health", ClusterHealth(contract, self.serving))
+        self.table = MethodTable(contract, clock, access=access, registry=metrics, call_timeout=call_timeout)
+        self.table.add("controlplane.ClusterService", ClusterQueries(contract, registry), "read")
+        self.table.add("controlplane.ClusterWatch", ClusterWatch(contract, registry, clock), "read")
+        self.table.add("controlplane.Health", ClusterHealth(contract, self.serving), "open")
         add_standard_services(self.table, self.serving)
         router = RestRouter(self.table, {"/controlplane.Health/Check": _health_status})
         self.factory = ControlPlaneFactory(self.table, router, clock, limits)

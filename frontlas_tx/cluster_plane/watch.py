@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from frontier_tx.rpc.context import CallContext, Turn
 from frontier_tx.rpc.contract import Contract
-from frontier_tx.rpc.methods import CallContext, Turn
 from frontlas_tx.cluster_plane.answers import registry_errors
 from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription

@@ -145,7 +145,7 @@ def reflection(world: World, pair: dict[str, Any], service: str) -> None:
 
 
 def _answers(world: World, service: str, request: Any) -> Iterator[Any]:
-    handlers: Any = world.plane.table._methods[f"/{service}/ServerReflectionInfo"][1]
+    handlers: Any = world.plane.table._methods[f"/{service}/ServerReflectionInfo"].handler
 
     async def one() -> Any:
         async def requests() -> Any:

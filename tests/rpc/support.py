@@ -13,12 +13,13 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract, MethodSpec, frontlas_contract
 from frontier_tx.rpc.grpc_client import GrpcClientConnection
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
-from frontier_tx.rpc.methods import CallContext, MethodTable
+from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.rpc.status import RpcError, Status
 
@@ -111,8 +112,8 @@ def make_table(
     """A table over made-up handlers with the standard services; gives the handlers too."""
     handlers = MadeUp() if handlers is None else handlers
     table = MethodTable(CONTRACT, clock, **options)
-    table.add(CLUSTER, handlers)
-    table.add(WATCH, handlers)
+    table.add(CLUSTER, handlers, "read")
+    table.add(WATCH, handlers, "read")
     add_standard_services(table, Serving() if serving is None else serving)
     return table, handlers
 

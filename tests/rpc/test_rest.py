@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -14,7 +15,10 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from frontier_tx.config.access import AccessControl, Token
+from frontier_tx.config.common import Listen
 from frontier_tx.rpc import rest
+from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.query import QueryError, fill, parse_query, quote
@@ -290,11 +294,9 @@ def test_a_refused_event_stream_has_a_status_of_its_own() -> None:
 
 
 def test_only_whom_the_check_lets_in() -> None:
-    def check(context: Any) -> None:
-        if context.metadata.get("authorization") != "Bearer secret":
-            raise RpcError(Status.UNAUTHENTICATED, "a token is needed")
-
-    table, _ = make_table(Clock(), authorize=check)
+    tokens = (Token(name="reader", token="secret", roles=("read",)),)
+    access = Access(AccessControl(tokens=tokens), Listen(addr="127.0.0.1:1"), "control_plane.access")
+    table, _ = make_table(Clock(), access=access)
     router = RestRouter(table)
     assert ask(router, "GET", "/cluster/v1/frontier?edge_id=1").status == 401
     assert ask(router, "GET", "/cluster/v1/watch").status == 401
@@ -356,9 +358,10 @@ def test_names_with_anything_in_them_are_found(name: str) -> None:
     memory = Memory()
     router = RestRouter(memory.table)
     seen: list[str] = []
-    memory.table._methods[method("ListFrontiers").path] = (
-        method("ListFrontiers"),
-        lambda request, context: seen.extend(request.frontier_ids) or message("ListFrontiersResponse"),
+    path = method("ListFrontiers").path
+    memory.table._methods[path] = replace(
+        memory.table._methods[path],
+        handler=lambda request, context: seen.extend(request.frontier_ids) or message("ListFrontiersResponse"),
     )
     plain = ask(router, "GET", f"/cluster/v1/frontiers?frontier_ids={quote_plus(name)}&frontierIds[]=x")
     absolute = ask(router, "GET", f"http://10.0.0.1:40011/cluster/v1/frontiers?frontier_ids={quote_plus(name)}")
