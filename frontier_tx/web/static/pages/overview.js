@@ -1,0 +1,90 @@
+// The first page: how many are here, what flows, how fast, and what came and went last.
+
+import { Chart } from "../chart.js";
+import { bytes, count, h, milliseconds, notice, rough } from "../dom.js";
+import { followEvents } from "../feed.js";
+import { follow, gauge, latest, live, rate } from "../live.js";
+import { eventHeads, eventRow } from "./events.js";
+
+const EVENTS = 8;
+
+const perSecond = (value) => `${rough(value)}/s`;
+const bytesPerSecond = (value) => `${bytes(value)}/s`;
+
+const charts = () => [
+  new Chart("Calls", [{ label: "", value: rate("calls") }], perSecond),
+  new Chart("Time of a call", [{ label: "p50", value: gauge("call_ms_p50") }, { label: "p99", value: gauge("call_ms_p99") }], milliseconds),
+  new Chart("Messages", [{ label: "", value: rate("messages") }], perSecond),
+  new Chart("Failures", [{ label: "", value: rate("errors") }], perSecond),
+  new Chart("Bytes", [{ label: "in", value: rate("bytes_in") }, { label: "out", value: rate("bytes_out") }], bytesPerSecond, 2),
+  new Chart("Waiting in the gateway", [{ label: "", value: gauge("held_bytes") }], bytes, 2),
+];
+
+/** A figure with its name, of what `value()` gives; it hides while that is null. */
+export function tile(name, value, format = count, href = null) {
+  const figure = h("dd");
+  const element = h("div", { class: "tile" }, h("dt", {}, href ? h("a", { href }, name) : name), figure);
+  const update = () => {
+    const now = value();
+    element.hidden = now === null || now === undefined;
+    if (!element.hidden) figure.textContent = format(now);
+  };
+  return { element, update };
+}
+
+/** Draw figures and charts anew after each answer of the server. */
+export function keepDrawn(parts, place, signal) {
+  follow(() => {
+    for (const part of parts) part.update();
+    place.replaceChildren(...(live.error && live.error.status !== 401 ? [notice("bad", live.error.message)] : []));
+  }, signal);
+}
+
+/** A table of the last few events. */
+export function lastEvents(base, signal) {
+  const rows = h("tbody", {}, h("tr", {}, h("td", { colspan: "4", class: "quiet" }, "Nothing came or went since this page was opened.")));
+  const waiting = [];
+  let drawing = false;
+  let any = false;
+  const draw = () => {
+    drawing = false;
+    if (!any) rows.replaceChildren();
+    any = true;
+    rows.prepend(...waiting.splice(0).map(eventRow).reverse());
+    while (rows.children.length > EVENTS) rows.lastChild.remove();
+  };
+  followEvents(`${base}/events`, {}, {
+    signal,
+    got(event) {
+      waiting.push(event);
+      if (waiting.length > EVENTS) waiting.shift();
+      if (!drawing) setTimeout(draw, 200);
+      drawing = true;
+    },
+    changed: () => {},
+  });
+  return h("section", { "aria-labelledby": "lately" }, h("h2", { id: "lately" }, "Latest ", h("a", { href: "#/events", class: "more" }, "all events")),
+    h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": "Table of the latest events" },
+      h("table", {}, h("caption", { class: "unseen" }, "Latest events"), eventHeads(), rows)));
+}
+
+/** The first page of Frontier. */
+export function overviewPage({ signal }) {
+  const place = h("div");
+  const tiles = [
+    tile("Edges", () => live.info?.edges, count, "#/edges"),
+    tile("Services", () => live.info?.services, count, "#/services"),
+    tile("Calls", () => latest(rate("calls")), perSecond),
+    tile("Messages", () => latest(rate("messages")), perSecond),
+    tile("Streams", () => latest(gauge("streams"))),
+    tile("Under way", () => latest(gauge("pending"))),
+  ];
+  const drawn = charts();
+  keepDrawn([...tiles, ...drawn], place, signal);
+  return { title: "Overview", node: [
+    place,
+    h("dl", { class: "tiles" }, tiles.map(({ element }) => element)),
+    h("section", { class: "charts", "aria-label": "Charts" }, drawn.map(({ element }) => element)),
+    lastEvents("v1", signal),
+  ] };
+}

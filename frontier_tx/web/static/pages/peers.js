@@ -1,0 +1,76 @@
+// The tables of edges and of services, on Frontier.
+
+import { act, get, part } from "../api.js";
+import { ago, ask, h, notice, say, shown } from "../dom.js";
+import { List } from "../list.js";
+import { may } from "../live.js";
+
+/** What differs between the two kinds of peers. */
+export const SIDES = {
+  edges: { one: "edge", id: "edge_id", name: "meta", title: "Edges", label: "Meta" },
+  services: { one: "service", id: "service_id", name: "service", title: "Services", label: "Name" },
+};
+
+const FIELDS = {
+  edges: [
+    { key: "meta", label: "meta begins with" }, { key: "edge_id", label: "id" },
+    { key: "addr", label: "address begins with" }, { key: "rpc", label: "method" },
+  ],
+  services: [
+    { key: "service", label: "name begins with" }, { key: "addr", label: "address begins with" },
+    { key: "rpc", label: "method" }, { key: "topic", label: "topic" },
+  ],
+};
+
+/** Ask whether a peer shall go, and send it away; gives whether it is gone. Says what happened in `place`. */
+export async function kick({ path, one, id, name, place }) {
+  const sure = await ask(`Kick ${one} ${id}?`, `The connection of ${name ? `“${shown(name, 80)}”` : `${one} ${id}`} is closed and its calls fail. It may connect again at once.`, "Kick");
+  if (!sure) return false;
+  try {
+    await act("DELETE", path);
+    place.replaceChildren(notice("good", `The connection of ${one} ${id} is closed.`));
+    return true;
+  } catch (error) {
+    place.replaceChildren(notice("bad", `${one} ${id} was not kicked: ${error.message}`));
+    return false;
+  } finally {
+    say("");
+  }
+}
+
+/** A button that kicks the peer of a row. */
+export function kickButton({ path, one, id, name, place, after }) {
+  const press = async () => {
+    if (await kick({ path, one, id, name, place })) after();
+  };
+  return h("button", { type: "button", class: "small", "aria-label": `Kick ${one} ${id}`, onclick: press }, "Kick");
+}
+
+/** The page of all edges, or of all services. */
+export function peersPage(key) {
+  return ({ route, signal }) => {
+    const side = SIDES[key];
+    const place = h("div");
+    const columns = [
+      { name: "Id", order: side.id, kind: "mono", fixed: true, cell: (row) => h("a", { href: `#/${key}/${part(row[side.id])}` }, row[side.id]) },
+      { name: side.label, order: side.name, kind: "wide clip", cell: (row) => (row[side.name] ? shown(row[side.name]) : h("span", { class: "quiet" }, "none")) },
+      { name: "Address", order: "addr", kind: "mono spare", cell: (row) => shown(row.addr) },
+      { name: "Online since", order: "create_time", kind: "spare", cell: (row) => ago(row.create_time) },
+    ];
+    if (may("act")) {
+      columns.push({ name: h("span", { class: "unseen" }, "Actions"), kind: "spare end", fixed: true, cell: (row) => kickButton({
+        path: `v1/${key}/${part(row[side.id])}`, one: side.one, id: row[side.id], name: row[side.name], place, after: () => list.refresh(),
+      }) });
+    }
+    const list = new List({
+      what: key, columns, fields: FIELDS[key], order: "-create_time", route, signal,
+      id: (row) => row[side.id],
+      empty: `No ${side.one} is connected.`,
+      async load({ field, text, order, page, size }, aborted) {
+        const answer = await get(`v1/${key}`, { page, page_size: size, order, [field]: text }, aborted);
+        return { rows: answer[key], count: answer.count };
+      },
+    });
+    return { title: side.title, node: [place, list.element] };
+  };
+}

@@ -1,0 +1,82 @@
+// The server itself: version, log level, draining, and the configuration in effect.
+
+import { act, get } from "../api.js";
+import { ask, dateAndTime, duration, h, notice, shown } from "../dom.js";
+import { follow, live, may, refresh } from "../live.js";
+import { facts } from "./peer.js";
+
+const LEVELS = ["debug", "info", "warn", "error"];
+
+/** A nested value as lines of YAML, for reading. */
+export function written(value, depth = 0) {
+  const space = "  ".repeat(depth);
+  if (Array.isArray(value)) return value.map((each) => `${space}- ${inner(each, depth).trimStart()}`).join("");
+  return Object.entries(value).map(([name, each]) => {
+    const text = inner(each, depth);
+    return `${space}${shown(name)}:${nested(each) ? "\n" : " "}${text}`;
+  }).join("");
+}
+
+const nested = (value) => value !== null && typeof value === "object" && Object.keys(value).length > 0;
+
+function inner(value, depth) {
+  if (nested(value)) return written(value, depth + 1);
+  const text = { "[object Array]": "[]", "[object Object]": "{}", "[object Null]": "null" }[Object.prototype.toString.call(value)];
+  return `${text ?? (value === "" ? '""' : shown(value, 2000))}\n`;
+}
+
+/** The page of a server. */
+export function serverPage(base, name) {
+  return ({ signal }) => {
+    const place = h("div");
+    const about = h("div");
+    const config = h("pre", { class: "payload", tabindex: "0", "aria-label": "Configuration" }, "…");
+    const level = h("select", { id: "level" }, LEVELS.map((each) => h("option", { value: each }, each)));
+    let known = null;
+
+    async function attempt(work, done) {
+      try {
+        await work();
+        place.replaceChildren(notice("good", done));
+      } catch (error) {
+        place.replaceChildren(notice("bad", error.message));
+      }
+      refresh();
+    }
+    const drain = h("button", { type: "button", class: "danger", onclick: async () => {
+      const sure = await ask(`Drain ${name}?`, "It takes no more connections, tells everybody who is connected to go elsewhere, and stops.", "Drain");
+      if (sure) attempt(() => act("POST", `${base}/server/drain`), `${name} is draining.`);
+    } }, "Drain");
+    const set = h("button", { type: "button", onclick: () =>
+      attempt(() => act("PUT", `${base}/server/log-level`, { level: level.value }), `The log level is ${level.value} until the next start.`) }, "Set");
+
+    follow(() => {
+      const { info } = live;
+      if (!info) return;
+      if (info.log_level !== known) {
+        known = info.log_level;
+        if (!LEVELS.includes(known)) level.append(h("option", { value: known }, known));
+        level.value = known;
+      }
+      drain.disabled = info.draining;
+      about.replaceChildren(facts([
+        ["Version", shown(info.version)],
+        ["Id", info.frontier_id === undefined ? null : h("span", { class: "mono break" }, shown(info.frontier_id) || "none")],
+        ["Started", `${dateAndTime(info.started)}, ${duration(info.uptime_seconds)} ago`],
+        ["State", info.draining ? "draining" : "serving"],
+        ...Object.entries(info.addresses ?? {}).map(([side, all]) => [`Listens for ${side}`, h("span", { class: "mono break" }, [all].flat().map((each) => shown(each)).join(", ") || "–")]),
+        ["You may", (info.roles ?? []).join(", ") || "nothing"],
+      ]));
+    }, signal);
+    get(`${base}/server/config`, {}, signal).then(
+      (answer) => (config.textContent = written(answer.config ?? answer)),
+      (error) => signal.aborted || config.replaceWith(notice("bad", error.message)));
+
+    const acts = may("act") && h("section", { class: "card", "aria-labelledby": "acts" }, h("h2", { id: "acts" }, "Act"),
+      h("div", { class: "row" }, h("label", { for: "level" }, "Log level"), level, set),
+      h("div", { class: "row" }, drain));
+    return { title: "Server", node: [place, h("div", { class: "columns" },
+      h("div", {}, h("section", { class: "card", "aria-labelledby": "about" }, h("h2", { id: "about" }, "About"), about), acts),
+      h("section", { class: "card", "aria-labelledby": "config" }, h("h2", { id: "config" }, "Configuration in effect"), config))] };
+  };
+}
