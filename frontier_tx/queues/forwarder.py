@@ -1,96 +1,37 @@
 """Keeps one broker connected, and takes records to it: buffers while it is away, gives up in time, says so once."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.backoff import Backoff, Retry
+from frontier_tx.queues.counters import Counters
+from frontier_tx.queues.interfaces import IBroker, Spooling
 from frontier_tx.queues.outbox import Bounds, Outbox
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
 
-#: Seconds between attempts: doubled each time, up to the last, each shortened by up to a half at random.
-FIRST_WAIT, LAST_WAIT = 0.25, 10.0
+WAITS = Backoff(first=0.25, most=10.0)
 #: Seconds that one attempt may take.
 ATTEMPT = 10.0
 #: While the broker works on a batch, the next one waits so many seconds for more messages, or for so many messages. One
 #: message at a time costs the gateway and the broker several times as much.
 LINGER, ENOUGH = 0.001, 32
-#: Upper edges of the latency histogram, in seconds.
-LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+#: Edges are told of confirmations that come together for so many seconds in one turn of the reactor, the others in the
+#: next turns. A pause of so many seconds ends what comes together.
+TELL_SECONDS, PAUSE = 0.004, 0.0005
 #: Failures of single records are logged at most once in so many seconds.
 FAILURE_LOG_SECONDS = 10.0
 
 log = Logger("frontier.queues")
-
-
-class Spooling(Protocol):
-    """What a forwarder, and who shows what it does, ask of its spool; ``spool.Spool`` is one."""
-
-    messages: int
-    bytes: int
-    most_bytes: int
-    refused: int
-    taken: int
-    given: int
-
-    @property
-    def open(self) -> bool:
-        """Whether the file can be used."""
-
-    def start(self, ready: Callable[[], None]) -> None:
-        """Open it; ``ready`` is called once when it is open, or cannot be opened now."""
-
-    def takes(self, record: Record) -> bool:
-        """Take a record over, and then ``done`` is told; return False where it may go to the broker at once."""
-
-    def drain(self) -> None:
-        """The broker is there."""
-
-    def lost(self) -> None:
-        """The broker is away: what it has not confirmed is in the outbox, and that is to be kept."""
-
-    def consequence(self) -> str:
-        """What becomes of messages while the broker is away, for the log; empty where the spool cannot be used."""
-
-    def trouble(self) -> str:
-        """What it holds, or why it cannot be used, in a few words; empty where there is nothing to say."""
-
-    def pause(self) -> None:
-        """Give nothing more to the broker."""
-
-    def stop(self) -> "Deferred[None]":
-        """Write what is to be written, and close; fires when that is done."""
-
-
-class Counters:
-    """What a forwarder has done so far, for the metrics."""
-
-    def __init__(self) -> None:
-        self.published = 0
-        self.confirmed = 0
-        self.reconnects = 0
-        #: By reason: ``refused`` by the broker, ``timeout``, ``full`` buffer, ``stopping``.
-        self.failed = {"refused": 0, "timeout": 0, "full": 0, "stopping": 0}
-        #: Confirmations by latency, and what is beyond the last edge; and the sum of all in seconds.
-        self.latencies = [0] * (len(LATENCIES) + 1)
-        self.latency_sum = 0.0
-
-    def took(self, seconds: float) -> None:
-        """A confirmation came after so long."""
-        self.latency_sum += seconds
-        for index, edge in enumerate(LATENCIES):
-            if seconds <= edge:
-                self.latencies[index] += 1
-                return
-        self.latencies[-1] += 1
 
 
 class Forwarder:
@@ -113,7 +54,7 @@ class Forwarder:
         broker: Any,
         clock: IReactorTime,
         bounds: Bounds | None = None,
-        uniform: Callable[[float, float], float] = random.uniform,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         verifyObject(IBroker, broker)
         self.name = name
@@ -127,22 +68,26 @@ class Forwarder:
         #: Keeps on disk what the broker cannot have now, if that is configured.
         self.spool: Spooling | None = None
         self._clock = clock
-        self._uniform = uniform
-        self._wait = FIRST_WAIT
-        self._again: IDelayedCall | None = None
+        self._retry = Retry(WAITS, clock, self._connect, chance)
         self._attempt: Deferred[Any] | None = None
         self._attempt_limit: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._pumping: IDelayedCall | None = None
         #: Whether the next batch waits for more messages.
         self._lingering = False
+        #: What the last line in the log said of it: why it is away, or empty.
         self._said = ""
+        self._said_away = False
+        #: Records whose edges are still to be told, each with the error; when telling began, and when it last went on.
+        self._untold: deque[tuple[Record, str]] = deque()
+        self._telling_since = self._told_at = float("-inf")
         self._failures = LogRate(1, FAILURE_LOG_SECONDS, clock.seconds)
         #: Counts connections: what an earlier one still says is not listened to.
         self._epoch = 0
         self._stopped: Waiters[None] = Waiters()
         self._limit: IDelayedCall | None = None
         self._running = self._finished = False
+        self._told: Deferred[None] | None = None
 
     # -- connecting ---------------------------------------------------------------------------------------
 
@@ -156,7 +101,6 @@ class Forwarder:
             self._connect()
 
     def _connect(self) -> None:
-        self._again = None
         if not self._running:
             return
         self._epoch += 1
@@ -180,9 +124,11 @@ class Forwarder:
         if epoch != self._epoch or not self._running:
             return
         self._attempt_is_over()
-        self.connected, self.trouble, self._wait = True, "", FIRST_WAIT
-        self._say_connected(again=bool(self._said))
-        self._said = ""
+        self.connected, self.trouble = True, ""
+        self._retry.worked()
+        if self._said_away or not self._said:
+            self._say_connected(again=self._said_away)
+            self._said_away = False
         self._pump()
         if self.spool is not None:
             self.spool.drain()
@@ -196,16 +142,16 @@ class Forwarder:
             reason = f"no connection within {self.attempt_seconds:g} s"
         else:
             reason = str(error) or type(error).__name__
-        self._retry(reason)
+        self._away(reason)
 
     def _lost(self, epoch: int, reason: str) -> None:
         if epoch != self._epoch or not (self.connected or self._attempt is not None):
             return
         self.counters.reconnects += self.connected
         self._attempt_is_over()
-        self._retry(reason or "the connection was lost")
+        self._away(reason or "the connection was lost")
 
-    def _retry(self, reason: str) -> None:
+    def _away(self, reason: str) -> None:
         """Away: what was sent goes back, and after a while there is a next attempt."""
         self.connected, self.trouble = False, " ".join(reason.split())[:300]
         # What the old connection still says is of no account.
@@ -214,14 +160,13 @@ class Forwarder:
         if not self._running:
             self._drained()
             return
-        if self.trouble != self._said:
+        self._retry.later()
+        # A broker that takes connections and ends each soon for the same reason is named once.
+        if self.trouble != self._said or self._retry.failures == 1:
             self._say_away()
-            self._said = self.trouble
+            self._said, self._said_away = self.trouble, True
         if self.spool is not None:
             self.spool.lost()
-        wait = self._uniform(self._wait / 2, self._wait)
-        self._wait = min(self._wait * 2, LAST_WAIT)
-        self._again = self._clock.callLater(wait, self._connect)
         self._set_timer()
 
     def _say_connected(self, again: bool) -> None:
@@ -269,10 +214,11 @@ class Forwarder:
         if self._pumping is not None and self._pumping.active():
             self._pumping.cancel()
         self._pumping = None
-        if self.connected:
+        if self.connected and not self._untold:
             records = self.outbox.take(self._clock.seconds())
             if records:
                 self._send(records)
+                self._went_on()
         self._set_timer()
         self._drained()
 
@@ -282,8 +228,9 @@ class Forwarder:
         def confirmed(record: Record) -> None:
             if epoch == self._epoch and self.outbox.settle(record):
                 self.counters.confirmed += 1
-                self.counters.took(self._clock.seconds() - record.sent_at)
-                record.finish("")
+                now = self._clock.seconds()
+                self.counters.took(now - record.sent_at)
+                self._tell(record, "", now)
                 self._went_on()
 
         def failed(record: Record, why: str) -> None:
@@ -317,7 +264,34 @@ class Forwarder:
                 "queue {name}: a message of edge {edge} to {topic} failed: {why}",
                 name=self.name, edge=record.edge_id, topic=record.topic[:100], why=why,
             )  # fmt: skip
-        record.finish(f"queue {self.name}: {why}")
+        self._tell(record, f"queue {self.name}: {why}", self._clock.seconds())
+
+    def _tell(self, record: Record, error: str, now: float) -> None:
+        if self._untold:
+            self._untold.append((record, error))
+            return
+        if now - self._told_at > PAUSE:
+            self._telling_since = now
+        if now - self._telling_since < TELL_SECONDS:
+            record.finish(error)
+            self._told_at = self._clock.seconds()
+        else:
+            self._untold.append((record, error))
+            self._clock.callLater(0, self._tell_others)
+
+    def _tell_others(self) -> None:
+        until = self._clock.seconds() + TELL_SECONDS
+        try:
+            while self._untold and self._clock.seconds() < until:
+                record, error = self._untold.popleft()
+                record.finish(error)
+        finally:
+            if self._untold:
+                self._clock.callLater(0, self._tell_others)
+            elif self._told is not None:
+                self._told.callback(None)
+            else:
+                self._went_on()
 
     def end_connection(self, reason: str) -> None:
         """The connection is of no use: end it, and try again."""
@@ -384,17 +358,20 @@ class Forwarder:
         self.connected = False
         attempt = self._attempt
         self._attempt_is_over()
-        for call in (self._limit, self._again, self._timer, self._pumping):
+        self._retry.stop()
+        for call in (self._limit, self._timer, self._pumping):
             if call is not None and call.active():
                 call.cancel()
-        self._again = self._timer = self._pumping = None
+        self._timer = self._pumping = None
         if attempt is not None:
             attempt.addErrback(lambda failure: None)
             attempt.cancel()
         for record in self.outbox.clear():
             if not record.number:
                 self.fail(record, "stopping", "the gateway is stopping")
-        closing = self._close_broker().addBoth(lambda _: spooled)
+        if self._untold:
+            self._told = Deferred()
+        closing = self._close_broker().addBoth(lambda _: spooled).addBoth(lambda _: self._told)
         closing.addBoth(lambda _: self._stopped.tell(None))
 
     def _close_broker(self) -> "Deferred[Any]":

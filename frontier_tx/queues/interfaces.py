@@ -1,8 +1,9 @@
 """Where a broker of one's own is plugged in (docs/queues.md, "A queue of one's own")."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from frontier_tx.queues.record import Record
@@ -45,3 +46,42 @@ class IBroker(Interface):
 
         :return: a Deferred that fires when it is closed, or None.
         """
+
+
+class Spooling(Protocol):
+    """What a forwarder, and who shows what it does, ask of its spool; ``spool.Spool`` is one."""
+
+    messages: int
+    bytes: int
+    most_bytes: int
+    refused: int
+    taken: int
+    given: int
+
+    @property
+    def open(self) -> bool:
+        """Whether the file can be used."""
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Open it; ``ready`` is called once when it is open, or cannot be opened now."""
+
+    def takes(self, record: Record) -> bool:
+        """Take a record over, and then ``done`` is told; return False where it may go to the broker at once."""
+
+    def drain(self) -> None:
+        """The broker is there."""
+
+    def lost(self) -> None:
+        """The broker is away: what it has not confirmed is in the outbox, and that is to be kept."""
+
+    def consequence(self) -> str:
+        """What becomes of messages while the broker is away, for the log; empty where the spool cannot be used."""
+
+    def trouble(self) -> str:
+        """What it holds, or why it cannot be used, in a few words; empty where there is nothing to say."""
+
+    def pause(self) -> None:
+        """Give nothing more to the broker."""
+
+    def stop(self) -> "Deferred[None]":
+        """Write what is to be written, and close; fires when that is done."""

@@ -6,7 +6,7 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from frontier_tx.queues.forwarder import LATENCIES
+from frontier_tx.queues.counters import LATENCIES
 from frontier_tx.queues.routes import Queues
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from frontier_tx.queues.record import Record
 
+#: What is sent in one turn of the reactor at most: messages, and bytes after which no other follows.
+TURN, TURN_BYTES = 256, 1_048_576
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -66,10 +69,11 @@ class Outbox:
         return True
 
     def take(self, now: float) -> list[Record]:
-        """Return what may be sent now; it counts as sent."""
+        """Return what may be sent now, in one turn of the reactor; it counts as sent."""
         bounds, waiting, in_flight = self.bounds, self._waiting, self._in_flight
         taken: list[Record] = []
-        while waiting and len(in_flight) < bounds.window:
+        most_bytes = self.in_flight_bytes + TURN_BYTES
+        while waiting and len(in_flight) < bounds.window and len(taken) < TURN and self.in_flight_bytes < most_bytes:
             record = waiting[0]
             if in_flight and self.in_flight_bytes + record.size > bounds.window_bytes:
                 break

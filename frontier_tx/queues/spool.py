@@ -210,7 +210,6 @@ class Spool:
         else:
             self.taken += 1
             self._on_disk += 1
-            self._writer.works()
             self._work()
         copy.original.finish(error)
 
@@ -273,7 +272,6 @@ class Spool:
     ) -> None:
         found, refused = result
         self._busy = False
-        self._writer.works()
         self._on_disk -= len(gone) + len(aside)
         for entry in (*gone, *(each for each, _ in aside)):
             self._count(entry.edge_id, entry.size, -1)

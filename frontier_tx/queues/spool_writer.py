@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.queues.forwarder import FIRST_WAIT, Forwarder
+from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.interfaces import IBroker
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.spool_file import Held, SpoolFile
@@ -113,35 +113,24 @@ class Writer(Forwarder):
     def __init__(self, spool: Told, queue: Forwarder, broker: IBroker, clock: IReactorTime) -> None:
         super().__init__(queue.name, (), broker, clock, queue.outbox.bounds)
         self._spool = spool
-        self._complaint = ""
         # An edge that is told an error is one of the queue.
         self.counters.failed = queue.counters.failed
 
     def _say_connected(self, again: bool) -> None:
         pass
 
-    def works(self) -> None:
-        """Something was written or read: the next trouble is a new one."""
-        self._complaint, self._wait = "", FIRST_WAIT
-
     def _say_away(self) -> None:
-        # A file that can be opened and no more than that would have the same line again and again.
-        if self._complaint == self.trouble:
-            return
-        self._complaint = self.trouble
         log.warn(
             "queue {name}: its spool {where} cannot be used: {why}; messages go on without it; it keeps trying",
             name=self.name, where=self.broker.where, why=self.trouble,
         )  # fmt: skip
 
     def _connected(self, epoch: int) -> None:
-        wait = self._wait
         super()._connected(epoch)
-        self._wait = wait
         self._spool.settled()
 
-    def _retry(self, reason: str) -> None:
-        super()._retry(reason)
+    def _away(self, reason: str) -> None:
+        super()._away(reason)
         self._spool.broke()
 
 

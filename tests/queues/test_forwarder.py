@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import Invalid, implementer
 
-from frontier_tx.queues.forwarder import ENOUGH, LINGER, Forwarder
+from frontier_tx.queues.forwarder import ENOUGH, LINGER, TELL_SECONDS, Forwarder
 from frontier_tx.queues.interfaces import IBroker
-from frontier_tx.queues.outbox import Bounds
+from frontier_tx.queues.outbox import TURN, Bounds
 from frontier_tx.queues.record import Record
 
 
@@ -54,9 +54,7 @@ class World:
     def __init__(self, **bounds: Any) -> None:
         self.clock = Clock()
         self.broker = Fake()
-        self.forwarder = Forwarder(
-            "redis", ["t"], self.broker, self.clock, Bounds(**bounds), uniform=lambda least, most: most
-        )
+        self.forwarder = Forwarder("redis", ["t"], self.broker, self.clock, Bounds(**bounds), chance=lambda: 1.0)
         self.told: list[tuple[bytes, str]] = []
         self.forwarder.start()
 
@@ -206,6 +204,77 @@ def test_a_send_that_raises_ends_the_connection_and_loses_nothing() -> None:
     world.connect()
     world.clock.advance(0)
     assert world.broker.sent == [b"a"]
+
+
+def test_a_broker_that_takes_connections_and_ends_them_is_named_once_and_tried_less_often(log: list[str]) -> None:
+    world = World()
+    for wait in (0.25, 0.5, 1.0, 2.0):
+        count = len(world.broker.attempts)
+        world.connect()
+        world.broker.lost[-1]("E_UNAUTHORIZED")
+        world.clock.advance(wait - 0.01)
+        assert len(world.broker.attempts) == count
+        world.clock.advance(0.01)
+        assert len(world.broker.attempts) == count + 1
+    assert [line.split(";")[0] for line in log] == [
+        "queue redis: connected to broker:1",
+        "queue redis: broker:1 cannot be used: E_UNAUTHORIZED",
+        "queue redis: connected to broker:1 again",
+    ]
+    world.connect()
+    world.clock.advance(5)
+    world.broker.lost[-1]("E_UNAUTHORIZED")
+    assert len(log) == 4, "it worked for a while, so this is news"
+
+
+def test_no_turn_is_long_whatever_is_confirmed_or_sent_at_once() -> None:
+    world = World()
+    world.connect()
+    values = [b"%d" % number for number in range(2 * TURN + 10)]
+    for value in values:
+
+        def done(error: str, value: bytes = value) -> None:
+            # To tell an edge takes a millisecond here.
+            world.clock.rightNow += 0.001
+            world.told.append((value, error))
+
+        world.forwarder.publish(Record("t", value, 7, "", 0.0, 1, done))
+    assert not world.broker.batches
+    for _ in range(4):
+        world.clock.advance(0)
+    assert [len(batch) for batch in world.broker.batches] == [TURN, TURN, 10]
+    for record in [record for batch in world.broker.batches for record in batch]:
+        world.broker.confirmed(record)
+    most = round(TELL_SECONDS * 1000) + 1
+    assert 0 < len(world.told) <= most and world.forwarder.counters.confirmed == len(values)
+    world.publish(b"next")
+    turns = 0
+    while len(world.told) < len(values):
+        before = len(world.told)
+        assert world.broker.sent[-1] != b"next", "what edges do not know yet is bounded, as nothing more is sent"
+        world.clock.advance(0)
+        assert len(world.told) - before <= most
+        turns += 1
+    assert turns > 50 and [value for value, _ in world.told] == values
+    world.clock.advance(0)
+    assert world.broker.sent[-1] == b"next"
+
+
+def test_stopping_tells_everybody_first() -> None:
+    world = World()
+    world.connect()
+
+    def done(error: str) -> None:
+        world.clock.rightNow += 0.003
+        world.told.append((b"", error))
+
+    for _ in range(10):
+        world.forwarder.publish(Record("t", b"", 7, "", 0.0, 1, done))
+    stopped = world.forwarder.stop()
+    world.broker.lost[-1]("gone")
+    assert len(world.told) < 10 and not stopped.called
+    world.clock.pump([0] * 10)
+    assert len(world.told) == 10 and stopped.called
 
 
 def test_stopping_waits_for_confirmations_and_takes_nothing_new() -> None:

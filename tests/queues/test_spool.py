@@ -87,9 +87,7 @@ class World:
         """A process starts."""
         self.clock = Clock()
         self.broker = Fake()
-        self.forwarder = Forwarder(
-            "redis", ["t"], self.broker, self.clock, Bounds(**self.bounds), uniform=lambda least, most: most
-        )
+        self.forwarder = Forwarder("redis", ["t"], self.broker, self.clock, Bounds(**self.bounds), chance=lambda: 1.0)
         self.worker = Hand(self.worker.at_once)
         self.spool = Spool(self.forwarder, self.folder / "redis.sqlite", self.spool_bytes, self.clock, self.worker)
         self.forwarder.start()
