@@ -29,8 +29,9 @@ from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.switch.repository import Repository
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.states import Role
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone

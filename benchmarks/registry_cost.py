@@ -35,9 +35,10 @@ from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.runtime.memory import GC_THRESHOLDS
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.body import message_json
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.frame import REQUEST, pack_of_session
 from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.states import Role
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.settings import RedisSettings, Standalone

@@ -23,7 +23,7 @@ from frontier_tx.runtime.memory import settle_memory
 from frontier_tx.runtime.process_metrics import ProcessFigures
 from frontier_tx.runtime.program import log_of_application
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.config import FrontlasConfig

@@ -32,7 +32,7 @@ from frontier_tx.clients.errors import (
     TooManyPending,
     TopicNotOnline,
 )
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 
 __all__ = [
     "Backoff",

@@ -25,7 +25,7 @@ from frontier_tx.clients.dialling import dial_to
 from frontier_tx.clients.where import host_of
 from frontier_tx.errors import EndClosed, Replaced
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 log = logging.getLogger("frontier.client")

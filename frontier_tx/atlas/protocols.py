@@ -20,11 +20,12 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, message_json, read_message
-from frontier_tx.wire.connection import Limits, Role, State
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.ids import DEFAULT_SESSION
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import WireProtocol
+from frontier_tx.wire.states import Role, State
 
 #: Calls under way on one link at most; a Frontlas that has as many unanswered stops reading from that Frontier.
 CALLS_UNDER_WAY = 10_000

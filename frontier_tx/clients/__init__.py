@@ -32,7 +32,7 @@ from frontier_tx.clients.errors import (
     TopicNotOnline,
 )
 from frontier_tx.clients.stream import Stream
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 
 __all__ = [
     "Backoff",

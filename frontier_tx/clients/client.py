@@ -23,7 +23,7 @@ from frontier_tx.clients.stream import Speaker, Stream
 from frontier_tx.clients.where import host_of
 from frontier_tx.errors import Replaced
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 EDGE_PORT = 30012

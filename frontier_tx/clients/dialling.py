@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from frontier_tx.clients.core.keeper import Dial, Keeper
 from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 

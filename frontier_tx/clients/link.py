@@ -5,11 +5,12 @@ from dataclasses import replace
 from frontier_tx.clients.core.end import End
 from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.events import Event
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import WireProtocol
+from frontier_tx.wire.states import Role
 
 
 class ClientProtocol(WireProtocol):

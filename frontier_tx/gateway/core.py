@@ -24,7 +24,7 @@ from frontier_tx.switch.presence import IIDAllocator, Presence
 from frontier_tx.switch.repository import Repository
 from frontier_tx.switch.settings import Settings
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 #: So many connections are looked at in one turn.

@@ -14,7 +14,7 @@ from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 #: While connections are turned away, one line in so many seconds says so.

@@ -14,10 +14,11 @@ from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
 from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
-from frontier_tx.wire.connection import Limits, Role
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import READ_LEAST, WireProtocol
+from frontier_tx.wire.states import Role
 
 #: A leg with more than ``BUSY`` calls and messages under way gets ``BURST`` frames at once: ends of the Go library stop
 #: for ever when hundreds reach them while hundreds of theirs are on the way (docs/decisions/message-window.md).

@@ -25,7 +25,7 @@ from frontier_tx.runtime.process_metrics import ProcessFigures
 from frontier_tx.runtime.program import log_of_application
 from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 
 #: Where so few files may be open, none are kept for others.
 FEW_FILES = 512

@@ -24,7 +24,7 @@ from frontier_tx.queues import nsq_wire as wire
 from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
-from frontier_tx.runtime.losses import loss_text
+from frontier_tx.runtime.loss_text import loss_text
 from frontier_tx.runtime.tls import client_context
 
 CONNECT_SECONDS = 5.0

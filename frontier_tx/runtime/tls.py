@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from frontier_tx.config.common import TLS
 from frontier_tx.errors import ConfigError
-from frontier_tx.runtime.losses import openssl_text
+from frontier_tx.runtime.loss_text import openssl_text
 
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol

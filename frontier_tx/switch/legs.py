@@ -14,7 +14,7 @@ from frontier_tx.switch.pace import Pace
 from frontier_tx.timers import Timed
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import SessionRequested
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 
 #: Told the value and the error text (empty for success) of a control function.
 Done = Callable[[bytes, str], None]

@@ -16,7 +16,7 @@ from frontier_tx.switch.sweep import Slices
 from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
 from frontier_tx.wire.packets import CANCELED
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 
 #: What the two sessions of a stream cost, in bytes.
 SESSION_BYTES = 2048

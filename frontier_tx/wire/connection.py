@@ -5,13 +5,12 @@ send collect in ``outbox``. See docs/protocol.md, "Connections".
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from itertools import islice
 
 from frontier_tx.errors import MultiplexerClosed
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, ConnData, decode_conn, encode_data
+from frontier_tx.wire.closing import ClosingHandshake
 from frontier_tx.wire.errors import IllegalState, ProtocolError
 from frontier_tx.wire.events import (
     Closed,
@@ -24,59 +23,19 @@ from frontier_tx.wire.events import (
     SessionOpened,
     SessionRequested,
 )
-from frontier_tx.wire.farewell import Farewell
 from frontier_tx.wire.foreign import protocol_of
 from frontier_tx.wire.ids import DEFAULT_SESSION, id_counter
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
-from frontier_tx.wire.sessions import LEAST_WINDOW, SLICE, Session, SessionTable
+from frontier_tx.wire.session import Session
+from frontier_tx.wire.session_table import LEAST_WINDOW, SLICE, SessionTable
+from frontier_tx.wire.states import CONNECTION, Action, Role, State
 
 NEVER = float("inf")
 _OF_APPLICATION = f.OF_APPLICATION
 _STREAM = f.STREAM
 
 Told = f.Frame | Event
-
-
-class Role(Enum):
-    """Who dialled is the client."""
-
-    CLIENT = "client"
-    SERVER = "server"
-
-
-class State(Enum):
-    """Where a connection stands; closing stands in its ``farewell``."""
-
-    INIT = "init"
-    CONN_SENT = "conn_sent"
-    CONN_RECEIVED = "conn_received"
-    CONNECTED = "connected"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may cost. Times are seconds, sizes bytes."""
-
-    #: Largest body taken from a peer that said nothing about sizes.
-    frame_bytes: int = f.DEFAULT_BODY_LIMIT
-    #: Largest body taken before the handshake is done.
-    handshake_bytes: int = 1_048_576
-    #: Largest body taken from a peer that declared that it takes as much itself.
-    peer_frame_bytes: int = 16_777_216
-    handshake_seconds: float = 10.0
-    #: A peer that is in the middle of a frame must send ``stall_bytes`` within this time.
-    frame_stall_seconds: float = 20.0
-    stall_bytes: int = 4096
-    open_seconds: float = 30.0
-    dismiss_seconds: float = 30.0
-    #: How long the goodbye of a whole connection may take; its sessions have the first half of it.
-    close_seconds: float = 5.0
-    hold_seconds: float = 0.015
-    sessions: int = 100_000
-    #: Bytes of a stream that a peer which speaks credit may have under way to this end; 0: this end speaks none.
-    stream_window: int = 1_048_576
 
 
 class Connection:
@@ -88,7 +47,7 @@ class Connection:
 
     __slots__ = (
         "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
-        "heartbeat_interval", "last_heard", "farewell", "sessions", "reader", "due", "ids", "context",
+        "heartbeat_interval", "last_heard", "closing", "sessions", "reader", "due", "ids", "context",
         "_wake", "_on_alarm", "_handshake_at", "_heartbeat_at", "_unanswered", "_give_up_at", "_stall_at",
         "_stall_left", "_conn_packet_id", "_dismissing", "_leaving", "_reading",
     )  # fmt: skip
@@ -115,7 +74,7 @@ class Connection:
         self.peer_frame_bytes = f.DEFAULT_BODY_LIMIT
         self.heartbeat_interval = 20.0
         self.last_heard = now
-        self.farewell = Farewell()
+        self.closing = ClosingHandshake()
         self.ids = ids if ids is not None else id_counter()
         #: For the owner; the connection does not look at it.
         self.context: object = None
@@ -247,7 +206,7 @@ class Connection:
         """Open the session that the peer asked for; one that is over already when the connection is closing."""
         if self.state is not State.CONNECTED:
             session = Session(request.negotiate_id, request.meta, request.peer)
-            session.farewell.say()
+            session.closing.send()
             return session
         session = self.sessions.accept(request, now)
         if self._dismissing:
@@ -279,7 +238,7 @@ class Connection:
         :param error: what the peer reads of each stream that is still open.
         :param reason: what it reads of session 1: why it is not wanted any more.
         """
-        if self.state is State.CLOSED or self._dismissing or self.farewell.begun:
+        if self.state is State.CLOSED or self._dismissing or self.closing.begun:
             return []
         if self.state is not State.CONNECTED:
             return self._fail("closed before the handshake was done")
@@ -304,13 +263,13 @@ class Connection:
             self._alarm(now)
 
     def _proceed_to_goodbye(self, now: float) -> list[Told]:
-        if self._dismissing and not self.sessions.live and not self.farewell.said:
+        if self._dismissing and not self.sessions.live and not self.closing.sent:
             return self._say_goodbye(now)
         return []
 
     def _say_goodbye(self, now: float) -> list[Told]:
-        told: list[Told] = [] if self.farewell.begun else [Closing()]
-        if self.farewell.say():
+        told: list[Told] = [] if self.closing.begun else [Closing()]
+        if self.closing.send():
             self.write(f.pack(f.DIS_CONN, next(self.ids)))
             self._set_give_up(now, self.limits.close_seconds / (2 if self._dismissing else 1))
         self.state = State.CLOSING
@@ -467,16 +426,16 @@ class Connection:
             self._illegal(frame, now)
         return [*self.sessions.got_credit(frame)]
 
-    def _got_goodbye(self, frame: f.Frame, now: float) -> list[Told]:
-        told: list[Told] = [] if self.farewell.begun else [Closing()]
-        self.farewell.hear()
+    def _got_dis_conn(self, frame: f.Frame, now: float) -> list[Told]:
+        told: list[Told] = [] if self.closing.begun else [Closing()]
+        self.closing.got_request()
         self.write(f.pack(f.DIS_CONN_ACK, frame.packet_id, b"\0" + EMPTY_OBJECT))
         told += self._say_goodbye(now)
         return told + self._finish_if_done()
 
-    def _got_goodbye_ack(self, frame: f.Frame, now: float) -> list[Told]:
+    def _got_dis_conn_ack(self, frame: f.Frame, now: float) -> list[Told]:
         decode_conn(frame.body[1:])
-        self.farewell.got_ack()
+        self.closing.got_ack()
         return self._finish_if_done()
 
     def _got_stray_ack(self, frame: f.Frame, now: float) -> list[Told]:
@@ -485,7 +444,7 @@ class Connection:
         return []
 
     def _finish_if_done(self) -> list[Told]:
-        return self._fail("") if self.farewell.done else []
+        return self._fail("") if self.closing.done else []
 
     def _illegal(self, frame: f.Frame, now: float) -> list[Told]:
         raise IllegalState(f"{f.FrameType(frame.type).name} while {self.state.value}")
@@ -530,7 +489,7 @@ class Connection:
             told += self._liveness(now)
             if self.closed:
                 return told
-        if self._dismissing and not self.farewell.said and self._give_up_at <= now:
+        if self._dismissing and not self.closing.sent and self._give_up_at <= now:
             told += self._say_goodbye(now)
         elif self._give_up_at <= now:
             return told + self._fail("goodbye was not answered")
@@ -569,33 +528,22 @@ def _ignore(connection: Connection) -> None:
 
 
 _Handler = Callable[[Connection, f.Frame, float], list[Told]]
-
-#: What to do with a frame that is not of the application layer; what is not listed is dropped.
-_CONTROL: dict[tuple[Role, State, int], _Handler] = {
-    (Role.SERVER, State.INIT, f.CONN): Connection._got_conn,
-    (Role.SERVER, State.INIT, f.DIS_CONN): Connection._illegal,
-    (Role.SERVER, State.INIT, f.DIS_CONN_ACK): Connection._illegal,
-    (Role.SERVER, State.CONN_RECEIVED, f.CONN): Connection._illegal,
-    (Role.SERVER, State.CONN_RECEIVED, f.DIS_CONN): Connection._illegal,
-    (Role.SERVER, State.CONN_RECEIVED, f.DIS_CONN_ACK): Connection._illegal,
-    (Role.SERVER, State.CONNECTED, f.CONN): Connection._illegal,
-    (Role.SERVER, State.CONNECTED, f.HEARTBEAT): Connection._got_heartbeat,
-    (Role.CLIENT, State.CONN_SENT, f.CONN_ACK): Connection._got_conn_ack,
-    (Role.CLIENT, State.CONN_SENT, f.HEARTBEAT_ACK): Connection._illegal,
-    (Role.CLIENT, State.CONN_SENT, f.DIS_CONN): Connection._got_goodbye,
-    (Role.CLIENT, State.CONN_SENT, f.DIS_CONN_ACK): Connection._illegal,
-    (Role.CLIENT, State.CONNECTED, f.CONN_ACK): Connection._illegal,
-    (Role.CLIENT, State.CONNECTED, f.HEARTBEAT_ACK): Connection._got_heartbeat_ack,
+_HANDLERS: dict[Action, _Handler] = {
+    Action.ILLEGAL: Connection._illegal,
+    Action.GOT_CONN: Connection._got_conn,
+    Action.GOT_CONN_ACK: Connection._got_conn_ack,
+    Action.GOT_HEARTBEAT: Connection._got_heartbeat,
+    Action.GOT_HEARTBEAT_ACK: Connection._got_heartbeat_ack,
+    Action.GOT_SESSION: Connection._got_session,
+    Action.GOT_SESSION_ACK: Connection._got_session_ack,
+    Action.GOT_DISMISS: Connection._got_dismiss,
+    Action.GOT_DISMISS_ACK: Connection._got_dismiss_ack,
+    Action.GOT_CREDIT: Connection._got_credit,
+    Action.GOT_DIS_CONN: Connection._got_dis_conn,
+    Action.GOT_DIS_CONN_ACK: Connection._got_dis_conn_ack,
+    Action.GOT_STRAY_ACK: Connection._got_stray_ack,
 }
-for _role in Role:
-    _CONTROL |= {
-        (_role, State.CONNECTED, f.SESSION): Connection._got_session,
-        (_role, State.CONNECTED, f.SESSION_ACK): Connection._got_session_ack,
-        (_role, State.CONNECTED, f.DISMISS): Connection._got_dismiss,
-        (_role, State.CONNECTED, f.DISMISS_ACK): Connection._got_dismiss_ack,
-        (_role, State.CONNECTED, f.STREAM_CREDIT): Connection._got_credit,
-        (_role, State.CONNECTED, f.DIS_CONN): Connection._got_goodbye,
-        (_role, State.CONNECTED, f.DIS_CONN_ACK): Connection._got_stray_ack,
-        (_role, State.CLOSING, f.DIS_CONN): Connection._got_goodbye,
-        (_role, State.CLOSING, f.DIS_CONN_ACK): Connection._got_goodbye_ack,
-    }
+#: The rows of the table that are more than dropping a frame or passing it on.
+_CONTROL: dict[tuple[Role, State, int], _Handler] = {
+    key: _HANDLERS[row.action] for key, row in CONNECTION.items() if row.action in _HANDLERS
+}

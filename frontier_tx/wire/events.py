@@ -1,10 +1,8 @@
 """What a connection tells its owner. Frames of the application layer are told as they are (``frame.Frame``)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 
 
 @dataclass(slots=True)
@@ -57,7 +55,7 @@ class SessionOpened:
     """A session that this end asked for is open; ``negotiate_id`` is what ``open_session`` returned."""
 
     negotiate_id: int
-    session: "Session"
+    session: Session
 
 
 @dataclass(slots=True)
@@ -76,7 +74,7 @@ class SessionDismissed:
     come, and this is why.
     """
 
-    session: "Session"
+    session: Session
     error: str = ""
 
 
@@ -84,14 +82,14 @@ class SessionDismissed:
 class CreditGranted:
     """The peer takes more bytes of a session: ``session.credit`` has grown."""
 
-    session: "Session"
+    session: Session
 
 
 @dataclass(slots=True)
 class SessionEnded:
     """A session is over on both sides, or given up after an unanswered goodbye."""
 
-    session: "Session"
+    session: Session
 
 
 @dataclass(slots=True)

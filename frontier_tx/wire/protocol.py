@@ -11,14 +11,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.runtime.losses import loss_text
+from frontier_tx.runtime.loss_text import loss_text
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import NEVER, Connection, Limits, Role, State, Told
+from frontier_tx.wire.connection import NEVER, Connection, Told
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.gojson import METER
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.states import Role, State
 from frontier_tx.wire.toll import Toll
 
 #: At most this much is handed to a transport at a time, so that progress of a slow peer can be seen.

@@ -16,8 +16,9 @@ from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.interfaces import IAtlasProtocol
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.outlet import Outlet
+from frontier_tx.wire.states import Role
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.registry.memory import MemoryRegistry
 

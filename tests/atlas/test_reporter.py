@@ -13,7 +13,8 @@ from twisted.logger import globalLogPublisher
 from frontier_tx.atlas import messages as m
 from frontier_tx.atlas import reporter as r
 from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
+from frontier_tx.wire.states import Role
 from frontlas_tx.registry.records import Report, ReportKind
 from tests.atlas.test_link import META, Transport, World, raw, result, talk
 from tests.atlas.test_link import world as world

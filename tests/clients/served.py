@@ -14,7 +14,7 @@ from frontier_tx.clients.core.stream_channel import StreamChannel
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import decode_message
-from frontier_tx.wire.connection import Connection, Limits, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import (
     Closed,
     ConnReceived,
@@ -23,7 +23,9 @@ from frontier_tx.wire.events import (
     SessionOpened,
     SessionRequested,
 )
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.limits import Limits
+from frontier_tx.wire.session import Session
+from frontier_tx.wire.states import Role
 
 
 class Pipe:

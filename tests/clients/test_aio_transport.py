@@ -21,8 +21,9 @@ from zope.interface.verify import verifyObject
 from frontier_tx import aio
 from frontier_tx.aio.futures import Tasks
 from frontier_tx.aio.transport import Carrier, LoopEndpoint
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import ConnReceived
+from frontier_tx.wire.states import Role
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 

@@ -17,8 +17,9 @@ from frontier_tx.errors import OperationError
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, message_json
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import ConnReceived
+from frontier_tx.wire.states import Role
 
 
 class FakeLink:

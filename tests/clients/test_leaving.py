@@ -19,7 +19,7 @@ from frontier_tx import aio
 from frontier_tx.clients import Backoff, Edge, EndClosed, ForceClosed, Service
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.testing import aio as testing
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from tests.clients.test_aio_transport import until
 
 MIB = 1 << 20

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from frontier_tx.clients import Backoff, Bounds, Client, Edge, Service
 from frontier_tx.errors import ConnectionRefused, EndClosed, ForceClosed, RemoteError, TooManyPending
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 
 
 @implementer(IStreamClientEndpoint)

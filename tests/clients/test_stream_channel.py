@@ -13,7 +13,7 @@ from frontier_tx.clients.errors import SendBufferFull
 from frontier_tx.errors import EndClosed, ForceClosed
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 from tests.clients.served import Served, Told
 
 MIB = 1 << 20

@@ -17,7 +17,8 @@ from twisted.internet.threads import deferToThread
 
 from frontier_tx.gateway.bypass import SILENCE_SECONDS, BypassFactory, Relay
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
+from frontier_tx.wire.states import Role
 
 
 class Transport(StringTransportWithDisconnection):

@@ -17,7 +17,9 @@ from frontier_tx.interfaces import IEdgeProtocol, IPlaneFactory, IServiceProtoco
 from frontier_tx.switch.choice import POLICIES, IHashPolicy
 from frontier_tx.switch.presence import ClientIDAllocator, IIDAllocator
 from frontier_tx.switch.settings import Settings
-from frontier_tx.wire.connection import Connection, Limits, Role
+from frontier_tx.wire.connection import Connection
+from frontier_tx.wire.limits import Limits
+from frontier_tx.wire.states import Role
 
 
 class Client:

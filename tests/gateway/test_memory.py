@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
 from frontier_tx.gateway.core import GatewayCore
-from frontier_tx.wire.connection import Connection, Role
+from frontier_tx.wire.connection import Connection
+from frontier_tx.wire.states import Role
 
 
 class Transport(StringTransportWithDisconnection):

@@ -7,7 +7,7 @@ from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import SessionData
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 
 from .world import Peer, World
 

@@ -13,7 +13,7 @@ from frontier_tx.switch import latecomers
 from frontier_tx.switch.legs import Announced
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets as p
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 
 from .world import Peer, World
 

@@ -321,7 +321,7 @@ def test_an_opener_that_is_sent_away_holds_nothing_at_the_acceptor(
 
 
 def test_sessions_of_a_connection_are_bounded() -> None:
-    from frontier_tx.wire.connection import Limits
+    from frontier_tx.wire.limits import Limits
 
     world = World(limits=Limits(sessions=3))
     edge, service = world.edge(5), world.service("files")

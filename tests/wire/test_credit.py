@@ -10,11 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
 from frontier_tx.wire.body import ConnData, SessionData
-from frontier_tx.wire.connection import Connection, Limits, Role
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import Closed, CreditGranted, SessionDismissed, SessionOpened, SessionRequested
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.packets import StreamCredit
-from frontier_tx.wire.sessions import LEAST_WINDOW, OVERRUN, REASON_LENGTH, Session
+from frontier_tx.wire.session import Session
+from frontier_tx.wire.session_table import LEAST_WINDOW, OVERRUN, REASON_LENGTH
+from frontier_tx.wire.states import Role
 from tests.wire.ends import frames_of
 
 WINDOW = 8192

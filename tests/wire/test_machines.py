@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from frontier_tx.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
-from frontier_tx.wire.connection import Connection, Limits, Role, State
+from frontier_tx.wire.closing import CLOSING, ClosingHandshake, Input, Stage
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import (
     Closed,
     Closing,
@@ -23,8 +24,9 @@ from frontier_tx.wire.events import (
     SessionOpened,
     SessionRequested,
 )
-from frontier_tx.wire.farewell import Farewell, Input, Stage
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.limits import Limits
+from frontier_tx.wire.states import Role, State
 from tests.wire.ends import End, counted, name_of
 
 # -- the table ----------------------------------------------------------------------------------------------
@@ -116,40 +118,22 @@ def test_the_table_knows_every_type() -> None:
     assert set(BODIES) == set(f.MIN_BODY)
 
 
-STEPS = {Input.SAY: Farewell.say, Input.HEAR: Farewell.hear, Input.ACKED: Farewell.got_ack}
-#: The drawing of the goodbye, row by row.
-GOODBYES = {
-    (Stage.OPEN, Input.SAY): Stage.SENT,
-    (Stage.OPEN, Input.HEAR): Stage.RECEIVED,
-    (Stage.OPEN, Input.ACKED): Stage.OPEN,
-    (Stage.SENT, Input.SAY): Stage.SENT,
-    (Stage.SENT, Input.HEAR): Stage.HALF,
-    (Stage.SENT, Input.ACKED): Stage.HALF,
-    (Stage.RECEIVED, Input.SAY): Stage.HALF,
-    (Stage.RECEIVED, Input.HEAR): Stage.RECEIVED,
-    (Stage.RECEIVED, Input.ACKED): Stage.RECEIVED,
+STEPS = {
+    Input.SEND: ClosingHandshake.send,
+    Input.REQUEST: ClosingHandshake.got_request,
+    Input.ACK: ClosingHandshake.got_ack,
 }
 
 
-@pytest.mark.parametrize(("start", "step"), GOODBYES, ids=lambda x: x.value)
-def test_every_step_of_a_goodbye(start: Stage, step: Input) -> None:
-    farewell = Farewell()
-    if start is Stage.SENT:
-        farewell.say()
-    elif start is Stage.RECEIVED:
-        farewell.hear()
-    STEPS[step](farewell)
-    assert farewell.stage is GOODBYES[start, step]
-
-
-def test_half_a_goodbye_is_done_by_what_is_missing() -> None:
-    for last in (Input.HEAR, Input.ACKED):
-        farewell = Farewell()
-        farewell.say()
-        (farewell.got_ack if last is Input.HEAR else farewell.hear)()
-        assert farewell.stage is Stage.HALF and not farewell.say()
-        STEPS[last](farewell)
-        assert farewell.done and farewell.stage is Stage.DONE
+@pytest.mark.parametrize(("start", "step"), [(x, y) for x in Stage for y in Input], ids=lambda x: x.value)
+def test_every_step_of_a_closing_handshake(start: Stage, step: Input) -> None:
+    handshake = ClosingHandshake()
+    handshake.stage = start
+    said = {Input.SEND: start in (Stage.OPEN, Stage.RECEIVED)}.get(step)
+    assert STEPS[step](handshake) is said
+    assert handshake.stage is CLOSING[start, step]
+    # It is done when both asked and both were acknowledged, whatever came first.
+    assert handshake.done is (handshake.stage is Stage.DONE)
 
 
 # -- two ends -----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from frontier_tx.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
 from frontier_tx.wire.body import ConnData, SessionData, decode_message, message_json
-from frontier_tx.wire.connection import Limits, Role, State
 from frontier_tx.wire.events import (
     Closing,
     ConnAccepted,
@@ -25,7 +24,9 @@ from frontier_tx.wire.events import (
     SessionRequested,
 )
 from frontier_tx.wire.frame import Frame
-from frontier_tx.wire.sessions import REFUSALS, REMEMBERED_EXPIRED
+from frontier_tx.wire.limits import Limits
+from frontier_tx.wire.session_table import REFUSALS, REMEMBERED_EXPIRED
+from frontier_tx.wire.states import Role, State
 from frontier_tx.wire.times import parse_time
 from tests.wire.ends import CLIENT_ID, End, frames_of
 
@@ -689,7 +690,22 @@ def test_before_the_handshake_a_frame_is_small() -> None:
 
 # -- purity ---------------------------------------------------------------------------------------------------
 
-PURE = ["frame", "body", "gojson", "times", "ids", "errors", "events", "farewell", "packets", "sessions", "connection"]
+PURE = [
+    "frame",
+    "body",
+    "gojson",
+    "times",
+    "ids",
+    "errors",
+    "events",
+    "closing",
+    "packets",
+    "session",
+    "session_table",
+    "limits",
+    "states",
+]
+PURE.append("connection")
 
 
 def test_the_pure_modules_load_without_twisted() -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from frontier_tx.wire import frame as f
 from frontier_tx.wire import packets
-from frontier_tx.wire.connection import Connection, Role, State
+from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import ConnReceived, SessionOpened, SessionRequested
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.states import Role, State
 from tests.wire.ends import End, bytes_of, counted, frames_of, vectors
 
 TALKS = vectors("conversations")["conversations"]

@@ -15,9 +15,9 @@ from frontier_tx.runtime.process_metrics import ProcessFigures
 from frontier_tx.runtime.turns import CLASSES, WINDOW, Durations, watch_turns
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
-from frontier_tx.wire.connection import Role
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import SLICE, TURN_SECONDS
+from frontier_tx.wire.states import Role
 from tests.wire.test_protocol import CONN, HEARTBEAT, Counting, Peer, World
 
 #: What one frame costs on the test's stopwatch.

@@ -33,7 +33,7 @@ from frontier_tx.clients.link import ClientProtocol
 from frontier_tx.errors import Canceled, EndClosed, ForceClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import Limits
+from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 

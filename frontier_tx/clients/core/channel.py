@@ -24,7 +24,7 @@ from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, UNFIT, MessageData, decode_register, message_json, read_message
 from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 from frontier_tx.wire.times import UNSET, format_time
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from frontier_tx.wire import events as e
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.ids import DEFAULT_SESSION
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 
 #: Largest frame that clients declare to take.
 FRAME_LIMIT = 16_777_216

@@ -11,7 +11,7 @@ from frontier_tx.clients.core.values import octets
 from frontier_tx.clients.core.writing import Writing
 from frontier_tx.clients.errors import SendBufferFull
 from frontier_tx.errors import EndClosed, ForceClosed, ReceiverCongested
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 
 if TYPE_CHECKING:
     from frontier_tx.clients.core.end import End

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from frontier_tx.wire.connection import Connection
-from frontier_tx.wire.sessions import Session
+from frontier_tx.wire.session import Session
 
 
 class Writing:

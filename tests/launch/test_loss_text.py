@@ -8,7 +8,7 @@ from service_identity.hazmat import DNS_ID
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
-from frontier_tx.runtime.losses import loss_text, openssl_text
+from frontier_tx.runtime.loss_text import loss_text, openssl_text
 
 UNKNOWN_CA = SSL.Error([("SSL routines", "", "certificate verify failed")])
 MISMATCH = VerificationError(errors=[DNSMismatch(mismatched_id=DNS_ID("example.org"))])

@@ -19,9 +19,9 @@ from frontier_tx.wire.events import (
     SessionOpened,
     SessionRequested,
 )
-from frontier_tx.wire.farewell import Farewell
 from frontier_tx.wire.ids import DEFAULT_SESSION, NO_ID
 from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, CREDIT_FIXED, SESSION_ACK_FIXED, SESSION_FIXED
+from frontier_tx.wire.session import Session
 
 #: Places beyond the limit for sessions that are opened and dismissed at once: the way of this protocol to say no. The
 #: other implementation takes an error in the acknowledgement for success.
@@ -37,49 +37,6 @@ REASON_LENGTH = 256
 OVERRUN = "stream window exceeded"
 
 _T = TypeVar("_T")
-
-
-class Session:
-    """One session. ``meta`` and ``peer`` are the opener's; ``opened_here`` tells which side that was.
-
-    Bytes of streams are counted where both ends speak credit: ``credit`` are those that may be sent,
-    ``allowance`` those that may come; both are None where they do not, and on session 1. Who sends takes from
-    ``credit`` himself, or uses ``SessionTable.send_stream``.
-    """
-
-    __slots__ = (
-        "id", "meta", "peer", "opened_here", "farewell", "held", "held_bytes", "release_at", "give_up_at",
-        "credit", "allowance", "freed",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        session_id: int,
-        meta: bytes = b"",
-        peer: str = "",
-        opened_here: bool = False,
-        credit: int | None = None,
-        allowance: int | None = None,
-    ) -> None:
-        self.id = session_id
-        self.meta = meta
-        self.peer = peer
-        self.opened_here = opened_here
-        self.farewell = Farewell()
-        #: Frames that wait until the opener is ready for them; None once it is.
-        self.held: list[bytes] | None = None
-        self.held_bytes = 0
-        self.release_at = 0.0
-        self.give_up_at = 0.0
-        self.credit = credit
-        self.allowance = allowance
-        #: Bytes that this end is done with and the peer was not told of yet.
-        self.freed = 0
-
-    @property
-    def writable(self) -> bool:
-        """Whether something sent now can still be of use to the peer."""
-        return not self.farewell.begun
 
 
 class Opening:
@@ -261,7 +218,7 @@ class SessionTable:
 
         :param error: why, if what was sent is not all that was to be sent. Only peers that speak credit are told.
         """
-        if session.farewell.say():
+        if session.closing.send():
             packet_id = next(self._ids)
             told = bool(error) and self.own_window is not None
             body = encode_data(SessionData(error=error[:REASON_LENGTH])) if told else EMPTY_OBJECT
@@ -279,8 +236,8 @@ class SessionTable:
         if session.held is not None:
             self.release(session)
         self._write(f.pack_of_session(f.DISMISS_ACK, frame.packet_id, session.id, EMPTY_OBJECT))
-        events: list[Event] = [] if session.farewell.begun else [SessionDismissed(session, error)]
-        session.farewell.hear()
+        events: list[Event] = [] if session.closing.begun else [SessionDismissed(session, error)]
+        session.closing.got_request()
         self.dismiss(session, now)
         return events + self._ended(session)
 
@@ -290,11 +247,11 @@ class SessionTable:
         session = self.live.get(frame.session_id)
         if session is None:
             return []
-        session.farewell.got_ack()
+        session.closing.got_ack()
         return self._ended(session)
 
     def _ended(self, session: Session) -> list[Event]:
-        if not session.farewell.done:
+        if not session.closing.done:
             return []
         self._forget(session)
         return [SessionEnded(session)]
@@ -336,7 +293,7 @@ class SessionTable:
             return
         assert self.own_window is not None
         session.freed += freed
-        if session.freed * 4 >= self.own_window and not session.farewell.begun:
+        if session.freed * 4 >= self.own_window and not session.closing.begun:
             session.allowance = allowance + session.freed
             body = CREDIT_FIXED.pack(session.freed)
             session.freed = 0
@@ -344,7 +301,7 @@ class SessionTable:
 
     def overrun(self, session: Session, now: float) -> list[Event]:
         """More came on the session than its peer was allowed: the session is closed."""
-        if session.farewell.begun:
+        if session.closing.begun:
             return []
         self.dismiss(session, now, OVERRUN)
         return [SessionDismissed(session, OVERRUN)]
@@ -359,7 +316,7 @@ class SessionTable:
             self.release(session)
         assert self.peer_window is not None
         session.credit = min(session.credit + freed, self.peer_window)
-        return [] if session.farewell.begun else [CreditGranted(session)]
+        return [] if session.closing.begun else [CreditGranted(session)]
 
     # -- time ---------------------------------------------------------------------------------------------
 
