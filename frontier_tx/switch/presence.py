@@ -100,6 +100,9 @@ class Presence:
         )
         for method in (GET_EDGE_ID, EDGE_ONLINE):
             self.repository.watched[method] = self.latecomers.noticed
+        self._wall_clock = wall_clock
+        self._newest = 0.0
+        self._when_gone: dict[Leg, list[Callable[[], None]]] = {}
         self._allocator: Any = allocator or ClientIDAllocator(wall_clock)
         self._on_fault = on_fault or (lambda what: None)
         self._on_replaced = on_replaced or (lambda old, new: None)
@@ -149,6 +152,8 @@ class Presence:
     def _let_in(self, leg: Leg) -> None:
         """Put the leg into the repository, then tell the peer; the one whose place it takes is closed."""
         leg.id_suffix = leg.id.to_bytes(8)
+        # Never less than of those before it: lists rely on it.
+        leg.since = self._newest = max(self._newest, self._wall_clock())
         old = self.repository.add(leg)
         leg.connection.accept(leg.id, self.exchange.timers.now())
         if old is not None:
@@ -179,6 +184,12 @@ class Presence:
             self._tell("offline", leg)
         if accepted and self._is_missed(leg):
             self._control.tell_offline(leg)
+        for told in self._when_gone.pop(leg, ()):
+            told()
+
+    def when_gone(self, leg: Leg, told: Callable[[], None]) -> None:
+        """Have ``told`` called once, when the connection of a leg has ended and its record is away."""
+        self._when_gone.setdefault(leg, []).append(told)
 
     def _is_missed(self, leg: Leg) -> bool:
         """Whether a service takes an edge for online; where none wants ``edge_online``, all are taken for it."""

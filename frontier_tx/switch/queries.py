@@ -1,10 +1,11 @@
 """What the control plane lists: who is online, and the methods and topics they brought, filtered, ordered and in pages.
 
-Pure functions over a ``Repository``; nothing is kept between two of them. A list costs one pass over the peers that its
-index cannot rule out (about a second for a million edges) and memory for the page alone: a query for one id, for a
-service's method or for a topic looks only at those that have it.
+Pure functions over a ``Repository``. Each is a generator that stops after every ``SLICE`` peers or names, so that
+others get their turn, and returns the page; it shows the peers as they were when it began. A list costs one pass over
+the peers that its index cannot rule out; the newest edges, a query for one id, for a service's method or for a topic
+look only at those that have it.
 
-Rules that all lists share (docs/gateway.md, "Listing"):
+Rules that all lists share (docs/control-plane.md, "Lists"):
 
 * Text filters match the beginning, exactly as written, in the lists of peers; anywhere and without regard to case in
   the lists of methods and topics. An empty filter, like an id of 0, is none.
@@ -16,37 +17,21 @@ Rules that all lists share (docs/gateway.md, "Listing"):
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any, Generic, TypeVar
 
 from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import Repository
 
 DEFAULT_PAGE_SIZE = 10
-_DEFAULT_ORDER = "-create_time"
+#: So many peers or names are looked at before others get their turn: half a millisecond.
+SLICE = 500
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class EdgeRecord:
-    """An edge online: ``meta`` as text, ``addr`` remote host:port, ``create_time`` Unix seconds."""
-
-    edge_id: int
-    meta: str
-    addr: str
-    create_time: int
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceRecord:
-    """A service online; several may have the same name in ``service``."""
-
-    service_id: int
-    service: str
-    addr: str
-    create_time: int
+Steps = Generator[None, None, _T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +52,14 @@ class Selection:
     end_time: int = 0
     order: str = ""
 
-    def includes(self, when: int) -> bool:
+    @property
+    def timed(self) -> bool:
+        """Whether there is a time window."""
+        return bool(self.start_time and self.end_time)
+
+    def includes(self, when: float) -> bool:
         """Whether a time lies in the window."""
-        return not (self.start_time and self.end_time) or self.start_time <= when < self.end_time
+        return not self.timed or self.start_time <= int(when) < self.end_time
 
     @property
     def span(self) -> tuple[int, int]:
@@ -116,32 +106,32 @@ class ServiceNamesSelection(Selection):
     service_id: int = 0
 
 
-def edge_record(leg: Leg) -> EdgeRecord:
-    """Describe an edge."""
-    return EdgeRecord(leg.id, _text(leg.meta), leg.address, int(leg.since))
+def at_once(steps: Steps[_T]) -> _T:
+    """Run all steps of a list without a pause, and return its page."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
-def service_record(leg: Leg) -> ServiceRecord:
-    """Describe a service."""
-    return ServiceRecord(leg.id, leg.name, leg.address, int(leg.since))
-
-
-def list_edges(repository: Repository, wanted: EdgeSelection) -> Page[EdgeRecord]:
+def list_edges(repository: Repository, wanted: EdgeSelection) -> Steps[Page[Leg]]:
     """List edges; ``order`` knows edge_id, meta, addr and create_time and is descending without a sign."""
-    rpc, meta, addr = wanted.rpc.encode(), wanted.meta, wanted.addr
-    found = (
-        leg
-        for leg in _of_id(repository.edges, wanted.edge_id)
-        if (not addr or leg.address.startswith(addr))
-        and (not rpc or rpc in leg.methods)
-        and (not meta or _text(leg.meta).startswith(meta))
-        and wanted.includes(int(leg.since))
-    )
-    page = _page(found, wanted, _EDGE_FIELDS, "-", lambda leg: leg.id)
-    return Page([edge_record(leg) for leg in page.items], page.count)
+    tests: list[_Test] = []
+    if wanted.addr:
+        tests.append(lambda leg: leg.address.startswith(wanted.addr))
+    if wanted.rpc:
+        rpc = wanted.rpc.encode()
+        tests.append(lambda leg: rpc in leg.methods)
+    if wanted.meta:
+        tests.append(_meta_begins(wanted.meta))
+    by_default = _ordered(wanted.order, _EDGE_KEYS, "-") == ("create_time", True)
+    if by_default and not (tests or wanted.edge_id or wanted.timed) and wanted.span[1] <= SLICE:
+        return _newest(repository.edges, wanted)
+    return _page(_of_id(repository.edges, wanted.edge_id), tests, wanted, _EDGE_KEYS, "-")
 
 
-def list_services(repository: Repository, wanted: ServiceSelection) -> Page[ServiceRecord]:
+def list_services(repository: Repository, wanted: ServiceSelection) -> Steps[Page[Leg]]:
     """List services; ``order`` knows service_id, service, addr and create_time and is ascending without a sign."""
     rpc, topic = wanted.rpc.encode(), wanted.topic
     candidates: Iterable[Leg] = repository.services.values()
@@ -149,63 +139,53 @@ def list_services(repository: Repository, wanted: ServiceSelection) -> Page[Serv
         candidates = repository.by_method.get(rpc, ())
     elif topic:
         candidates = repository.by_topic.get(topic, ())
-    found = (
-        leg
-        for leg in candidates
-        if leg.name.startswith(wanted.service)
-        and leg.address.startswith(wanted.addr)
-        and (not topic or topic in leg.topics)
-        and wanted.includes(int(leg.since))
-    )
-    page = _page(found, wanted, _SERVICE_FIELDS, "+", lambda leg: leg.id)
-    return Page([service_record(leg) for leg in page.items], page.count)
+    tests: list[_Test] = []
+    if wanted.service:
+        tests.append(lambda leg: leg.name.startswith(wanted.service))
+    if wanted.addr:
+        tests.append(lambda leg: leg.address.startswith(wanted.addr))
+    if rpc and topic:
+        tests.append(lambda leg: topic in leg.topics)
+    return _page(candidates, tests, wanted, _SERVICE_KEYS, "+")
 
 
-def list_edge_rpcs(repository: Repository, wanted: EdgeNamesSelection) -> Page[str]:
+def list_edge_rpcs(repository: Repository, wanted: EdgeNamesSelection) -> Steps[Page[str]]:
     """List the distinct methods of edges; ``order`` knows rpc, edge_id and create_time (of registering)."""
     meta = wanted.meta.lower()
-    rows = (
-        _Row(_text(method), leg.id, int(when))
+    legs = (
+        leg
         for leg in _of_id(repository.edges, wanted.edge_id)
-        if leg.methods and (not meta or meta in _text(leg.meta).lower())
-        for method, when in leg.methods.items()
+        if leg.methods and (not meta or meta in text_of(leg.meta).lower())
     )
-    return _names(rows, wanted, _row_fields("rpc", "edge_id"))
+    return _names(legs, _methods, wanted, ("rpc", "edge_id"))
 
 
-def list_service_rpcs(repository: Repository, wanted: ServiceNamesSelection) -> Page[str]:
+def list_service_rpcs(repository: Repository, wanted: ServiceNamesSelection) -> Steps[Page[str]]:
     """List the distinct methods of services; ``order`` knows rpc, service_id and create_time (of registering)."""
-    rows = (
-        _Row(_text(method), leg.id, int(when))
-        for leg in _named(repository, wanted)
-        for method, when in leg.methods.items()
-    )
-    return _names(rows, wanted, _row_fields("rpc", "service_id"))
+    return _names(_named(repository, wanted), _methods, wanted, ("rpc", "service_id"))
 
 
-def list_service_topics(repository: Repository, wanted: ServiceNamesSelection) -> Page[str]:
+def list_service_topics(repository: Repository, wanted: ServiceNamesSelection) -> Steps[Page[str]]:
     """List the distinct topics of services; ``order`` knows topic, service_id and create_time (of connecting)."""
-    rows = (_Row(topic, leg.id, int(leg.since)) for leg in _named(repository, wanted) for topic in leg.topics)
-    return _names(rows, wanted, _row_fields("topic", "service_id"))
+    return _names(_named(repository, wanted), _topics, wanted, ("topic", "service_id"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One name that one peer brought."""
-
-    name: str
-    id: int
-    when: int
+def text_of(raw: bytes) -> str:
+    """Bytes of a peer as text; what is no UTF-8 becomes U+FFFD."""
+    return raw.decode("utf-8", "replace")
 
 
-_Field = Callable[[Any], Any]
-_EDGE_FIELDS: dict[str, _Field] = {
+_Test = Callable[[Leg], bool]
+_Key = Callable[[Leg], Any]
+_Run = list[tuple[Any, int, _T]]
+_DEFAULT_ORDER = "-create_time"
+_EDGE_KEYS: dict[str, _Key] = {
     "edge_id": lambda leg: leg.id,
-    "meta": lambda leg: _text(leg.meta).lower(),
+    "meta": lambda leg: text_of(leg.meta).lower(),
     "addr": lambda leg: leg.address.lower(),
     "create_time": lambda leg: int(leg.since),
 }
-_SERVICE_FIELDS: dict[str, _Field] = {
+_SERVICE_KEYS: dict[str, _Key] = {
     "service_id": lambda leg: leg.id,
     "service": lambda leg: leg.name.lower(),
     "addr": lambda leg: leg.address.lower(),
@@ -213,23 +193,63 @@ _SERVICE_FIELDS: dict[str, _Field] = {
 }
 
 
-def _row_fields(name: str, peer_id: str) -> dict[str, _Field]:
-    return {
-        name: lambda row: row.name.lower(),
-        peer_id: lambda row: row.id,
-        "create_time": lambda row: row.when,
-    }
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
-
-
-def _of_id(table: dict[int, Leg], wanted_id: int) -> Iterable[Leg]:
+def _of_id(table: dict[int, Leg], wanted_id: int) -> list[Leg]:
     if not wanted_id:
-        return table.values()
+        return list(table.values())
     leg = table.get(wanted_id)
-    return () if leg is None else (leg,)
+    return [] if leg is None else [leg]
+
+
+def _meta_begins(text: str) -> _Test:
+    if "\ufffd" in text:
+        return lambda leg: text_of(leg.meta).startswith(text)
+    # What begins with whole characters begins with their bytes.
+    start = text.encode("utf-8", "surrogatepass")
+    return lambda leg: leg.meta.startswith(start)
+
+
+def _ordered(order: str, known: Iterable[str], unsigned: str) -> tuple[str, bool]:
+    """Return the name of the field to order by, and whether descending."""
+    sign, name = (order[0], order[1:]) if order[:1] in ("-", "+") else (unsigned, order)
+    if name not in known:
+        sign, name = _DEFAULT_ORDER[0], _DEFAULT_ORDER[1:]
+    return name, sign == "-"
+
+
+def _page(
+    legs: Iterable[Leg], tests: list[_Test], wanted: Selection, keys: dict[str, _Key], unsigned: str
+) -> Steps[Page[Leg]]:
+    """Find what passes the tests, in slices, and put it in order, each slice by itself and then all together."""
+    name, descending = _ordered(wanted.order, keys, unsigned)
+    key = keys[name]
+    if wanted.timed:
+        tests = [*tests, lambda leg: wanted.includes(leg.since)]
+    legs = list(legs)
+    runs: list[_Run[Leg]] = []
+    for start in range(0, len(legs), SLICE):
+        found = legs[start : start + SLICE]
+        for test in tests:
+            found = [leg for leg in found if test(leg)]
+        if descending:
+            runs.append(sorted([(key(leg), leg.id, leg) for leg in found], reverse=True))
+        else:
+            runs.append(sorted([(key(leg), -leg.id, leg) for leg in found]))
+        yield
+    return (yield from _cut(runs, wanted, descending))
+
+
+def _newest(edges: dict[int, Leg], wanted: Selection) -> Steps[Page[Leg]]:
+    """The default order without a filter: edges stand in the order in which they came."""
+    first, behind = wanted.span
+    walk = reversed(edges.values())
+    found = list(islice(walk, behind))
+    if found:
+        # All of the last second, as those are ordered by their ids.
+        second = int(found[-1].since)
+        found.extend(takewhile(lambda leg: int(leg.since) == second, walk))
+        found.sort(key=lambda leg: (int(leg.since), leg.id), reverse=True)
+    yield from ()
+    return Page(found[first:behind], len(edges))
 
 
 def _named(repository: Repository, wanted: ServiceNamesSelection) -> Iterator[Leg]:
@@ -237,49 +257,66 @@ def _named(repository: Repository, wanted: ServiceNamesSelection) -> Iterator[Le
     return (leg for leg in _of_id(repository.services, wanted.service_id) if service in leg.name.lower())
 
 
-def _order(order: str, fields: dict[str, _Field], unsigned: str) -> tuple[_Field, bool]:
-    """Return the key to order by, and whether descending."""
-    sign, name = (order[0], order[1:]) if order[:1] in ("-", "+") else (unsigned, order)
-    if name not in fields:
-        sign, name = _DEFAULT_ORDER[0], _DEFAULT_ORDER[1:]
-    return fields[name], sign == "-"
+def _methods(leg: Leg) -> Iterable[tuple[bytes | str, float]]:
+    return leg.methods.items()
 
 
-def _page(
-    found: Iterable[_T], wanted: Selection, fields: dict[str, _Field], unsigned: str, id_of: Callable[[_T], int]
-) -> Page[_T]:
-    """Cut the page out of what was found, keeping no more than its end in memory."""
-    key, descending = _order(wanted.order, fields, unsigned)
+def _topics(leg: Leg) -> Iterable[tuple[bytes | str, float]]:
+    return [(topic, leg.since) for topic in leg.topics]
+
+
+def _names(
+    legs: Iterable[Leg],
+    rows: Callable[[Leg], Iterable[tuple[bytes | str, float]]],
+    wanted: Selection,
+    fields: tuple[str, str],
+) -> Steps[Page[str]]:
+    """A name stands where the first of those who brought it stands; it is listed and counted once."""
+    field, descending = _ordered(wanted.order, (*fields, "create_time"), "+")
+    timed, by_time, by_id = wanted.timed, field == "create_time", field == fields[1]
+    sign = -1 if descending else 1
+    firsts: dict[bytes | str, tuple[int, int]] = {}
+    seen = 0
+    for leg in legs:
+        peer_id = leg.id
+        for name, when in rows(leg):
+            seen += 1
+            if timed and not wanted.includes(when):
+                continue
+            rank = (sign * int(when) if by_time else sign * peer_id if by_id else 0, -peer_id)
+            best = firsts.get(name)
+            if best is None or rank < best:
+                firsts[name] = rank
+        if seen >= SLICE:
+            seen = 0
+            yield
+    ranked = list(firsts.items())
+    runs: list[_Run[str]] = []
+    for start in range(0, len(ranked), SLICE):
+        part = [
+            (name if isinstance(name, str) else text_of(name), rank) for name, rank in ranked[start : start + SLICE]
+        ]
+        if field != fields[0]:
+            runs.append(sorted([(rank[0], rank[1], name) for name, rank in part]))
+        elif descending:
+            runs.append(sorted([(name.lower(), -rank[1], name) for name, rank in part], reverse=True))
+        else:
+            runs.append(sorted([(name.lower(), rank[1], name) for name, rank in part]))
+        yield
+    return (yield from _cut(runs, wanted, descending and field == fields[0]))
+
+
+def _cut(runs: list[_Run[_T]], wanted: Selection, descending: bool) -> Steps[Page[_T]]:
+    """Cut the page out of runs that are in order each."""
     first, behind = wanted.span
-    count = 0
-
-    def counted() -> Iterator[_T]:
-        nonlocal count
-        for item in found:
-            count += 1
-            yield item
-
-    if descending:
-        best = heapq.nlargest(behind, counted(), key=lambda item: (key(item), id_of(item)))
-    else:
-        best = heapq.nsmallest(behind, counted(), key=lambda item: (key(item), -id_of(item)))
-    return Page(best[first:], count)
-
-
-def _names(rows: Iterable[_Row], wanted: Selection, fields: dict[str, _Field]) -> Page[str]:
-    """A name stands where the first of its rows stands; it is listed and counted once."""
-    key, descending = _order(wanted.order, fields, "+")
-
-    def rank(row: _Row) -> tuple[Any, int]:
-        return key(row), row.id if descending else -row.id
-
-    firsts: dict[str, _Row] = {}
-    for row in rows:
-        if wanted.includes(row.when):
-            seen = firsts.get(row.name)
-            if seen is None or (rank(row) > rank(seen) if descending else rank(row) < rank(seen)):
-                firsts[row.name] = row
-    ordered = sorted(firsts.values(), key=lambda row: row.name)
-    ordered.sort(key=rank, reverse=descending)
-    first, behind = wanted.span
-    return Page([row.name for row in ordered[first:behind]], len(ordered))
+    count = sum(map(len, runs))
+    behind = min(behind, count)
+    merged = heapq.merge(*[run[:behind] for run in runs], reverse=descending)
+    for start in range(0, min(first, behind), SLICE):
+        deque(islice(merged, min(SLICE, first - start)), 0)
+        yield
+    items: list[_T] = []
+    while len(items) < behind - first:
+        items.extend([row[2] for row in islice(merged, min(SLICE, behind - first - len(items)))])
+        yield
+    return Page(items, count)

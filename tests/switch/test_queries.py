@@ -4,16 +4,16 @@ import pytest
 
 from frontier_tx.switch.queries import (
     EdgeNamesSelection,
-    EdgeRecord,
     EdgeSelection,
     ServiceNamesSelection,
-    ServiceRecord,
     ServiceSelection,
+    at_once,
     list_edge_rpcs,
     list_edges,
     list_service_rpcs,
     list_service_topics,
     list_services,
+    text_of,
 )
 from frontier_tx.switch.repository import Repository
 
@@ -41,24 +41,26 @@ def repository() -> Repository:
 
 
 def edge_ids(repository: Repository, **wanted: object) -> list[int]:
-    page = list_edges(repository, EdgeSelection(**wanted))  # type: ignore[arg-type]
+    page = at_once(list_edges(repository, EdgeSelection(**wanted)))  # type: ignore[arg-type]
     assert page.count == len(page.items)
-    return [record.edge_id for record in page.items]
+    return [record.id for record in page.items]
 
 
 def service_ids(repository: Repository, **wanted: object) -> list[int]:
-    return [record.service_id for record in list_services(repository, ServiceSelection(**wanted)).items]  # type: ignore[arg-type]
+    return [record.id for record in at_once(list_services(repository, ServiceSelection(**wanted))).items]  # type: ignore[arg-type]
 
 
 def test_records(repository: Repository) -> None:
-    (edge,) = list_edges(repository, EdgeSelection(edge_id=3)).items
-    assert edge == EdgeRecord(3, "Abc", "10.0.0.3:40001", START)
-    (service,) = list_services(repository, ServiceSelection(service="audit")).items
-    assert service == ServiceRecord(12, "audit", "127.0.0.1:40007", START + 3)
+    (edge,) = at_once(list_edges(repository, EdgeSelection(edge_id=3))).items
+    assert (edge.id, edge.meta, edge.address, edge.since) == (3, b"Abc", "10.0.0.3:40001", START)
+    (service,) = at_once(list_services(repository, ServiceSelection(service="audit"))).items
+    assert (service.id, service.name, service.address) == (12, "audit", "127.0.0.1:40007")
+    assert service.since == START + 3
 
 
-def test_meta_that_is_no_text_is_listed(repository: Repository) -> None:
-    assert list_edges(repository, EdgeSelection(edge_id=4)).items[0].meta == "\ufffd"
+def test_meta_that_is_no_text_is_found_as_it_is_shown(repository: Repository) -> None:
+    assert text_of(repository.edges[4].meta) == "\ufffd"
+    assert edge_ids(repository, meta="\ufffd") == [4]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,8 @@ def test_services(repository: Repository, wanted: dict[str, object], ids: list[i
     ],
 )
 def test_pages_of_edges(repository: Repository, page: int, page_size: int, ids: list[int]) -> None:
-    found = list_edges(repository, EdgeSelection(page=page, page_size=page_size))
-    assert [record.edge_id for record in found.items] == ids
+    found = at_once(list_edges(repository, EdgeSelection(page=page, page_size=page_size)))
+    assert [record.id for record in found.items] == ids
     assert found.count == 4
 
 
@@ -142,8 +144,8 @@ def test_a_page_without_numbers_holds_ten() -> None:
     world = World()
     for number in range(1, 26):
         world.edge(number)
-    found = list_edges(world.core.repository, EdgeSelection())
-    assert [record.edge_id for record in found.items] == list(range(25, 15, -1))
+    found = at_once(list_edges(world.core.repository, EdgeSelection()))
+    assert [record.id for record in found.items] == list(range(25, 15, -1))
     assert found.count == 25
 
 
@@ -163,22 +165,21 @@ def test_a_page_without_numbers_holds_ten() -> None:
     ],
 )
 def test_edge_rpcs(repository: Repository, wanted: dict[str, object], names: list[str]) -> None:
-    found = list_edge_rpcs(repository, EdgeNamesSelection(**wanted))  # type: ignore[arg-type]
+    found = at_once(list_edge_rpcs(repository, EdgeNamesSelection(**wanted)))  # type: ignore[arg-type]
     assert found.items == names
     assert found.count == len(names)
 
 
 def test_pages_hold_distinct_names(repository: Repository) -> None:
-    pages = [
-        list_edge_rpcs(repository, EdgeNamesSelection(order="rpc", page=number, page_size=3)) for number in (1, 2, 3)
-    ]
+    wanted = [EdgeNamesSelection(order="rpc", page=number, page_size=3) for number in (1, 2, 3)]
+    pages = [at_once(list_edge_rpcs(repository, each)) for each in wanted]
     assert [page.items for page in pages] == [["only1", "only2", "only3"], ["status"], []]
     assert {page.count for page in pages} == {4}
 
 
 def test_service_rpcs(repository: Repository) -> None:
     def names(**wanted: object) -> list[str]:
-        return list_service_rpcs(repository, ServiceNamesSelection(**wanted)).items  # type: ignore[arg-type]
+        return at_once(list_service_rpcs(repository, ServiceNamesSelection(**wanted))).items  # type: ignore[arg-type]
 
     assert names(order="rpc") == ["log", "pay", "status"]
     assert names(order="-service_id") == ["log", "pay", "status"]
@@ -189,7 +190,7 @@ def test_service_rpcs(repository: Repository) -> None:
 
 def test_service_topics(repository: Repository) -> None:
     def names(**wanted: object) -> list[str]:
-        return list_service_topics(repository, ServiceNamesSelection(**wanted)).items  # type: ignore[arg-type]
+        return at_once(list_service_topics(repository, ServiceNamesSelection(**wanted))).items  # type: ignore[arg-type]
 
     assert names(order="topic") == ["bills", "news"]
     assert names(order="-topic") == ["news", "bills"]
@@ -205,8 +206,8 @@ def test_what_leaves_is_not_listed() -> None:
     edge.cut()
     service.cut()
     repository = world.core.repository
-    assert list_edges(repository, EdgeSelection()).count == 0
-    assert list_edge_rpcs(repository, EdgeNamesSelection()).count == 0
-    assert list_services(repository, ServiceSelection(rpc="m")).count == 0
-    assert list_service_rpcs(repository, ServiceNamesSelection()).count == 0
-    assert list_service_topics(repository, ServiceNamesSelection()).count == 0
+    assert at_once(list_edges(repository, EdgeSelection())).count == 0
+    assert at_once(list_edge_rpcs(repository, EdgeNamesSelection())).count == 0
+    assert at_once(list_services(repository, ServiceSelection(rpc="m"))).count == 0
+    assert at_once(list_service_rpcs(repository, ServiceNamesSelection())).count == 0
+    assert at_once(list_service_topics(repository, ServiceNamesSelection())).count == 0
