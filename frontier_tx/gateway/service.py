@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
 from frontier_tx.config.frontier import FrontierConfig
+from frontier_tx.control_plane.server import ControlPlane
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.drain import Drain, on_signal
@@ -17,6 +18,7 @@ from frontier_tx.gateway.membership import ReporterCollector, endpoints, meta_of
 from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.queues.build import queues_of
 from frontier_tx.queues.metrics import QueueCollector
+from frontier_tx.rpc.listener import ALPN, listener_limits
 from frontier_tx.rpc.observability import observability_site
 from frontier_tx.runtime.launch import Ports, open_files, port_number, raise_open_files
 from frontier_tx.runtime.logs import Logger
@@ -27,6 +29,8 @@ from frontier_tx.switch.choice import POLICIES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire.limits import Limits
 
+#: Calls of operators have so long to end when everything else has.
+CONTROL_SECONDS = 1.0
 #: Where so few files may be open, none are kept for others.
 FEW_FILES = 512
 
@@ -78,7 +82,7 @@ class Gateway(Service):
     """Listeners of a configuration around a ``GatewayCore``.
 
     :param ports: opens and closes the ports of edges and services.
-    :param status_ports: the same for health and metrics, which can be asked until the last connection is gone.
+    :param status_ports: the same for health, metrics and operators, who can ask until the last connection is gone.
     """
 
     log = Logger(namespace="frontier.gateway")
@@ -106,6 +110,12 @@ class Gateway(Service):
         self.reporter: Reporter | None = None
         if config.frontlas.enable:
             self.reporter = reporter_of(config, self.core, clock)
+        self.metrics = CollectorRegistry()
+        #: What operators ask; None where it is off.
+        self.control: ControlPlane | None = None
+        if config.controlplane.enable:
+            bounds = listener_limits(config.controlplane.limits)
+            self.control = ControlPlane(self.core.presence, clock, limits=bounds, metrics=self.metrics)
         self._ports = ports
         self._status_ports = status_ports
         self._clock = clock
@@ -142,9 +152,8 @@ class Gateway(Service):
             self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
         if config.daemon.pprof.enable:
             self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")
-        if config.controlplane.enable:
-            self.log.warn("controlplane.enable: this version has no control plane; its port stays closed")
-
+        if self.control is not None:
+            self._status_ports.listen("controlplane.listen", config.controlplane.listen, self.control.factory, ALPN)
         if self.reporter is not None:
             self.reporter.meta = meta_of(config, port_number(service_port), port_number(edge_port))
             self.log.info("member of the cluster as {id}", id=self.reporter.meta.frontier_id)
@@ -159,7 +168,7 @@ class Gateway(Service):
                 factory.most = min(factory.most, most)
 
     def _metrics(self) -> CollectorRegistry:
-        registry = CollectorRegistry()
+        registry = self.metrics
         ProcessCollector(registry=registry)
         registry.register(ProcessFigures("frontier", {"connections": self.core.outlet.handlers}))
         registry.register(GatewayCollector(self.core, self._clock, self._bypass))
@@ -191,6 +200,10 @@ class Gateway(Service):
         if self.reporter is not None:
             reporter = self.reporter
             leaving.addCallback(lambda _: reporter.stop())
+        if self.control is not None:
+            control = self.control
+            control.draining()
+            leaving.addCallback(lambda _: control.drain(CONTROL_SECONDS))
         return leaving.addCallback(lambda _: self._status_ports.close())
 
     @property

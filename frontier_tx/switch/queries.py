@@ -11,7 +11,8 @@ Rules that all lists share (docs/control-plane.md, "Lists"):
   the lists of methods and topics. An empty filter, like an id of 0, is none.
 * The time window is ``start_time <= t < end_time`` in Unix seconds; it counts only with both ends given and not 0.
 * ``order`` is a field's name behind ``-`` (descending), ``+`` (ascending) or nothing; an unknown one means the default,
-  ``create_time`` descending. Text is ordered without regard to case. Ties go by id, newest first.
+  ``create_time`` descending. Text is ordered without regard to case. Ties go by id, in the same direction, and names of
+  one peer in the order in which they came; with a filter by id never backwards, as on the reference's store.
 * ``page`` counts from 1; if it or ``page_size`` is not positive, page 1 of 10 is meant.
 * ``count`` is the number of matches on all pages.
 """
@@ -157,17 +158,17 @@ def list_edge_rpcs(repository: Repository, wanted: EdgeNamesSelection) -> Steps[
         for leg in _of_id(repository.edges, wanted.edge_id)
         if leg.methods and (not meta or meta in text_of(leg.meta).lower())
     )
-    return _names(legs, _methods, wanted, ("rpc", "edge_id"))
+    return _names(legs, _methods, wanted, ("rpc", "edge_id"), bool(wanted.edge_id))
 
 
 def list_service_rpcs(repository: Repository, wanted: ServiceNamesSelection) -> Steps[Page[str]]:
     """List the distinct methods of services; ``order`` knows rpc, service_id and create_time (of registering)."""
-    return _names(_named(repository, wanted), _methods, wanted, ("rpc", "service_id"))
+    return _names(_named(repository, wanted), _methods, wanted, ("rpc", "service_id"), bool(wanted.service_id))
 
 
 def list_service_topics(repository: Repository, wanted: ServiceNamesSelection) -> Steps[Page[str]]:
     """List the distinct topics of services; ``order`` knows topic, service_id and create_time (of connecting)."""
-    return _names(_named(repository, wanted), _topics, wanted, ("topic", "service_id"))
+    return _names(_named(repository, wanted), _topics, wanted, ("topic", "service_id"), bool(wanted.service_id))
 
 
 def text_of(raw: bytes) -> str:
@@ -177,7 +178,7 @@ def text_of(raw: bytes) -> str:
 
 _Test = Callable[[Leg], bool]
 _Key = Callable[[Leg], Any]
-_Run = list[tuple[Any, int, _T]]
+_Run = list[tuple[Any, Any, _T]]
 _DEFAULT_ORDER = "-create_time"
 _EDGE_KEYS: dict[str, _Key] = {
     "edge_id": lambda leg: leg.id,
@@ -230,10 +231,7 @@ def _page(
         found = legs[start : start + SLICE]
         for test in tests:
             found = [leg for leg in found if test(leg)]
-        if descending:
-            runs.append(sorted([(key(leg), leg.id, leg) for leg in found], reverse=True))
-        else:
-            runs.append(sorted([(key(leg), -leg.id, leg) for leg in found]))
+        runs.append(sorted([(key(leg), leg.id, leg) for leg in found], reverse=descending))
         yield
     return (yield from _cut(runs, wanted, descending))
 
@@ -270,23 +268,29 @@ def _names(
     rows: Callable[[Leg], Iterable[tuple[bytes | str, float]]],
     wanted: Selection,
     fields: tuple[str, str],
+    only_one: bool,
 ) -> Steps[Page[str]]:
     """A name stands where the first of those who brought it stands; it is listed and counted once."""
     field, descending = _ordered(wanted.order, (*fields, "create_time"), "+")
     timed, by_time, by_id = wanted.timed, field == "create_time", field == fields[1]
     sign = -1 if descending else 1
-    firsts: dict[bytes | str, tuple[int, int]] = {}
+    backwards = descending and not only_one
+    firsts: dict[bytes | str, tuple[int, int, int]] = {}
     seen = 0
     for leg in legs:
         peer_id = leg.id
-        for name, when in rows(leg):
-            seen += 1
+        for number, (name, when) in enumerate(rows(leg)):
             if timed and not wanted.includes(when):
                 continue
-            rank = (sign * int(when) if by_time else sign * peer_id if by_id else 0, -peer_id)
+            rank = (
+                sign * int(when) if by_time else sign * peer_id if by_id else 0,
+                sign * peer_id,
+                -number if backwards else number,
+            )
             best = firsts.get(name)
             if best is None or rank < best:
                 firsts[name] = rank
+        seen += 1 + len(leg.methods)
         if seen >= SLICE:
             seen = 0
             yield
@@ -296,12 +300,10 @@ def _names(
         part = [
             (name if isinstance(name, str) else text_of(name), rank) for name, rank in ranked[start : start + SLICE]
         ]
-        if field != fields[0]:
-            runs.append(sorted([(rank[0], rank[1], name) for name, rank in part]))
-        elif descending:
-            runs.append(sorted([(name.lower(), -rank[1], name) for name, rank in part], reverse=True))
+        if field == fields[0]:
+            runs.append(sorted([(name.lower(), name, name) for name, _ in part], reverse=descending))
         else:
-            runs.append(sorted([(name.lower(), rank[1], name) for name, rank in part]))
+            runs.append(sorted([(rank, name, name) for name, rank in part]))
         yield
     return (yield from _cut(runs, wanted, descending and field == fields[0]))
 
