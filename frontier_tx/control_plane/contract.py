@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from frontier_tx.control_plane.kicks import Kicks
 from frontier_tx.control_plane.scans import Scans
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
-from frontier_tx.rpc.methods import CallContext
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.switch import queries as q
 from frontier_tx.switch.legs import Leg

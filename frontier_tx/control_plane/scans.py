@@ -6,7 +6,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 
 from frontier_tx.rpc.addresses import address_key
-from frontier_tx.rpc.methods import CallContext
+from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.switch.queries import Steps
 

@@ -7,13 +7,27 @@ from twisted.internet.interfaces import IReactorTime
 from frontier_tx.control_plane.contract import ContractService
 from frontier_tx.control_plane.kicks import Kicks
 from frontier_tx.control_plane.scans import Scans
+from frontier_tx.rpc.context import Role
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
-from frontier_tx.rpc.methods import Authorize, MethodTable
+from frontier_tx.rpc.methods import MethodTable, Rules
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.switch.presence import Presence
+
+#: What callers of the contract need.
+ROLES: dict[str, Role] = {
+    "ListEdges": "read",
+    "GetEdge": "read",
+    "KickEdge": "act",
+    "ListEdgeRPCs": "read",
+    "ListServices": "read",
+    "GetService": "read",
+    "KickService": "act",
+    "ListServiceRPCs": "read",
+    "ListServiceTopics": "read",
+}
 
 
 class ControlPlane:
@@ -25,14 +39,14 @@ class ControlPlane:
         clock: IReactorTime,
         *,
         limits: ListenerLimits | None = None,
-        authorize: Authorize | None = None,
+        access: Rules | None = None,
         metrics: CollectorRegistry | None = None,
     ) -> None:
         contract = frontier_contract()
         self.serving = Serving()
-        self.table = MethodTable(contract, clock, authorize=authorize, registry=metrics)
+        self.table = MethodTable(contract, clock, access=access, registry=metrics)
         kicks, scans = Kicks(presence, clock), Scans()
-        self.table.add("controlplane.ControlPlane", ContractService(contract, presence, kicks, scans))
+        self.table.add("controlplane.ControlPlane", ContractService(contract, presence, kicks, scans), ROLES)
         add_standard_services(self.table, self.serving)
         self.router = RestRouter(self.table)
         self.factory = ControlPlaneFactory(self.table, self.router, clock, limits)

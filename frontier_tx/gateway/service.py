@@ -18,6 +18,7 @@ from frontier_tx.gateway.membership import ReporterCollector, endpoints, meta_of
 from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.queues.build import queues_of
 from frontier_tx.queues.metrics import QueueCollector
+from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.listener import ALPN, listener_limits
 from frontier_tx.rpc.observability import observability_site
 from frontier_tx.runtime.launch import Ports, open_files, port_number, raise_open_files
@@ -113,9 +114,14 @@ class Gateway(Service):
         self.metrics = CollectorRegistry()
         #: What operators ask; None where it is off.
         self.control: ControlPlane | None = None
-        if config.controlplane.enable:
-            bounds = listener_limits(config.controlplane.limits)
-            self.control = ControlPlane(self.core.presence, clock, limits=bounds, metrics=self.metrics)
+        self.access: Access | None = None
+        plane = config.controlplane
+        if plane.enable:
+            self.access = Access(plane.access, plane.listen, "controlplane.access", clock.seconds)
+            bounds = listener_limits(plane.limits)
+            self.control = ControlPlane(
+                self.core.presence, clock, limits=bounds, access=self.access, metrics=self.metrics
+            )
         self._ports = ports
         self._status_ports = status_ports
         self._clock = clock
@@ -154,6 +160,8 @@ class Gateway(Service):
             self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")
         if self.control is not None:
             self._status_ports.listen("controlplane.listen", config.controlplane.listen, self.control.factory, ALPN)
+        if self.access is not None:
+            self.access.begin(self._status_ports)
         if self.reporter is not None:
             self.reporter.meta = meta_of(config, port_number(service_port), port_number(edge_port))
             self.log.info("member of the cluster as {id}", id=self.reporter.meta.frontier_id)

@@ -281,7 +281,7 @@ def unary(world: World, pair: dict[str, Any], spec: Any, fixed: Any) -> None:
 
 def reflection(world: World, pair: dict[str, Any], spec: Any) -> None:
     """Compare an answer about the contract."""
-    handlers: Any = world.control.table._methods[spec.path][1]
+    handlers: Any = world.control.table._methods[spec.path].handler
 
     async def one() -> Any:
         async def requests() -> Any:
