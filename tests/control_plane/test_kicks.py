@@ -38,8 +38,8 @@ def test_a_peer_that_answers_is_gone_at_once(world: World, side: str) -> None:
 
 @pytest.mark.parametrize("side", ["edge", "service"])
 def test_a_silent_peer_is_cut_and_nobody_else_waits(world: World, side: str) -> None:
-    getattr(world, side)(7, methods=("move",))
-    legs = world.core.repository.edges if side == "edge" else world.core.repository.services
+    getattr(world, side)(7, methods=("move",), reconnect=None)
+    legs = getattr(world.core.repository, f"{side}s")
     silence(legs[7])
     first, second = world.rest(f"/v1/{side}s/7", "DELETE"), world.rest(f"/v1/{side}s/7", "DELETE")
     assert not first.finished
