@@ -56,7 +56,7 @@ def test_a_silent_peer_is_cut_and_nobody_else_waits(world: World, side: str) -> 
 
 
 def test_a_kick_goes_on_without_whoever_asked(world: World) -> None:
-    world.edge(7)
+    world.edge(7, reconnect=None)
     silence(world.core.repository.edges[7])
     recorder = world.rest("/v1/edges/7", "DELETE")
     assert recorder.on_gone is not None
@@ -82,7 +82,7 @@ def test_nobody_of_that_id(world: World, name: str, text: str) -> None:
 
 
 def test_a_service_whose_place_is_taken_while_it_is_kicked(world: World) -> None:
-    world.service(7)
+    world.service(7, reconnect=None)
     silence(world.core.repository.services[7])
     kick: Deferred[object] = world.ask("KickService", service_id=7)
     assert isinstance(kick, Deferred)
