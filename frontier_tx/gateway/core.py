@@ -69,7 +69,7 @@ class GatewayCore:
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
         self._whispers = Whispers(self.alarms.now)
         if queues is not None:
-            self.exchange.to_queues = FanOut(self.exchange, queues).takes
+            self.exchange.forwarding.to_queues = FanOut(self.exchange, queues).takes
         self.exchange.pressure.on_end = self._stream_ended
         self.presence = Presence(
             self.exchange,

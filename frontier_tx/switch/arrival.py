@@ -155,7 +155,7 @@ class EdgeArrival:
         """The services have taken too long, or the newcomer before this one has."""
         self._refuse(OperationTimeout.text)
         if self._asked is not None:
-            self._control.exchange.withdraw(self._asked, DEADLINE_EXCEEDED)
+            self._control.exchange.in_flight.withdraw(self._asked, DEADLINE_EXCEEDED)
             self.left()
 
     def left(self) -> None:

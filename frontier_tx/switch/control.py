@@ -35,7 +35,7 @@ class ControlFunctions:
         if method == GET_EDGE_ID or len(candidates) == 1:
             service: Leg | None = random.choice(candidates)
         else:
-            service = self.exchange.choose(candidates, leg)
+            service = self.exchange.router.choose(candidates, leg)
             if service is None and method == EDGE_OFFLINE:
                 # Whoever is told of it, it must not get lost.
                 service = candidates[0]
@@ -49,7 +49,9 @@ class ControlFunctions:
             answered(b"", NoChoice.text)
             return None
         # An edge that was announced is one whose end is told, however much waits: there is one for each coming.
-        return self.exchange.call_service(service, method, value, seconds, answered, leg, method == EDGE_OFFLINE)
+        return self.exchange.forwarding.call_service(
+            service, method, value, seconds, answered, leg, method == EDGE_OFFLINE
+        )
 
     def ask_online(self, leg: Leg, seconds: float, done: Callable[[bytes, str], None]) -> Pending | None:
         """Ask a service whether an edge may be online; ``leg.announced`` is ASKED until ``done`` changes it."""

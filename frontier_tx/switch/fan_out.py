@@ -7,6 +7,7 @@ from msgspec import structs
 
 from frontier_tx.errors import NoChoice
 from frontier_tx.switch.exchange import Exchange
+from frontier_tx.switch.forwarding import Forwarding
 from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import EVERYTHING_ELSE
 from frontier_tx.wire.body import MessageData
@@ -44,7 +45,9 @@ class FanOut:
     """Chooses between services and queues, and acknowledges when those that were chosen have the message."""
 
     def __init__(self, exchange: Exchange, queues: TopicQueues) -> None:
-        self._exchange = exchange
+        self._repository = exchange.repository
+        self._router = exchange.router
+        self._forwarding = exchange.forwarding
         self._queues = queues
 
     def takes(self, leg: Leg, frame: Frame, data: MessageData) -> bool:
@@ -52,29 +55,29 @@ class FanOut:
         if not leg.is_edge or frame.session_id != 1:
             return False
         topic = data.topic
-        services: Sequence[Leg] = self._exchange.repository.services_of_topic(topic, exactly=True)
+        services: Sequence[Leg] = self._repository.services_of_topic(topic, exactly=True)
         queues = self._queues.of_topic(topic)
         if not services and not queues:
-            services = self._exchange.repository.services_of_topic(topic)
+            services = self._repository.services_of_topic(topic)
             queues = self._queues.of_topic(EVERYTHING_ELSE)
         if not queues:
             return False
         receivers: Sequence[Leg | Queue] = [*services, *queues]
         if self._queues.to_all:
-            _All(self._exchange, leg, frame, len(receivers)).give(self._queues, receivers, data)
+            _All(self._forwarding, leg, frame, len(receivers)).give(self._queues, receivers, data)
             return True
-        chosen = receivers[0] if len(receivers) == 1 else self._exchange.router.choose(receivers, leg)
+        chosen = receivers[0] if len(receivers) == 1 else self._router.choose(receivers, leg)
         if chosen is None:
-            self._exchange.acknowledge(leg, frame, NoChoice.text)
+            self._forwarding.acknowledge(leg, frame, NoChoice.text)
         elif isinstance(chosen, Leg):
-            self._exchange.publish(leg, frame, data, chosen)
+            self._forwarding.publish(leg, frame, data, chosen)
         else:
             self._give(chosen, leg, frame, data)
         return True
 
     def _give(self, queue: Queue, leg: Leg, frame: Frame, data: MessageData) -> None:
         def done(error: str) -> None:
-            self._exchange.acknowledge(leg, frame, error)
+            self._forwarding.acknowledge(leg, frame, error)
 
         self._queues.publish(queue, data.topic, data.payload, leg.id, leg.address, leg, done)
 
@@ -82,8 +85,8 @@ class FanOut:
 class _All:
     """One Message to several receivers: acknowledged when all have it, with the first error if one has not."""
 
-    def __init__(self, exchange: Exchange, leg: Leg, frame: Frame, count: int) -> None:
-        self._exchange = exchange
+    def __init__(self, forwarding: Forwarding, leg: Leg, frame: Frame, count: int) -> None:
+        self._forwarding = forwarding
         self._leg = leg
         self._frame = frame
         self._missing = count
@@ -93,7 +96,7 @@ class _All:
         leg, value = self._leg, data.payload
         for receiver in receivers:
             if isinstance(receiver, Leg):
-                self._exchange.publish(leg, self._frame, structs.replace(data), receiver, self._service_done)
+                self._forwarding.publish(leg, self._frame, structs.replace(data), receiver, self._service_done)
             else:
                 queues.publish(receiver, data.topic, value, leg.id, leg.address, leg, self._done)
 
@@ -104,4 +107,4 @@ class _All:
         self._error = self._error or error
         self._missing -= 1
         if not self._missing:
-            self._exchange.acknowledge(self._leg, self._frame, self._error)
+            self._forwarding.acknowledge(self._leg, self._frame, self._error)

@@ -222,6 +222,16 @@ class StreamEnd:
             return False
         return self.session is not None and self.session.credit is None
 
+    def first_sign(self) -> None:
+        """Somebody is at this end of the stream: what waited for that takes its turns."""
+        self.heard = True
+        calls, messages = self.parked_calls, self.parked
+        self.parked_calls = self.parked = None
+        if calls is not None and self.leg.call_window is not None:
+            self.leg.call_window.unpark(self, calls)
+        if messages is not None and self.leg.message_window is not None:
+            self.leg.message_window.unpark(self, messages)
+
     def left(self) -> None:
         """One of those that were ``queued`` is not any more."""
         self.queued -= 1

@@ -160,17 +160,17 @@ class StreamOpener:
         exchange.shut(end)
         if other is None:
             for pending in list(end.pending):
-                exchange.settle(pending)
+                exchange.in_flight.settle(pending)
             return
         other.other = None
         there = other.leg.connection.connected
         for pending in list(end.pending):
             if pending.request and pending.source is end.leg:
-                exchange.withdraw(pending, CANCELED)
+                exchange.in_flight.withdraw(pending, CANCELED)
             if there and pending.queue is not None and pending.end is other and not pending.request:
-                exchange.disown(pending, ForceClosed.text)
+                exchange.in_flight.disown(pending, ForceClosed.text)
             else:
-                exchange.fail(pending, ForceClosed.text)
+                exchange.in_flight.fail(pending, ForceClosed.text)
         if there and other.queued:
             other.on_drained = lambda: self._follow(other, error)
             if other.raw_bytes:
@@ -206,7 +206,7 @@ class StreamOpener:
         self._stop_waiting(end)
         self._exchange.shut(end)
         for pending in list(end.pending):
-            self._exchange.settle(pending)
+            self._exchange.in_flight.settle(pending)
         if end.leg.connection.connected:
             end.leg.connection.dismiss(end.session, self._exchange.timers.now(), error)
 

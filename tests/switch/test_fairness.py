@@ -6,7 +6,7 @@ import pytest
 
 from frontier_tx.switch.budget import LIGHT, PENDING_BYTES, Budget
 from frontier_tx.switch.doors import QUANTUM
-from frontier_tx.switch.exchange import REPEATED_METHOD
+from frontier_tx.switch.forwarding import REPEATED_METHOD
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import ALWAYS, PATIENCE
 from frontier_tx.wire import frame as f

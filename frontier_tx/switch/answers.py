@@ -1,0 +1,86 @@
+"""Answers on their way back to who asked."""
+
+from frontier_tx.errors import PayloadTooLarge, ReceiverCongested
+from frontier_tx.switch.budget import SMALL_ANSWER, Budget
+from frontier_tx.switch.doors import Doors
+from frontier_tx.switch.in_flight import InFlight
+from frontier_tx.switch.legs import Leg, Pending, StreamEnd
+from frontier_tx.switch.settings import Counters
+from frontier_tx.wire import frame as f
+from frontier_tx.wire.body import EMPTY_MESSAGE, encode_message, message_json, read_message
+from frontier_tx.wire.frame import MESSAGE_ACK, RESPONSE, SESSION_HEADER, VERSION, Frame
+from frontier_tx.wire.ids import DEFAULT_SESSION
+
+
+class Answers:
+    """Takes each answer to who asked."""
+
+    def __init__(self, budget: Budget, doors: Doors, counters: Counters, in_flight: InFlight) -> None:
+        self._budget = budget
+        self._doors = doors
+        self._counters = counters
+        self._in_flight = in_flight
+
+    def got_answer(self, leg: Leg, frame: Frame) -> None:
+        """Take a Response or a MessageAck.
+
+        :raises IllegalPacket: no end would accept its body.
+        """
+        kind = frame.type
+        pending = leg.pending.get(frame.packet_id)
+        if pending is None or pending.target_session != frame.session_id or pending.request is not (kind == RESPONSE):
+            self._counters.dropped += 1
+            read_message(frame.body)
+            return
+        text = frame.body
+        if text != EMPTY_MESSAGE:
+            data = read_message(text)
+            if pending.done is not None:
+                self._in_flight.settle(pending)
+                pending.done(b"" if data.error else data.payload, data.error)
+                return
+            data.custom = b""
+            if data.error:
+                data.value = b""
+            text = encode_message(data)
+        self._counters.answers += 1
+        if pending.end is not None and not pending.end.heard:
+            pending.end.first_sign()
+        self._in_flight.settle(pending)
+        if pending.done is not None:
+            pending.done(b"", "")
+            return
+        source = pending.source
+        if source is None or not source.online:
+            return
+        connection = source.connection
+        size = len(text) + 8
+        if size > connection.peer_frame_bytes:
+            text = message_json(key=pending.method, error=PayloadTooLarge.text)
+            size = len(text) + 8
+        out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text
+        straight = not source.queued and connection.outbox_bytes + size <= self._budget.feed
+        if straight and pending.source_session == DEFAULT_SESSION:
+            connection.write(out)
+        else:
+            self._deliver(leg, source, pending, out, straight)
+
+    def _deliver(self, leg: Leg, source: Leg, pending: Pending, out: bytes, straight: bool) -> None:
+        """Pass an answer of ``leg`` on to who asked, on a stream or behind others."""
+        session_id = pending.source_session
+        end: StreamEnd | None = None
+        if session_id != DEFAULT_SESSION:
+            end = source.streams.get(session_id)
+            if end is None:
+                return
+        size = len(out)
+        # The place of the call that is answered has room for a small answer.
+        refused = not straight and size > SMALL_ANSWER and self._doors.refuses(leg, source, size)
+        if refused and not leg.is_edge:
+            # A service is not stopped for what one edge does not take.
+            text = message_json(key=pending.method if pending.request else b"", error=ReceiverCongested.text)
+            kind = RESPONSE if pending.request else MESSAGE_ACK
+            out = f.pack_of_session(kind, pending.source_packet, session_id, text)
+        self._doors.send(leg, source, end, out)
+        if refused and leg.is_edge:
+            self._doors.stop(leg, source)
