@@ -1,6 +1,6 @@
 """The exchange: a switch of frames between legs (docs/gateway.md, "Forwarding"); its parts are put together here.
 
-A frame comes in with ``receive`` and leaves as a frame on another leg, decoded only as far as routing needs it.
+A frame comes in at one of the ``handlers`` and leaves as a frame on another leg, decoded only as far as routing needs it.
 What waits for an answer is one ``Pending``; there is no task, no Deferred and no queue per call. Time and timers
 come from outside.
 """
@@ -71,7 +71,8 @@ class Exchange:
         )
         answers = Answers(self.budget, self.doors, self.counters, self.in_flight)
         streams = StreamFrames(self.budget, self.doors, self.counters, self.pressure, timers)
-        #: What takes the frames of each type that applications speak, as ``receive`` does.
+        #: What takes the frames of each type that applications speak. Each raises ``IllegalPacket`` for a body that no
+        #: end would accept; the connection that it came on is to be closed.
         self.handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self.forwarding.got_request,
             f.RESPONSE: answers.got_answer,
@@ -92,13 +93,6 @@ class Exchange:
     def pending_count(self) -> int:
         """How many calls and messages wait for their answers."""
         return self.budget.pendings
-
-    def receive(self, leg: Leg, frame: Frame) -> None:
-        """Take an application frame that came in on a leg.
-
-        :raises IllegalPacket: no end would accept its body; the connection that it came on is to be closed.
-        """
-        self.handlers[frame.type](leg, frame)
 
     def _got_register(self, leg: Leg, frame: Frame) -> None:
         """Record a method, then acknowledge it; on a stream it goes nowhere."""
