@@ -1,8 +1,8 @@
 """The exchange: a switch of frames between legs (docs/gateway.md, "Forwarding"); its parts are put together here.
 
-A frame comes in at one of the ``handlers`` and leaves as a frame on another leg, decoded only as far as routing needs it.
-What waits for an answer is one ``Pending``; there is no task, no Deferred and no queue per call. Time and timers
-come from outside.
+A frame comes in at one of the ``handlers`` and leaves as a frame on another leg, decoded only as far as routing needs.
+What waits for an answer is one ``Pending``; there is no task, no Deferred and no queue per call. Time and timers come
+from outside.
 """
 
 import time
