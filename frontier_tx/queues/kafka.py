@@ -22,8 +22,8 @@ from frontier_tx.queues.record import Record
 PORT = 9092
 CONNECT_SECONDS = 4.0
 CLOSE_SECONDS = 2.0
-#: How often an idle connection is looked at.
-WATCH_SECONDS = 1.0
+#: How often a connection over which nothing is published is tried.
+WATCH_SECONDS = 2.0
 
 # What goes wrong is told by the forwarder, once; without a handler Python prints the library's warnings.
 logging.getLogger("aiokafka").addHandler(logging.NullHandler())
@@ -132,8 +132,7 @@ class _Session(Session):
         client = self._producer.client
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            connected = any(each.connected() for each in client._conns.values())
-            if not connected and not self._lanes.busy and not await client.force_metadata_update():
+            if not self._lanes.busy and not await client.force_metadata_update():
                 self._lanes.end("the connection was lost")
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterator
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from frontier_tx.runtime.tls import from_start
 
 #: The sections of ``mqm`` that stand for a broker, each with the module of its library, if it needs one of its own.
 LIBRARIES = {"kafka": "aiokafka", "amqp": "pika", "nats": "nats", "nsq": "", "redis": ""}
+#: Of this one more than its public part is used, and that of these versions alone was tried.
+KAFKA_LIBRARY, KAFKA_VERSIONS = "aiokafka", ("0.14",)
 
 
 def check_libraries(config: MQM) -> None:
@@ -50,6 +52,13 @@ def _missing_libraries(config: MQM) -> Iterator[str]:
     for name, module in LIBRARIES.items():
         if getattr(config, name).enable and module and not find_spec(module):
             yield f"mqm.{name}.enable: the library {module} is not installed; pip install 'frontier-tx[{name}]'"
+    if config.kafka.enable and find_spec(KAFKA_LIBRARY):
+        version = metadata.version(KAFKA_LIBRARY)
+        if ".".join(version.split(".")[:2]) not in KAFKA_VERSIONS:
+            yield (
+                f"mqm.kafka.enable: {KAFKA_LIBRARY} {version} is installed, and {' or '.join(KAFKA_VERSIONS)} is known "
+                "to work; pip install 'frontier-tx[kafka]'"
+            )
 
 
 def _own_classes(config: MQM) -> Iterator[str]:

@@ -33,7 +33,11 @@ HEARTBEAT, MISSED = 15.0, 2.5
 #: What goes into one command at most: messages, and bytes of them (nsqd takes 5 MiB as it comes).
 GROUP, GROUP_BYTES = 200, 1_048_576
 #: Errors that no repetition mends. Others pass: nsqd is stopping, or its disk is full.
-LASTING = ("E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", "E_UNAUTHORIZED")
+UNAUTHORIZED = "E_UNAUTHORIZED"
+LASTING = ("E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", UNAUTHORIZED)
+#: A topic that nsqd did not allow is not tried again for so many seconds, as each attempt costs the connection. So many
+#: topics are remembered.
+FORBIDDEN_SECONDS, FORBIDDEN_TOPICS = 30.0, 1000
 _TOO_BIG = re.compile(r"too big \d+ > (\d+)")
 
 
@@ -131,6 +135,8 @@ class NSQBroker:
         self._most = section.max_message_bytes
         #: So many of the next messages go one by one: they were refused together, and only the culprit is to fail.
         self._apart = 0
+        #: Topics that nsqd did not allow: what it said, and until when that is believed.
+        self._forbidden: dict[str, tuple[str, float]] = {}
 
     # -- connecting ---------------------------------------------------------------------------------------
 
@@ -240,7 +246,16 @@ class NSQBroker:
             return "NSQ takes no empty messages"
         if len(record.value) > self._most:
             return f"{len(record.value)} bytes are too many for NSQ, which takes {self._most}"
-        return ""
+        error, until = self._forbidden.get(record.topic, ("", 0.0))
+        if error and until <= self._surroundings.reactor.seconds():
+            del self._forbidden[record.topic]
+            return ""
+        return error
+
+    def _forbid(self, topic: str, error: str) -> None:
+        if len(self._forbidden) >= FORBIDDEN_TOPICS:
+            self._forbidden.clear()
+        self._forbidden[topic] = error, self._surroundings.reactor.seconds() + FORBIDDEN_SECONDS
 
     def _answered(
         self,
@@ -255,6 +270,8 @@ class NSQBroker:
             elif error.startswith(LASTING):
                 if found := _TOO_BIG.search(error):
                     self._most = min(self._most, int(found[1]))
+                if error.startswith(UNAUTHORIZED):
+                    self._forbid(group[0].topic, error)
                 if len(group) == 1:
                     failed(group[0], error)
                 else:

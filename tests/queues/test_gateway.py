@@ -264,6 +264,18 @@ def test_a_library_that_is_missing_is_named_with_what_to_install(name: str, modu
     assert f"the library {module} is not installed; pip install 'frontier-tx[{name}]'" in done.stderr
 
 
+def test_a_version_of_a_library_that_was_not_tried_is_named(tmp_path: Path) -> None:
+    (tmp_path / "f.yaml").write_text("mqm: {kafka: {enable: true, addrs: ['h:1'], producer: {topics: [t]}}}\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.metadata as known\nfound = known.version\n"
+        "known.version = lambda name: '0.99.1' if name == 'aiokafka' else found(name)\n"
+    )
+    path = f"{tmp_path}:{Path(__file__).parents[2]}"
+    done = run(tmp_path, "frontier", "--check", "-c", "f.yaml", PYTHONPATH=path)
+    assert done.returncode == 1
+    assert "mqm.kafka.enable: aiokafka 0.99.1 is installed, and 0.14 is known to work" in done.stderr
+
+
 def test_queues_that_can_be_used_pass_the_check(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text(
         "mqm: {spool: {enable: true, path: a/b}, kafka: {enable: true, addrs: 'h:1,i:2', producer: {topics: ['*']}},"

@@ -102,6 +102,33 @@ async def test_a_bound_that_nsqd_has_told_is_kept(server: Nsqd) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_topic_that_is_not_allowed_costs_one_connection(server: Nsqd) -> None:
+    allowed = ["t"]
+
+    def check(topic: str, body: bytes) -> None:
+        if topic not in allowed:
+            raise Refusal(f'E_UNAUTHORIZED AUTH failed for PUB on "{topic}" "" ')
+
+    server.check = check
+    error = 'queue nsq: E_UNAUTHORIZED AUTH failed for PUB on "secret" ""'
+    async with way(config(server)) as way_:
+        for count in range(1, 4):
+            way_.publish("secret", *numbered(3))
+            way_.publish("t", *numbered(3))
+            await way_.ended(6 * count)
+        assert [told for told in way_.told if told[1]] == [(value, error) for value in numbered(3)] * 3
+        assert len(server.messages) == 9 and way_.forwarder.counters.reconnects == 1
+        allowed.append("secret")
+        way_.publish("secret", b"still")
+        await way_.ended(19)
+        assert way_.told[-1] == (b"still", error)
+        way_.forwarder.broker._forbidden.clear()
+        way_.publish("secret", b"now")
+        await way_.ended(20)
+        assert way_.told[-1] == (b"now", "")
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_error_that_passes_is_tried_again(server: Nsqd) -> None:
     failures = iter(["E_PUB_FAILED PUB failed exiting", "E_MPUB_FAILED MPUB failed exiting"])
 
