@@ -30,8 +30,8 @@ from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIX
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.session_table import LEAST_WINDOW, SLICE, SessionTable
 from frontier_tx.wire.states import CONNECTION, Action, Role, State
+from frontier_tx.wire.watch import NEVER, Watch
 
-NEVER = float("inf")
 _OF_APPLICATION = f.OF_APPLICATION
 _STREAM = f.STREAM
 
@@ -47,9 +47,8 @@ class Connection:
 
     __slots__ = (
         "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
-        "heartbeat_interval", "last_heard", "closing", "sessions", "reader", "due", "ids", "context",
-        "_wake", "_on_alarm", "_handshake_at", "_heartbeat_at", "_unanswered", "_give_up_at", "_stall_at",
-        "_stall_left", "_conn_packet_id", "_dismissing", "_leaving", "_reading",
+        "watch", "closing", "sessions", "reader", "due", "ids", "context",
+        "_wake", "_on_alarm", "_conn_packet_id", "_dismissing", "_leaving",
     )  # fmt: skip
 
     def __init__(
@@ -72,8 +71,7 @@ class Connection:
         self.outbox_bytes = 0
         #: Largest body that the peer takes.
         self.peer_frame_bytes = f.DEFAULT_BODY_LIMIT
-        self.heartbeat_interval = 20.0
-        self.last_heard = now
+        self.watch = Watch(limits, now, role is Role.SERVER)
         self.closing = ClosingHandshake()
         self.ids = ids if ids is not None else id_counter()
         #: For the owner; the connection does not look at it.
@@ -92,18 +90,11 @@ class Connection:
             hold_seconds=limits.hold_seconds,
         )
         self.reader = f.FrameReader(limits.handshake_bytes)
-        self._handshake_at = now + limits.handshake_seconds
-        self._heartbeat_at = NEVER
-        self._unanswered = 0
-        self._give_up_at = NEVER
-        self._stall_at = NEVER
-        self._stall_left = 0
         self._conn_packet_id = 0
         self._dismissing = False
         #: Sessions that are still to be dismissed, and what their peer reads of it, while the connection closes.
         self._leaving: Iterator[tuple[Session, str, str]] | None = None
-        self._reading = True
-        self._alarm(self._handshake_at)
+        self._alarm(self.watch.handshake_at)
 
     # -- output -------------------------------------------------------------------------------------------
 
@@ -169,13 +160,11 @@ class Connection:
             return
         self.client_id = client_id
         self.state = State.CONNECTED
-        self.last_heard = now
         declared = self.reader.limit if self.reader.limit > self.limits.frame_bytes else 0
         data = encode_data(ConnData(frame_limit=declared, stream_window=self.sessions.own_window or 0))
         self.write(f.pack(f.CONN_ACK, self._conn_packet_id, CONN_ACK_FIXED.pack(0, client_id) + data))
         self.sessions.start()
-        self._handshake_at = NEVER
-        self._alarm(now + 2 * self.heartbeat_interval)
+        self._alarm(self.watch.up(now))
 
     def refuse(self, error: str, now: float, client_id: int = 0) -> list[Told]:
         """Server: turn the client away with this text, and close. See ``accept``."""
@@ -245,7 +234,7 @@ class Connection:
         self._dismissing = True
         self._leaving = ((session, error, reason) for session in list(self.sessions.live.values()))
         self._dismiss_some(now)
-        self._set_give_up(now, self.limits.close_seconds / 2)
+        self._alarm(self.watch.give_up(now + self.limits.close_seconds / 2))
         return self._proceed_to_goodbye(now)
 
     def _dismiss_some(self, now: float) -> None:
@@ -271,14 +260,10 @@ class Connection:
         told: list[Told] = [] if self.closing.begun else [Closing()]
         if self.closing.send():
             self.write(f.pack(f.DIS_CONN, next(self.ids)))
-            self._set_give_up(now, self.limits.close_seconds / (2 if self._dismissing else 1))
+            self._alarm(self.watch.give_up(now + self.limits.close_seconds / (2 if self._dismissing else 1)))
         self.state = State.CLOSING
-        self._handshake_at = self._heartbeat_at = NEVER
+        self.watch.down()
         return told
-
-    def _set_give_up(self, now: float, seconds: float) -> None:
-        self._give_up_at = now + seconds
-        self._alarm(self._give_up_at)
 
     def _fail(self, reason: str) -> list[Told]:
         if self.state is State.CLOSED:
@@ -309,7 +294,7 @@ class Connection:
         """
         if self.state is State.CLOSED:
             return []
-        self.last_heard = now
+        self.watch.last_heard = now
         reader = self.reader
         told: list[Told] = []
         live = self.sessions.live
@@ -335,14 +320,10 @@ class Connection:
             # Raised it would hold this frame of the stack, and that holds what was received.
             foreign = protocol_of(data) if self.state is State.INIT else ""
             return told + self._fail(f"it speaks {foreign}, this port does not" if foreign else str(reader.failure))
-        if reader.busy and reader.in_frame and self._reading:
-            self._stall_left -= len(data)
-            if self._stall_at == NEVER or self._stall_left <= 0:
-                self._stall_left = self.limits.stall_bytes
-                self._stall_at = now + self.limits.frame_stall_seconds
-                self._alarm(self._stall_at)
+        if reader.busy and reader.in_frame:
+            self._alarm(self.watch.in_frame(len(data), now))
         else:
-            self._stall_at = NEVER
+            self.watch.stall_at = NEVER
         return told
 
     @property
@@ -358,10 +339,10 @@ class Connection:
         flags, _, wanted_id = CONN_FIXED.unpack_from(frame.body)
         data = decode_conn(frame.body[CONN_FIXED.size :])
         self.state = State.CONN_RECEIVED
-        self._handshake_at = NEVER
         self._conn_packet_id = frame.packet_id
         self.meta = data.meta
-        self.heartbeat_interval = float(heartbeat_seconds(flags >> 4 & 3))
+        self.watch.handshake_at = NEVER
+        self.watch.interval = float(heartbeat_seconds(flags >> 4 & 3))
         self._declare(data.frame_limit)
         self._speak_credit(data.stream_window)
         return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta, data.kind)]
@@ -383,15 +364,14 @@ class Connection:
         if frame.packet_id != self._conn_packet_id:
             return []
         _, self.client_id = CONN_ACK_FIXED.unpack_from(frame.body)
-        self._handshake_at = NEVER
+        self.watch.handshake_at = NEVER
         if data.error:
             return [ConnRefused(self.client_id, data.error), *self._say_goodbye(now)]
         self.peer_frame_bytes = self.sessions.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
         self._speak_credit(data.stream_window)
         self.state = State.CONNECTED
         self.sessions.start()
-        self._heartbeat_at = now + self.heartbeat_interval
-        self._alarm(self._heartbeat_at)
+        self._alarm(self.watch.up(now))
         return [ConnAccepted(self.client_id)]
 
     def _got_heartbeat(self, frame: f.Frame, now: float) -> list[Told]:
@@ -399,7 +379,7 @@ class Connection:
         return [HeartbeatReceived()]
 
     def _got_heartbeat_ack(self, frame: f.Frame, now: float) -> list[Told]:
-        self._unanswered = 0
+        self.watch.unanswered = 0
         return []
 
     def _got_session(self, frame: f.Frame, now: float) -> list[Told]:
@@ -452,23 +432,9 @@ class Connection:
     # -- time ---------------------------------------------------------------------------------------------
 
     def reading(self, on: bool, now: float) -> None:
-        """The owner stops or resumes taking bytes from the transport.
-
-        A peer that is not listened to can neither finish a frame nor be heard to be alive: while it is off nothing
-        of that is held against it, and when it is on again the time for it starts anew.
-        """
-        if self.state is State.CLOSED:
-            return
-        self._reading = on
-        self.last_heard = now
-        self._unanswered = 0
-        if on and self.reader.in_frame:
-            self._stall_at = now + self.limits.frame_stall_seconds
-            self._stall_left = self.limits.stall_bytes
-        elif not on:
-            self._stall_at = NEVER
-        if on:
-            self._alarm(min(self._stall_at, self._watch_at()))
+        """The owner stops or resumes taking bytes from the transport."""
+        if self.state is not State.CLOSED:
+            self._alarm(self.watch.reading(on, self.reader.in_frame, now))
 
     def _alarm(self, when: float) -> None:
         if when < self.due:
@@ -482,43 +448,27 @@ class Connection:
         if self._leaving is not None:
             self._dismiss_some(now)
         told: list[Told] = [*self.sessions.advance(now), *self._proceed_to_goodbye(now)]
-        overdue = self._overdue(now)
+        overdue = self.watch.overdue(self.reader.in_frame, now)
         if overdue:
             return told + self._fail(overdue)
         if self.state is State.CONNECTED:
             told += self._liveness(now)
             if self.closed:
                 return told
-        if self._dismissing and not self.closing.sent and self._give_up_at <= now:
+        if self._dismissing and not self.closing.sent and self.watch.give_up_at <= now:
             told += self._say_goodbye(now)
-        elif self._give_up_at <= now:
+        elif self.watch.give_up_at <= now:
             return told + self._fail("goodbye was not answered")
-        own = min(self._handshake_at, self._heartbeat_at, self._give_up_at, self._stall_at)
-        self.due = min(own, self._watch_at(), self.sessions.due(), NEVER if self._leaving is None else now)
+        self.due = min(self.watch.due(), self.sessions.due(), NEVER if self._leaving is None else now)
         return told
 
-    def _overdue(self, now: float) -> str:
-        if self._handshake_at <= now:
-            return "timeout: no handshake"
-        if self._stall_at <= now and self.reader.in_frame:
-            return "timeout: the peer stopped in the middle of a frame"
-        if self._stall_at <= now:
-            self._stall_at = NEVER
-        return ""
-
-    def _watch_at(self) -> float:
-        if self.role is Role.SERVER and self.state is State.CONNECTED and self._reading:
-            return self.last_heard + 2 * self.heartbeat_interval
-        return NEVER
-
     def _liveness(self, now: float) -> list[Told]:
-        if self._watch_at() <= now:
+        watch = self.watch
+        if watch.silent_at() <= now:
             return self._say_goodbye(now)
-        if self._heartbeat_at <= now:
-            if self._unanswered >= 2 and self._reading:
+        if watch.heartbeat_at <= now:
+            if not watch.next_heartbeat(now):
                 return self._fail("timeout: two heartbeats were not answered")
-            self._unanswered += 1
-            self._heartbeat_at = now + self.heartbeat_interval
             self.write(f.pack(f.HEARTBEAT, next(self.ids)))
         return []
 

@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from frontier_tx.runtime.loss_text import loss_text
 from frontier_tx.timers import Alarms
-from frontier_tx.wire.connection import NEVER, Connection, Told
+from frontier_tx.wire.connection import Connection, Told
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, Event
 from frontier_tx.wire.frame import Frame
@@ -22,6 +22,7 @@ from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.states import Role, State
 from frontier_tx.wire.toll import Toll
+from frontier_tx.wire.watch import NEVER
 
 #: At most this much is handed to a transport at a time, so that progress of a slow peer can be seen.
 CHUNK = 131_072
