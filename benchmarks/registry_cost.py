@@ -254,7 +254,7 @@ class Bench:
         tracemalloc.start()
         table = PeerTable()
         for edge in range(10**18, 10**18 + edges):
-            table.apply(Report(ReportKind.EDGE_ONLINE, edge, f"192.168.100.200:{edge % 60_000}"), 1_800_000_000)
+            table.take(Report(ReportKind.EDGE_ONLINE, edge, f"192.168.100.200:{edge % 60_000}"), 1_800_000_000)
         self.figures["table_bytes_per_edge"] = tracemalloc.get_traced_memory()[0] / edges
         tracemalloc.stop()
 

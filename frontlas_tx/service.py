@@ -79,16 +79,15 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     if config.registry == "memory":
         return MemoryRegistry(reactor, peers_bytes=config.frontier_plane.peers_bytes)
     from frontlas_tx.redis.connect import make_redis
-    from frontlas_tx.registry.redis.peer_records import Lives
     from frontlas_tx.registry.redis.registry import RedisRegistry
     from frontlas_tx.registry.redis.scripts import ALL
 
-    expiration = config.frontier_plane.expiration
-    lives = Lives(edge=expiration.edge_life, service=expiration.service_meta)
-    redis = make_redis(reactor, redis_settings(config.redis), ALL)
-    shared = config.redis.shared_with_go and config.redis.mode != "cluster"
     return RedisRegistry(
-        reactor, redis, lives=lives, peers_bytes=config.frontier_plane.peers_bytes, share_with_reference=shared
+        reactor,
+        make_redis(reactor, redis_settings(config.redis), ALL),
+        life=config.frontier_plane.expiration,
+        peers_bytes=config.frontier_plane.peers_bytes,
+        shared_with_go=config.redis.shared_with_go and config.redis.mode != "cluster",
     )
 
 

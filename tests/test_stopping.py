@@ -104,7 +104,7 @@ class RedisSubject:
 
 class RegistrySubject:
     def __init__(self, seen: Seen, settings: RedisSettings) -> None:
-        self.registry = RedisRegistry(seen, make_redis(seen, settings, ALL), share_with_reference=True)
+        self.registry = RedisRegistry(seen, make_redis(seen, settings, ALL), shared_with_go=True)
         self.asked: list[Deferred[Any]] = []
 
     def start(self) -> None:

@@ -1,12 +1,24 @@
 """Deferreds: of several callers who wait for one thing, and of attempts that can be given up."""
 
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, "Deferred[T]"]:
+    """Make a coroutine function one that begins at once and gives a Deferred."""
+
+    @wraps(function)
+    def begin(*args: P.args, **named: P.kwargs) -> "Deferred[T]":
+        return Deferred.fromCoroutine(function(*args, **named))
+
+    return begin
 
 
 class Waiters(Generic[T]):

@@ -1,5 +1,4 @@
-"""Frontiers that only a Frontlas of the reference knows, while a site moves over and both kinds share one
-Redis.
+"""Frontiers that only a Go Frontlas knows, while a site moves over and both kinds share one Redis.
 
 Such a Frontier has a hash and a life sign but no entry in the index.  One that holds an edge is looked up by
 name; to list all of them the keyspace has to be scanned, in small steps and only if that is asked for.
@@ -30,7 +29,7 @@ STEPS = 20
 _FIELDS = ("advertised_sb_addr", "advertised_eb_addr", "edge_count", "service_count")
 
 
-class ReferenceFrontiers:
+class GoFrontiers:
     """See the module.  ``scan`` allows :meth:`look` to search for Frontiers that nobody asked for."""
 
     def __init__(self, redis: IRedis, clock: IReactorTime, scan: bool) -> None:
@@ -61,7 +60,7 @@ class ReferenceFrontiers:
             self._known.clear()
             self._sizes.clear()
         self._known[frontier_id] = (self._clock.seconds(), record)
-        # The numbers of the reference may be wrong by a few, and so below zero.
+        # The numbers of a Go Frontlas may be wrong by a few, and so below zero.
         edges, services = (int(size) if size.isdigit() else 0 for size in sizes)
         self._sizes[frontier_id] = (edges, services)
         return record
@@ -82,7 +81,7 @@ class ReferenceFrontiers:
         )
 
     def counts(self, names: Iterable[str]) -> Counts:
-        """What the reference keeps as their numbers."""
+        """Their numbers, as the Go Frontlas keeps them."""
         sizes = [self._sizes.get(name, (0, 0)) for name in names]
         return Counts(len(sizes), sum(edges for edges, _ in sizes), sum(services for _, services in sizes))
 

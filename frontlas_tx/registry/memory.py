@@ -256,13 +256,11 @@ class MemoryRegistry:
         outcome: list[RegistryError | None] = []
         now = max(self.seconds(), claim.born)
         for given in reports:
-            problem = holder.table.check(given) or self._room(given)
-            outcome.append(problem)
-            if problem is None:
-                self._reports += 1
-                report = holder.table.apply(given, now)
-                if report is not None:
-                    self._record(holder, report, holder.table.of(report.kind).get(report.peer_id))
+            taken = self._room(given) or holder.table.take(given, now)
+            outcome.append(taken if isinstance(taken, RegistryError) else None)
+            self._reports += outcome[-1] is None
+            if isinstance(taken, Report):
+                self._record(holder, taken, holder.table.of(taken.kind).get(taken.peer_id))
         return succeed(outcome)
 
     def sync_begin(self, claim: Claim) -> None:

@@ -1,16 +1,15 @@
-"""What one claim has told about its Frontier's peers: the memory from which a store that lost data is
-healed."""
+"""What a Frontier has told of its peers: the one truth about them, from which the store is written, and repaired."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from sys import getsizeof
 
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryFullError
 from frontlas_tx.registry.records import MAX_PEER_ID, Report, ReportKind
 
-PEER_BYTES = 140
+PEER_BYTES = 148
 """What a peer takes beside its texts: itself, and its place in a table."""
 SHARE = 8
 """How many times what is free the peers of one address may take."""
@@ -20,17 +19,19 @@ PART = 500
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One live peer: where it connects from, when it came online (seconds), and the name if it is a
-    service."""
+    """One live peer: where it connects from, when it came online (seconds), the name if it is a service, the meta if it
+    is an edge."""
 
     addr: str
     since: int
     service: str = ""
+    meta: str = ""
 
     @property
     def size(self) -> int:
         """Bytes that it takes, about."""
-        return PEER_BYTES + getsizeof(self.addr) + (getsizeof(self.service) if self.service else 0)
+        texts = self.service or self.meta
+        return PEER_BYTES + getsizeof(self.addr) + (getsizeof(texts) if texts else 0)
 
 
 class PeerBudget:
@@ -90,55 +91,46 @@ class PeerTable:
         """The table that a kind of report is about."""
         return self.edges if kind.of_edge else self.services
 
-    def check(self, report: Report) -> RegistryError | None:
-        """Why this report cannot be taken, None if it can."""
-        if not 0 < report.peer_id <= MAX_PEER_ID:
-            what = "edge" if report.kind.of_edge else "service"
-            return InvalidReportError(f"{what} id {report.peer_id} is not valid: ids are 1 to 2^64-1")
-        table = self.of(report.kind)
-        if len(table) >= self.limit and report.peer_id not in table and not _ends(report.kind):
-            what = "edges" if report.kind.of_edge else "services"
+    def take(self, report: Report, now: int) -> Report | RegistryError | None:
+        """Take in one report at ``now`` (seconds).
+
+        Gives what is to be recorded, with address, name and time filled in from memory; None if the report is about a
+        connection that was replaced since; or why it cannot be taken, which leaves everything as it was.
+        """
+        kind, peer_id, table = report.kind, report.peer_id, self.of(report.kind)
+        if not 0 < peer_id <= MAX_PEER_ID:
+            what = "edge" if kind.of_edge else "service"
+            return InvalidReportError(f"{what} id {peer_id} is not valid: ids are 1 to 2^64-1")
+        known = table.get(peer_id)
+        if kind.ends:
+            if known is not None and report.addr and known.addr and report.addr != known.addr:
+                return None
+            self._drop(table, peer_id)
+            if self._named is not None:
+                self._named[not kind.of_edge].discard(peer_id)
+            return Report(kind, peer_id, report.addr)
+        if known is None and len(table) >= self.limit:
+            what = "edges" if kind.of_edge else "services"
             return RegistryFullError(
                 f"this frontier has {self.limit} {what}, the most that one may have; add frontiers"
             )
-        growth = 0 if _ends(report.kind) else self._growth(report)
-        if growth and not self.budget.has_room(self.origin, growth):
+        since = report.online_at or (known.since if known and not kind.begins else now)
+        if known is None:
+            peer = Peer(report.addr, since, report.service, report.meta)
+        else:
+            peer = Peer(report.addr or known.addr, since, report.service or known.service, report.meta or known.meta)
+        growth = peer.size - (known.size if known is not None else 0)
+        if growth > 0 and not self.budget.has_room(self.origin, growth):
             return RegistryFullError(
                 f"this frontlas remembers {self.budget.limit} bytes of edges and services, the most that it may; "
                 "add another one, or raise frontier_plane.peers_bytes"
             )
-        return None
-
-    def _growth(self, report: Report) -> int:
-        known = self.of(report.kind).get(report.peer_id)
-        size = Peer(report.addr, 0, report.service).size
-        return max(0, size - known.size) if known is not None else size
-
-    def apply(self, report: Report, now: int) -> Report | None:
-        """Take in one checked report at ``now`` (seconds).
-
-        Gives what is to be recorded, with address, name and time filled in from memory, or None if the report
-        is about a connection that was replaced since.
-        """
-        table = self.of(report.kind)
-        known = table.get(report.peer_id)
-        if _ends(report.kind):
-            if known is not None and report.addr and known.addr and report.addr != known.addr:
-                return None
-            self._drop(table, report.peer_id)
-            if self._named is not None:
-                self._named[0 if report.kind.of_edge else 1].discard(report.peer_id)
-            return Report(report.kind, report.peer_id, report.addr)
-        since = report.online_at or (known.since if known and not _begins(report.kind) else now)
-        peer = Peer(
-            report.addr or (known.addr if known else ""),
-            since,
-            report.service or (known.service if known else ""),
-        )
-        self._count(peer.size - (known.size if known is not None else 0))
-        table[report.peer_id] = peer
-        self._note_named(report)
-        return Report(report.kind, report.peer_id, peer.addr, peer.service, report.online_at)
+        if growth:
+            self._count(growth)
+        table[peer_id] = peer
+        if self._named is not None:
+            self._named[not kind.of_edge].add(peer_id)
+        return Report(kind, peer_id, peer.addr, peer.service, report.online_at, peer.meta)
 
     def sync_begin(self) -> None:
         """From now on, remember what is named. It takes the place of a sync that is under way."""
@@ -166,15 +158,6 @@ class PeerTable:
         self._named = None
         return left
 
-    def reports(self) -> Iterator[Report]:
-        """Everything live, as repetitions (services first, there are few and callers need them)."""
-        for service_id in list(self.services):
-            if service := self.services.get(service_id):
-                yield Report(ReportKind.SERVICE_HEARTBEAT, service_id, service.addr, service.service, service.since)
-        for edge_id in list(self.edges):
-            if edge := self.edges.get(edge_id):
-                yield Report(ReportKind.EDGE_HEARTBEAT, edge_id, edge.addr, "", edge.since)
-
     def close(self) -> None:
         """Give back what the peers have taken of the budget. They stay, for work on them that is under way."""
         self._count(-self.bytes)
@@ -190,15 +173,3 @@ class PeerTable:
             return
         self.bytes += size
         self.budget.give(self.origin, -size)
-
-    def _note_named(self, report: Report) -> None:
-        if self._named is not None:
-            self._named[0 if report.kind.of_edge else 1].add(report.peer_id)
-
-
-def _ends(kind: ReportKind) -> bool:
-    return kind in (ReportKind.EDGE_OFFLINE, ReportKind.SERVICE_OFFLINE)
-
-
-def _begins(kind: ReportKind) -> bool:
-    return kind in (ReportKind.EDGE_ONLINE, ReportKind.SERVICE_ONLINE)

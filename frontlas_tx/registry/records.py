@@ -51,12 +51,14 @@ class FrontierRecord:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRecord:
-    """One edge that is online somewhere in the cluster; ``update_time`` is when it came online."""
+    """One edge that is online somewhere in the cluster; ``update_time`` is when it came online, ``meta`` what it said
+    of itself (empty with Go Frontiers, which do not tell it)."""
 
     edge_id: int
     frontier_id: str
     addr: str
     update_time: int
+    meta: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,12 @@ class ReportKind(enum.Enum):
     SERVICE_OFFLINE = "service_offline"
     SERVICE_HEARTBEAT = "service_heartbeat"
 
-    @property
-    def of_edge(self) -> bool:
-        """Whether the peer is an edge (else it is a service)."""
-        return self.value.startswith("edge")
+    def __init__(self, method: str) -> None:
+        #: Whether the peer is an edge (else it is a service), and whether it came, is still there, or left.
+        self.of_edge = method.startswith("edge")
+        self.begins = method.endswith("online")
+        self.beats = method.endswith("heartbeat")
+        self.ends = method.endswith("offline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,8 @@ class Report:
     """One event of one peer.
 
     ``addr`` is the peer's address; in an offline event it limits the event to that very connection, empty
-    means any. ``service`` is the service's name (see :func:`service_name`), not its whole metadata.
+    means any. ``service`` is the service's name (see :func:`service_name`), not its whole metadata; ``meta`` is what an
+    edge said of itself when it connected, ``EDGE_META_BYTES`` at most.
     ``online_at`` (Unix seconds, 0 unknown) marks a repetition of something that happened earlier, as in a
     resync: such an event does not take a peer away from another live Frontier that has seen it since.
     """
@@ -124,6 +129,7 @@ class Report:
     addr: str = ""
     service: str = ""
     online_at: int = 0
+    meta: str = ""
 
 
 class ChangeKind(enum.Enum):

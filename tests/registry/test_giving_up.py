@@ -108,11 +108,11 @@ async def test_claims_that_end_while_they_are_repaired_stop_no_repairs(world: Re
 @pytest_twisted.ensureDeferred
 async def test_what_a_claim_that_is_over_is_asked_to_do_fails(world: RedisWorld) -> None:
     claim = await claim_with_edge(world)
-    session = world.registry._claims.session(claim)
+    holder = world.registry._claims.holder(claim)
     await world.registry.release(claim)
 
     async def work() -> None:
         raise AssertionError("the claim is over")
 
     with pytest.raises(ClaimLostError):
-        await session.run(work).addTimeout(1, reactor)
+        await holder.run(work).addTimeout(1, reactor)

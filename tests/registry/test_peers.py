@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from twisted.internet.task import Clock
 
-from frontlas_tx.registry.errors import RegistryFullError
+from frontlas_tx.registry.errors import RegistryError, RegistryFullError
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.peers import PART, PeerBudget, PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
@@ -35,9 +35,8 @@ def fill(table: PeerTable, first: int, most: int = 100_000) -> int:
     """Report edges until no more are taken; how many were."""
     for n in range(first, first + most):
         report = Report(ON, n, "10.0.0.1:12345")
-        if table.check(report) is not None:
+        if isinstance(table.take(report, 5), RegistryError):
             return n - first
-        table.apply(report, 5)
     return most
 
 
@@ -49,9 +48,9 @@ def test_one_address_leaves_a_part_to_others() -> None:
     other = PeerTable(budget=budget, origin="10.0.0.1")
     assert 40 < fill(other, 1) < taken
     assert budget.used <= budget.limit
-    assert isinstance(other.check(Report(ON, 10**6, "h:1")), RegistryFullError)
+    assert isinstance(other.take(Report(ON, 10**6, "h:1"), 5), RegistryFullError)
     # What is known already may be told again, and what ends makes room.
-    assert greedy[0].check(Report(ON, 1, "10.0.0.1:12345")) is None
+    assert isinstance(greedy[0].take(Report(ON, 1, "10.0.0.1:12345"), 5), Report)
     for table in greedy:
         table.close()
     assert budget.used == other.bytes
@@ -62,25 +61,25 @@ def test_bytes_come_back() -> None:
     budget = PeerBudget()
     table = PeerTable(budget=budget, origin="a")
     for n in range(1, 50):
-        table.apply(Report(ON, n, "10.0.0.1:5"), 5)
-        table.apply(Report(ON, n, "10.0.0.1:55555"), 5)
-        table.apply(Report(S_ON, n, "h:1", "svc"), 5)
+        table.take(Report(ON, n, "10.0.0.1:5"), 5)
+        table.take(Report(ON, n, "10.0.0.1:55555"), 5)
+        table.take(Report(S_ON, n, "h:1", "svc"), 5)
     table.sync_begin()
-    table.apply(Report(ON, 1), 6)
+    table.take(Report(ON, 1), 6)
     assert sum(len(part) for part in table.sync_end()) == 48
-    table.apply(Report(OFF, 1), 6)
+    table.take(Report(OFF, 1), 6)
     assert (table.bytes, budget.used, table.size) == (0, 0, 0)
 
 
 def test_what_is_reported_while_a_sync_ends_stays() -> None:
     table = PeerTable()
     for n in range(1, 3 * PART):
-        table.apply(Report(ON, n), 5)
+        table.take(Report(ON, n), 5)
     table.sync_begin()
     ending = table.sync_end()
     assert len(next(ending)) == PART
     late = 3 * PART - 1
-    table.apply(Report(ON, late), 6)
+    table.take(Report(ON, late), 6)
     assert set(table.edges) == {*range(PART + 1, late), late}
     assert sum(map(len, ending)) == 2 * PART - 2
     assert set(table.edges) == {late}
@@ -90,7 +89,7 @@ def test_what_is_reported_while_a_sync_ends_stays() -> None:
 def test_a_sync_that_begins_ends_the_one_before() -> None:
     table = PeerTable()
     for n in range(1, 3 * PART):
-        table.apply(Report(ON, n), 5)
+        table.take(Report(ON, n), 5)
     table.sync_begin()
     ending = table.sync_end()
     next(ending)

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from frontlas_tx.redis.interfaces import command
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryUnavailableError
 from frontlas_tx.registry.records import ChangeKind, Claim, Counts, Report, ReportKind
-from frontlas_tx.registry.redis import claims as redis_claims
+from frontlas_tx.registry.redis import signs
 from tests.registry.worlds import RedisWorld, make_world
 
 ON, OFF, BEAT = ReportKind.EDGE_ONLINE, ReportKind.EDGE_OFFLINE, ReportKind.EDGE_HEARTBEAT
@@ -120,7 +120,7 @@ async def test_another_frontlas_asks_the_one_that_has_the_link(world: RedisWorld
 async def test_a_frontlas_that_does_not_answer_and_has_gone_holds_nobody(
     world: RedisWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_claims, "ANSWER_WITHIN", 0.3)
+    monkeypatch.setattr(signs, "ANSWER_WITHIN", 0.3)
     one, two = world.registries
     await take(one, "a")
     # It lives, by its sign of life, and only does not hear.
@@ -313,7 +313,7 @@ async def test_a_frontier_of_a_reference_frontlas_is_respected_and_found(world: 
 @pytest.mark.parametrize("world", ["standalone", "sentinel"], indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_frontiers_of_the_reference_are_listed_where_that_is_asked_for(world: RedisWorld) -> None:
-    third = await world.add(share_with_reference=True)
+    third = await world.add(shared_with_go=True)
     await raw(world, "SET", "frontlas:alive:frontiers:go", "1", "EX", 30)
     await raw(world, "HSET", "frontlas:frontiers:go", "advertised_sb_addr", "go.example:1", "advertised_eb_addr", "e:2")
     await raw(world, "HSET", "frontlas:frontiers:go", "edge_count", "7", "service_count", "-1")
@@ -423,7 +423,7 @@ async def test_remembered_removals_are_bounded(world: RedisWorld, monkeypatch: p
     for start in range(1, 50, 5):
         await one.report(a, [Report(ON, n) for n in range(start, start + 5)])
         await one.report(a, [Report(OFF, n) for n in range(start, start + 5)])
-    removed = one._claims.sessions["a"].held.removed
+    removed = one._holders["a"].records.removed
     assert list(removed) == [(True, n) for n in range(41, 51)]
     await world.advance(700)
     await one.report(a, [Report(OFF, 99)])

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.runtime.deferreds import Waiters
 from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.interfaces import IRedis
+from frontlas_tx.redis.interfaces import IRedis, Reply, Request
 from frontlas_tx.registry.directory import Entry, Lease, differences
 from frontlas_tx.registry.errors import INCOMPLETE_TEXT, RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
@@ -21,6 +21,10 @@ from frontlas_tx.registry.records import FrontierRecord
 from frontlas_tx.registry.redis.keys import INDEX, decode_entries
 from frontlas_tx.registry.redis.scripts import POLL
 
+STALE = 3.0
+"""Seconds after which the index must be read again before it is used."""
+AT_ONCE = 200
+"""Commands of one question that are under way together, so that a long list holds up nobody."""
 KEEP = 60.0
 """Seconds for which Frontiers of a Redis that came back empty are still shown, while they are written
 again."""
@@ -29,6 +33,17 @@ FORGIVE = 25.0
 room."""
 GAP = 3_000
 """Milliseconds without a sign of life of any Frontlas after which leases were not renewed for want of one."""
+
+
+async def ask(redis: IRedis, *requests: Request) -> list[Reply]:
+    """Replies; raises ``RegistryUnavailableError`` with the first error among them."""
+    replies: list[Reply] = []
+    for start in range(0, len(requests), AT_ONCE):
+        replies += await redis.batch(requests[start : start + AT_ONCE])
+        for reply in replies[start:]:
+            if isinstance(reply, RedisError):
+                raise RegistryUnavailableError(str(reply)) from reply
+    return replies
 
 
 class RedisIndex:
@@ -53,7 +68,7 @@ class RedisIndex:
         self._instance = instance
         self._lease = lease
         self._feed = feed
-        self._lease_time = lease_time
+        self.lease_time = lease_time
         self._lost = lost
         self._entries: dict[str, Entry] = {}
         self._forgiven: dict[str, Entry] = {}
@@ -81,7 +96,7 @@ class RedisIndex:
     @property
     def now(self) -> int:
         """The store's time in milliseconds, as well as known here."""
-        return self._lease_time() or int(self._clock.seconds() * 1000 + self._offset)
+        return self.lease_time() or int(self._clock.seconds() * 1000 + self._offset)
 
     @property
     def incomplete(self) -> str:
@@ -170,7 +185,7 @@ class RedisIndex:
         self._readers.tell(outcome)
 
     async def _read(self) -> None:
-        request = POLL(INDEX, self._lease_time(), self._instance, token_hex(8), GAP)
+        request = POLL(INDEX, self.lease_time(), self._instance, token_hex(8), GAP)
         self.polls += 1
         poll, asked = self.polls, self._clock.seconds()
         [reply] = await self._redis.batch([request])

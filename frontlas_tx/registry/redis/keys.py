@@ -67,6 +67,13 @@ class _Edge(msgspec.Struct):
     frontier_id: str = ""
     addr: str = ""
     update_time: int = 0
+    meta: str = ""
+
+
+class _GoEdge(msgspec.Struct):
+    frontier_id: str
+    addr: str
+    update_time: int
 
 
 class _Service(msgspec.Struct):
@@ -105,9 +112,11 @@ _moves = msgspec.json.Decoder(list[Move])
 _REFERENCE_SERVICE = re.compile(r"service: (.*), frontier_id: (.*), addr: (.*), update_time: (\d+)", re.DOTALL)
 
 
-def encode_edge(frontier_id: str, addr: str, update_time: int) -> bytes:
-    """The text of an edge record: these keys in this order without blanks."""
-    return _encode(_Edge(frontier_id, addr, update_time))
+def encode_edge(frontier_id: str, addr: str, update_time: int, meta: str = "") -> bytes:
+    """The text of an edge record: these keys in this order without blanks; ``meta`` is ours, and left out if empty."""
+    if meta:
+        return _encode(_Edge(frontier_id, addr, update_time, meta))
+    return _encode(_GoEdge(frontier_id, addr, update_time))
 
 
 def decode_edge(edge_id: int, text: bytes | None) -> EdgeRecord | None:
@@ -118,7 +127,7 @@ def decode_edge(edge_id: int, text: bytes | None) -> EdgeRecord | None:
         edge = _edge.decode(text)
     except (msgspec.DecodeError, UnicodeError):
         return None
-    return EdgeRecord(edge_id, edge.frontier_id, edge.addr, edge.update_time)
+    return EdgeRecord(edge_id, edge.frontier_id, edge.addr, edge.update_time, edge.meta)
 
 
 def encode_service(service: str, frontier_id: str, addr: str, update_time: int) -> bytes:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from frontlas_tx.config import Expiration
 from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
+from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.peers import Peer, PeerTable
-from frontlas_tx.registry.records import Change, ChangeKind, Claim, Report, ReportKind
+from frontlas_tx.registry.records import Change, ChangeKind, Claim, EdgeRecord, Report, ReportKind
+from frontlas_tx.registry.redis.index import RedisIndex
 from frontlas_tx.registry.redis.keys import (
     CHANNEL,
     Move,
@@ -31,47 +33,19 @@ from frontlas_tx.registry.redis.keys import (
 )
 from frontlas_tx.registry.redis.scripts import EDGE_DROP, EDGE_SWAP, EDGE_WRITE, SERVICE_DROP, SERVICE_WRITE
 
-UNFINISHED = 200_000
-"""Removals of one Frontier that failed and are remembered to be made later."""
+AGAIN = 200_000
+"""Peers of one Frontier that are remembered because writing them failed; with more of them all are written again."""
 REMOVED = 20_000
 """Removals of one Frontier that are remembered, and for how many seconds: a server that takes over may not have
 heard of the last ones."""
 REMOVED_FOR = 600.0
 
-
-@dataclass(frozen=True, slots=True)
-class Lives:
-    """Lives of records in seconds."""
-
-    edge: int = 86_400
-    service: int = 86_400
-
-
-class IHeldHost(Protocol):
-    """What is needed of the registry around it."""
-
-    @property
-    def epoch(self) -> str:
-        """Names the time since Redis last lost its data; empty while that is not known."""
-
-    def seconds(self) -> int:
-        """The store's time."""
-
-    def entry(self, frontier_id: str) -> Entry | None:
-        """The entry of another Frontier."""
-
-    def holder(self, frontier_id: str) -> Entry | None:
-        """The same if it is alive, else None."""
-
-    async def held_elsewhere(self, frontier_id: str) -> bool:
-        """Whether a Frontier that is not in the index is alive (with a Frontlas of the reference)."""
-
-    def moved_away(self, edge_id: int, frontier_id: str, since: int) -> bool:
-        """An edge was taken from that Frontier at ``since``; False if another Frontlas has to be told."""
+Key = tuple[bool, int]
+"""Whether a peer is an edge, and its id."""
 
 
 @dataclass(slots=True, eq=False)
-class _Second:
+class _FollowUp:
     """What the answers to a batch make necessary: members to add and to remove by set, changes to
     tell, and edges that another Frontlas has to be told of because they left its Frontiers."""
 
@@ -91,58 +65,73 @@ class _Second:
         return made
 
 
-class Held:
-    """The records of one claim's peers.
+class PeerRecords:
+    """The records of one claim's peers in Redis, and how they are made to say what ``table`` says.
 
-    ``table`` is what the Frontier has told, ``elsewhere`` are its edges whose records name another one,
-    ``unfinished`` removals that failed, ``removed`` when the last ones were made.  ``dirty`` says that Redis may
-    lack something and a repair has to come, ``named`` that the table has all that is live.
+    ``table`` is what the Frontier has told, ``moved_away`` its edges that another Frontier has by now,
+    ``again`` the peers whose records have to be written again because Redis failed, ``removed`` when the last removals
+    were made. ``lost`` says that Redis may lack anything, and ``restored`` counts what it turned out to lack.
+
+    :param moved: is told of an edge, the Frontier it has left, and since when; it says whether that Frontier is here.
     """
 
     def __init__(
         self,
         redis: IRedis,
         clock: IReactorTime,
-        host: IHeldHost,
+        index: RedisIndex,
+        go: GoFrontiers,
         claim: Claim,
         entry: Entry,
-        lives: Lives,
+        life: Expiration,
         table: PeerTable,
+        moved: Callable[[int, str, int], bool],
     ) -> None:
         self._redis = redis
         self._clock = clock
-        self._host = host
-        self._lives = lives
+        self._index = index
+        self._go = go
+        self._life = life
+        self._moved = moved
         self.claim = claim
         self.entry = entry
         self.table = table
-        self.elsewhere: set[int] = set()
-        self.unfinished: dict[tuple[bool, int], Report] = {}
-        self.removed: dict[tuple[bool, int], float] = {}
-        self.dirty = False
-        self.named = False
+        self.moved_away: set[int] = set()
+        self.again: dict[Key, ReportKind] = {}
+        self.removed: dict[Key, float] = {}
+        self.lost = False
         self.written = 0
         self.restored = 0
-        self.batches = 0
+
+    @property
+    def edges(self) -> int:
+        """Edges that are recorded at this Frontier."""
+        return max(0, len(self.table.edges) - len(self.moved_away & self.table.edges.keys()))
 
     def failed(self, report: Report) -> None:
-        """What was reported is not in Redis: repair it later.  What has gone is in no table, so it is noted
-        here."""
-        self.dirty = True
-        key = (report.kind.of_edge, report.peer_id)
-        if not ends(report):
-            self.unfinished.pop(key, None)
-        elif len(self.unfinished) < UNFINISHED:
-            self.unfinished[key] = report
+        """What was reported is not in Redis: write it later."""
+        if len(self.again) < AGAIN:
+            self.again[report.kind.of_edge, report.peer_id] = report.kind
+        else:
+            self.lost = True
+
+    def repetition(self, key: Key, kind: ReportKind | None = None) -> Report:
+        """What the table says of a peer now; one that came takes its record from who has seen it before (``kind``)."""
+        of_edge, peer_id = key
+        peer = (self.table.edges if of_edge else self.table.services).get(peer_id)
+        if peer is None:
+            return Report(ReportKind.EDGE_OFFLINE if of_edge else ReportKind.SERVICE_OFFLINE, peer_id)
+        if kind is None or not kind.begins:
+            kind = ReportKind.EDGE_HEARTBEAT if of_edge else ReportKind.SERVICE_HEARTBEAT
+        return Report(kind, peer_id, peer.addr, peer.service, peer.since, peer.meta)
 
     async def write(self, reports: Sequence[Report], before: int = 0) -> list[RegistryError | None]:
-        """Write reports on different peers; ``before`` limits removals to records older than that second."""
+        """Write reports on different peers; ``before`` limits removals to records older than that follow_up."""
         if not reports:
             return []
-        self.batches += 1
         self.written += len(reports)
         replies = await self._redis.batch([self._request(report, before) for report in reports])
-        second = _Second()
+        follow_up = _FollowUp()
         problems: list[RegistryError | None] = []
         conflicts: list[tuple[Report, bytes]] = []
         for report, reply in zip(reports, replies, strict=True):
@@ -152,22 +141,23 @@ class Held:
                 continue
             problems.append(None)
             key = (report.kind.of_edge, report.peer_id)
-            self.unfinished.pop(key, None)
+            self.again.pop(key, None)
             self.removed.pop(key, None)
-            if ends(report):
+            if report.kind.ends:
                 self._remember_removal(key)
             if report.kind.of_edge:
-                self._edge_written(report, reply, second, conflicts)
+                self._edge_written(report, reply, follow_up, conflicts)
             else:
-                self._service_written(report, reply, second)
+                self._service_written(report, reply, follow_up)
         for report, text in conflicts:
-            await self._resolve(report, text, second)
-        for reply in await self._redis.batch(second.requests()):
+            await self._resolve(report, text, follow_up)
+        for reply in await self._redis.batch(follow_up.requests()):
             if isinstance(reply, RedisError):
-                self.dirty = True
+                for report in reports:
+                    self.failed(report)
         return problems
 
-    def _remember_removal(self, key: tuple[bool, int]) -> None:
+    def _remember_removal(self, key: Key) -> None:
         moment = self._clock.seconds()
         self.removed[key] = moment
         for oldest in list(islice(self.removed, 2)):
@@ -175,111 +165,111 @@ class Held:
                 del self.removed[oldest]
 
     def _request(self, report: Report, before: int) -> Request:
-        name, born = self.claim.frontier_id, self.claim.born
-        edge = report.kind.of_edge
+        name, born, edge = self.claim.frontier_id, self.claim.born, report.kind.of_edge
         key = edge_key(report.peer_id) if edge else service_key(report.peer_id)
-        if ends(report):
+        if report.kind.ends:
             return (EDGE_DROP if edge else SERVICE_DROP)(key, name, report.addr, before)
         peer = self._peer(report)
         if edge:
-            record = encode_edge(name, peer.addr, max(peer.since, born))
-            return EDGE_WRITE(key, record, self._lives.edge, name, _mode(report), born, peer.addr)
+            record = encode_edge(name, peer.addr, max(peer.since, born), peer.meta)
+            return EDGE_WRITE(key, record, self._life.edge_life, name, _mode(report), born, peer.addr)
         record = encode_service(peer.service, name, peer.addr, max(peer.since, born))
-        return SERVICE_WRITE(key, name, record, self._lives.service, _mode(report), born)
+        return SERVICE_WRITE(key, name, record, self._life.service_meta, _mode(report), born)
 
     def _peer(self, report: Report) -> Peer:
         # A peer that went offline after this report was taken in is written and then removed.
         known = self.table.of(report.kind).get(report.peer_id)
-        return known or Peer(report.addr, report.online_at or self._host.seconds(), report.service)
+        return known or Peer(report.addr, report.online_at or self._index.now // 1000, report.service, report.meta)
 
     def _edge_written(
-        self, report: Report, reply: Reply, second: _Second, conflicts: list[tuple[Report, bytes]]
+        self, report: Report, reply: Reply, follow_up: _FollowUp, conflicts: list[tuple[Report, bytes]]
     ) -> None:
         edge_id, mine = report.peer_id, edges_of(self.entry)
         if report.kind is ReportKind.EDGE_OFFLINE:
             if reply == 0:
                 return
-            second.remove.setdefault(mine, []).append(edge_id)
-            self.elsewhere.discard(edge_id)
+            follow_up.remove.setdefault(mine, []).append(edge_id)
+            self.moved_away.discard(edge_id)
             gone = decode_edge(edge_id, reply)
             if gone is not None:
-                second.changes.append(Change(ChangeKind.EDGE_OFFLINE, gone.frontier_id, edge_id, gone.addr))
+                follow_up.changes.append(Change(ChangeKind.EDGE_OFFLINE, gone.frontier_id, edge_id, gone.addr))
             return
         code = reply[0]
-        self.restored += code == 0 and _mode(report) == "beat"
+        self.restored += code == 0 and report.kind.beats and edge_id not in self.moved_away
         if code == 3:
             conflicts.append((report, reply[1]))
             return
-        self.elsewhere.discard(edge_id)
-        second.add.setdefault(mine, []).append(edge_id)
+        self.moved_away.discard(edge_id)
+        follow_up.add.setdefault(mine, []).append(edge_id)
         if code != 1:
-            self._online(edge_id, second)
+            self._online(edge_id, follow_up)
         if code == 2:
-            self._taken(edge_id, reply[1], second)
+            self._taken(edge_id, reply[1], follow_up)
 
-    def _online(self, edge_id: int, second: _Second) -> None:
-        peer = self.table.edges.get(edge_id)
+    def _online(self, edge_id: int, follow_up: _FollowUp) -> None:
+        peer, name = self.table.edges.get(edge_id), self.claim.frontier_id
         if peer is not None:
             since = max(peer.since, self.claim.born)
-            second.changes.append(Change(ChangeKind.EDGE_ONLINE, self.claim.frontier_id, edge_id, peer.addr, "", since))
+            follow_up.changes.append(Change(ChangeKind.EDGE_ONLINE, name, edge_id, peer.addr, "", since))
 
-    def _taken(self, edge_id: int, text: bytes, second: _Second) -> None:
+    def _taken(self, edge_id: int, text: bytes, follow_up: _FollowUp) -> None:
         """The edge was recorded at another Frontier: it is no member there any more."""
         old = decode_edge(edge_id, text)
         if old is None or old.frontier_id == self.claim.frontier_id:
             return
-        other = self._host.entry(old.frontier_id)
+        other = self._index.get(old.frontier_id)
         if other is not None:
-            second.remove.setdefault(edges_of(other), []).append(edge_id)
+            follow_up.remove.setdefault(edges_of(other), []).append(edge_id)
             peer = self.table.edges.get(edge_id)
             since = max(peer.since if peer else 0, self.claim.born)
-            if not self._host.moved_away(edge_id, old.frontier_id, since):
-                second.moves.append((old.frontier_id, edge_id, since))
+            if not self._moved(edge_id, old.frontier_id, since):
+                follow_up.moves.append((old.frontier_id, edge_id, since))
 
-    def _is_elsewhere(self, edge_id: int) -> None:
-        if edge_id in self.table.edges:
-            self.elsewhere.add(edge_id)
-
-    async def _resolve(self, report: Report, text: bytes, second: _Second) -> None:
+    async def _resolve(self, report: Report, text: bytes, follow_up: _FollowUp) -> None:
         """A repetition met the record of another Frontier: whoever saw the edge last keeps it, if it is
         alive."""
-        edge_id = report.peer_id
+        edge_id, mine = report.peer_id, edges_of(self.entry)
         old = decode_edge(edge_id, text)
-        if old is not None:
-            other = self._host.holder(old.frontier_id)
-            live = old.update_time >= other.born if other else await self._host.held_elsewhere(old.frontier_id)
-            newer = old.update_time >= report.online_at if _mode(report) == "sync" else True
-            if live and newer:
-                self._is_elsewhere(edge_id)
-                return
-        peer = self._peer(report)
-        record = encode_edge(self.claim.frontier_id, peer.addr, max(peer.since, self.claim.born))
-        [reply] = await self._redis.batch([EDGE_SWAP(edge_key(edge_id), text, record, self._lives.edge)])
+        if old is not None and (report.kind.beats or old.update_time >= report.online_at) and await self._holds(old):
+            reply = 0
+        else:
+            peer = self._peer(report)
+            record = encode_edge(self.claim.frontier_id, peer.addr, max(peer.since, self.claim.born), peer.meta)
+            [reply] = await self._redis.batch([EDGE_SWAP(edge_key(edge_id), text, record, self._life.edge_life)])
         if reply != 1:
-            self._is_elsewhere(edge_id)
+            if edge_id in self.table.edges:
+                self.moved_away.add(edge_id)
+                follow_up.remove.setdefault(mine, []).append(edge_id)
             return
-        self.elsewhere.discard(edge_id)
-        second.add.setdefault(edges_of(self.entry), []).append(edge_id)
-        self._online(edge_id, second)
-        self._taken(edge_id, text, second)
+        self.moved_away.discard(edge_id)
+        follow_up.add.setdefault(mine, []).append(edge_id)
+        self._online(edge_id, follow_up)
+        self._taken(edge_id, text, follow_up)
 
-    def _service_written(self, report: Report, reply: Reply, second: _Second) -> None:
+    async def _holds(self, edge: EdgeRecord) -> bool:
+        """Whether the Frontier that a record names is alive, and the record one of its present process."""
+        entry = self._index.get(edge.frontier_id)
+        if entry is None:
+            return await self._go.alive(edge.frontier_id) is not None
+        return self._index.alive(entry) and edge.update_time >= entry.born
+
+    def _service_written(self, report: Report, reply: Reply, follow_up: _FollowUp) -> None:
         service_id, mine = report.peer_id, services_of(self.entry)
         if report.kind is ReportKind.SERVICE_OFFLINE:
             if reply == 0:
                 return
-            second.remove.setdefault(mine, []).append(service_id)
+            follow_up.remove.setdefault(mine, []).append(service_id)
             gone = decode_service(service_id, reply)
             if gone is not None:
-                second.changes.append(
+                follow_up.changes.append(
                     Change(ChangeKind.SERVICE_OFFLINE, self.claim.frontier_id, service_id, gone.addr, gone.service)
                 )
             return
-        second.add.setdefault(mine, []).append(service_id)
-        self.restored += reply[0] == 0 and _mode(report) == "beat"
+        follow_up.add.setdefault(mine, []).append(service_id)
+        self.restored += reply[0] == 0 and report.kind.beats
         peer = self.table.services.get(service_id)
         if reply[0] != 1 and peer is not None:
-            second.changes.append(
+            follow_up.changes.append(
                 Change(
                     ChangeKind.SERVICE_ONLINE,
                     self.claim.frontier_id,
@@ -291,12 +281,7 @@ class Held:
             )
 
 
-def ends(report: Report) -> bool:
-    """Whether a peer is gone."""
-    return report.kind in (ReportKind.EDGE_OFFLINE, ReportKind.SERVICE_OFFLINE)
-
-
 def _mode(report: Report) -> str:
-    if report.kind in (ReportKind.EDGE_HEARTBEAT, ReportKind.SERVICE_HEARTBEAT):
+    if report.kind.beats:
         return "beat"
     return "sync" if report.online_at else "online"

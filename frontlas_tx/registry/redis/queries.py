@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.atlas.messages import FRONTIER_ID_BYTES
-from frontlas_tx.redis.errors import RedisError
+from frontier_tx.runtime.deferreds import deferred
 from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import (
     MAX_FRONTIERS,
@@ -19,9 +19,10 @@ from frontlas_tx.registry.directory import (
     page_size,
 )
 from frontlas_tx.registry.errors import RegistryUnavailableError
-from frontlas_tx.registry.go_frontiers import ReferenceFrontiers
+from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.records import Counts, EdgeRecord, FrontierRecord, Page, ServiceRecord
-from frontlas_tx.registry.redis.index import RedisIndex
+from frontlas_tx.registry.redis.holder import Holder
+from frontlas_tx.registry.redis.index import STALE, RedisIndex, ask
 from frontlas_tx.registry.redis.keys import (
     INDEX,
     decode_edge,
@@ -33,54 +34,33 @@ from frontlas_tx.registry.redis.keys import (
 )
 from frontlas_tx.registry.slices import pause
 
-STALE = 3.0
-"""Seconds after which the index must be read again before it is used."""
 DOUBT = 0.1
 """Seconds after which it is read again before an edge that has a record is called offline."""
-AT_ONCE = 200
-"""Commands of one question that are under way together, so that a long list holds up nobody."""
 PAUSE_AFTER = 200
 """Records of one answer that are read at a time."""
 PAGE_TOGETHER = 256
 """Frontiers that are looked at together while a page is filled."""
 
 
-async def ask(redis: IRedis, *requests: Request) -> list[Reply]:
-    """Replies; raises ``RegistryUnavailableError`` with the first error among them."""
-    replies: list[Reply] = []
-    for start in range(0, len(requests), AT_ONCE):
-        replies += await redis.batch(requests[start : start + AT_ONCE])
-        for reply in replies[start:]:
-            if isinstance(reply, RedisError):
-                raise RegistryUnavailableError(str(reply)) from reply
-    return replies
-
-
 class RedisQueries:
-    """Questions of ``IRegistry`` as coroutines.
+    """The questions of ``IRegistry``: a base of the registry in Redis.
 
-    ``told`` knows edges that this instance's own links have reported, ``denies`` records that they say are wrong.
+    What Frontiers have told whose links are here (``holders``) counts more than a record that names them, and does
+    without one.
     """
 
     def __init__(
-        self,
-        redis: IRedis,
-        clock: IReactorTime,
-        index: RedisIndex,
-        reference: ReferenceFrontiers,
-        told: Callable[[int], EdgeRecord | None],
-        denies: Callable[[EdgeRecord], bool],
+        self, redis: IRedis, clock: IReactorTime, index: RedisIndex, go: GoFrontiers, holders: dict[str, Holder]
     ) -> None:
         self._redis = redis
         self._clock = clock
         self._index = index
-        self._reference = reference
-        self._told = told
-        self._denies = denies
+        self._go = go
+        self._holders = holders
         self.lookups = 0
 
+    @deferred
     async def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> list[FrontierRecord | None]:
-        """See ``IRegistry``."""
         await self._index.fresh(STALE)
         entries = [self._index.get(name) for name in frontier_ids]
         own = [self._index.shown(entry) if entry is not None else None for entry in entries]
@@ -90,22 +70,22 @@ class RedisQueries:
         unknown = [name for name in frontier_ids if name not in listed and self._index.get(name) is None]
         # Whoever may be known has a name within these bounds; others are not worth a question.
         likely = [name for name in unknown if len(name) <= FRONTIER_ID_BYTES]
-        others = {name: await self._reference.listed(name) for name in dict.fromkeys(likely)}
+        others = {name: await self._go.listed(name) for name in dict.fromkeys(likely)}
         return [record or listed.get(name) or others.get(name) for record, name in zip(own, frontier_ids, strict=True)]
 
+    @deferred
     async def frontiers_page(self, cursor: int, count: int) -> Page[FrontierRecord]:
-        """See ``IRegistry``."""
         return page_of(await self._numbered(), cursor, count)
 
+    @deferred
     async def edges_page(self, cursor: int, count: int) -> Page[EdgeRecord]:
-        """See ``IRegistry``."""
         found, rest = await self._step(cursor, count, edges_of)
         edges = await self.edges([edge_id for edge_id, _entry in found])
         pairs = zip(edges, found, strict=True)
         return Page(rest, [edge for edge, (_, entry) in pairs if edge and edge.frontier_id == entry.frontier_id])
 
+    @deferred
     async def services_page(self, cursor: int, count: int) -> Page[ServiceRecord]:
-        """See ``IRegistry``."""
         found, rest = await self._step(cursor, count, services_of)
         asked = [command("HGET", service_key(service_id), entry.frontier_id) for service_id, entry in found]
         records = [
@@ -114,16 +94,23 @@ class RedisQueries:
         ]
         return Page(rest, [record for record, entry in records if record and record.update_time >= entry.born])
 
-    async def counts(self, frontier_id: str | None = None) -> Counts:
-        """Live numbers of all Frontiers or of one."""
+    @deferred
+    async def counts(self) -> Counts:
+        return await self._counts_of(None)
+
+    @deferred
+    async def counts_of(self, frontier_id: str) -> Counts:
+        return await self._counts_of(frontier_id)
+
+    async def _counts_of(self, frontier_id: str | None) -> Counts:
         await self._index.fresh(STALE)
         own = await self._count([e for e in self._index.live() if frontier_id in (None, e.frontier_id)])
         names = [record.frontier_id for record in self._others() if frontier_id in (None, record.frontier_id)]
-        others = self._reference.counts(names)
+        others = self._go.counts(names)
         return Counts(own.frontiers + others.frontiers, own.edges + others.edges, own.services + others.services)
 
+    @deferred
     async def frontiers(self) -> list[FrontierRecord]:
-        """See ``IRegistry``."""
         return [record for _number, record in await self._numbered()]
 
     async def _numbered(self) -> list[tuple[int, FrontierRecord]]:
@@ -131,18 +118,25 @@ class RedisQueries:
         return [*self._index.listed(), *enumerate(self._others(), MAX_FRONTIERS + 1)]
 
     def _others(self) -> list[FrontierRecord]:
-        """Frontiers of the reference alone."""
+        """Frontiers that only a Go Frontlas knows."""
         known = self._index.entries
-        return [record for record in self._reference.found() if record.frontier_id not in known]
+        return [record for record in self._go.found() if record.frontier_id not in known]
 
+    @deferred
     async def edges(self, edge_ids: Sequence[int]) -> list[EdgeRecord | None]:
-        """See ``IRegistry``."""
         return [edge for edge, _frontier in await self._look_up(edge_ids)]
 
-    async def frontiers_of(self, edge_ids: Sequence[int]) -> list[FrontierRecord | None]:
-        """See ``IRegistry``."""
-        found = [frontier for _edge, frontier in await self._look_up(edge_ids)]
-        return [frontier if frontier is not None and frontier.advertised_sb_addr else None for frontier in found]
+    @deferred
+    async def frontier_of_edge(self, edge_id: int) -> FrontierRecord | None:
+        return _listed((await self._look_up([edge_id]))[0][1])
+
+    @deferred
+    async def frontiers_of_edges(self, edge_ids: Sequence[int]) -> list[FrontierRecord | None]:
+        return [_listed(frontier) for _edge, frontier in await self._look_up(edge_ids)]
+
+    @deferred
+    async def edge(self, edge_id: int) -> EdgeRecord | None:
+        return (await self._look_up([edge_id]))[0][0]
 
     async def _look_up(self, edge_ids: Sequence[int]) -> list[tuple[EdgeRecord, FrontierRecord] | tuple[None, None]]:
         """Edges that are online, with their Frontiers: one round trip, a second one only before an edge is called
@@ -164,7 +158,7 @@ class RedisQueries:
             if edge is not None:
                 frontier = self._frontier_of(edge)
                 if frontier is None and self._index.get(edge.frontier_id) is None:
-                    frontier = await self._reference.alive(edge.frontier_id)
+                    frontier = await self._go.alive(edge.frontier_id)
             found.append((edge, frontier) if edge is not None and frontier is not None else (None, None))
         return found
 
@@ -195,11 +189,14 @@ class RedisQueries:
         return edges
 
     def _known(self, edge_id: int, text: bytes | None) -> EdgeRecord | None:
-        """What a record says, unless those who were told by the Frontiers themselves know better."""
+        """What a record says, unless a Frontier whose link is here has told otherwise: Redis lost the record, has yet
+        to get it, or came back with old data."""
         edge = decode_edge(edge_id, text)
-        if edge is None or self._denies(edge):
-            return self._told(edge_id)
-        return edge
+        holder = self._holders.get(edge.frontier_id) if edge is not None else None
+        if edge is not None and (holder is None or not holder.disowns(edge_id)):
+            return edge
+        told = (holder.edge(edge_id) for holder in self._holders.values())
+        return next(filter(None, told), None)
 
     async def _ask_at_once(self, requests: Sequence[Request], reading: Deferred[None]) -> list[Reply]:
         """Ask while the index is being read."""
@@ -219,8 +216,12 @@ class RedisQueries:
             return None
         return entry.record(True)
 
+    @deferred
+    async def service(self, service_id: int) -> ServiceRecord | None:
+        return (await self.services([service_id]))[0]
+
+    @deferred
     async def services(self, service_ids: Sequence[int]) -> list[ServiceRecord | None]:
-        """See ``IRegistry``."""
         await self._index.fresh(STALE)
         hashes = await ask(self._redis, *[command("HVALS", service_key(service_id)) for service_id in service_ids])
         found: list[ServiceRecord | None] = []
@@ -284,3 +285,8 @@ class RedisQueries:
                 chosen.append(entry)
                 room -= size
         return chosen
+
+
+def _listed(frontier: FrontierRecord | None) -> FrontierRecord | None:
+    """Nobody can be sent to a Frontier without an address."""
+    return frontier if frontier is not None and frontier.advertised_sb_addr else None

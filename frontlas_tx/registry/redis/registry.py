@@ -1,14 +1,14 @@
 """The registry in Redis: any number of Frontlas over one Redis, each able to be killed at any time.
 
-What is kept here and nowhere else is only what this instance's own links have told it (``Session.table``);
+What is kept here and nowhere else is only what this instance's own links have told it (``Holder.table``);
 from that Redis is repaired when it loses data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -16,30 +16,20 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from frontier_tx.runtime.deferreds import Waiters
+from frontier_tx.runtime.deferreds import Waiters, deferred
+from frontlas_tx.config import Expiration
 from frontlas_tx.redis.errors import RedisTimeoutError
-from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
+from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry, Lease
-from frontlas_tx.registry.errors import (
-    RegistryError,
-    RegistryUnavailableError,
-)
+from frontlas_tx.registry.errors import ClaimLostError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
-from frontlas_tx.registry.go_frontiers import ReferenceFrontiers
+from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
 from frontlas_tx.registry.peers import PeerBudget
-from frontlas_tx.registry.records import (
-    ChangeKind,
-    Claim,
-    Counts,
-    EdgeRecord,
-    FrontierRecord,
-    Page,
-    Report,
-    ServiceRecord,
-)
+from frontlas_tx.registry.records import ChangeKind, Claim, Report
 from frontlas_tx.registry.redis.claims import RedisClaims
-from frontlas_tx.registry.redis.index import RedisIndex
+from frontlas_tx.registry.redis.holder import Holder
+from frontlas_tx.registry.redis.index import RedisIndex, ask
 from frontlas_tx.registry.redis.keys import (
     CHANNEL,
     INDEX,
@@ -52,15 +42,10 @@ from frontlas_tx.registry.redis.keys import (
     health_key,
     services_of,
 )
-from frontlas_tx.registry.redis.peer_records import Lives
-from frontlas_tx.registry.redis.queries import RedisQueries, ask
+from frontlas_tx.registry.redis.queries import RedisQueries
 from frontlas_tx.registry.redis.scripts import FORGET
-from frontlas_tx.registry.redis.session import Session
-from frontlas_tx.registry.slices import pause
 
 log = Logger()
-
-T = TypeVar("T")
 
 POLL_EVERY = 1.0
 """Seconds between two looks at the index."""
@@ -71,12 +56,12 @@ FORGET_AT_ONCE = 10
 
 
 @implementer(IRegistry)
-class RedisRegistry:
+class RedisRegistry(RedisQueries):
     """See ``IRegistry``.
 
     ``clock`` drives timers and gives Unix seconds.  ``max_peers`` bounds the edges that one Frontier may
-    have, ``peers_bytes`` what is remembered of all that report here. ``share_with_reference`` also lists Frontiers that
-    only a Frontlas of the reference knows (one or several Redis scans per minute; not in a cluster, where that cannot
+    have, ``peers_bytes`` what is remembered of all that report here. ``shared_with_go`` also lists Frontiers that
+    only a Go Frontlas knows (one or several Redis scans per minute; not in a cluster, where that cannot
     run).  ``lease_time`` gives the milliseconds that count for leases instead of the Redis server's clock.
     """
 
@@ -88,36 +73,35 @@ class RedisRegistry:
         redis: IRedis,
         *,
         lease: Lease | None = None,
-        lives: Lives | None = None,
+        life: Expiration | None = None,
         max_peers: int = 1_000_000,
         peers_bytes: int = 1 << 30,
-        share_with_reference: bool = False,
+        shared_with_go: bool = False,
         feed: ChangeFeed | None = None,
         lease_time: Callable[[], int] | None = None,
         instance: str = "",
     ) -> None:
-        self._clock = clock
-        self._redis = redis
         self._lease = lease or Lease()
         self._feed = feed or ChangeFeed()
-        self._lease_time = lease_time or (lambda: 0)
         self.instance = instance or token_hex(6)
-        self._index = RedisIndex(
-            redis, clock, self.instance, self._lease, self._feed, self._lease_time, self._disturbed
+        index = RedisIndex(
+            redis, clock, self.instance, self._lease, self._feed, lease_time or (lambda: 0), self._disturbed
         )
-        self._reference = ReferenceFrontiers(redis, clock, share_with_reference)
-        self._claims = RedisClaims(
+        go, holders = GoFrontiers(redis, clock, shared_with_go), dict[str, Holder]()
+        super().__init__(redis, clock, index, go, holders)
+        claims = self._claims = RedisClaims(
             redis,
             clock,
             self.instance,
-            self._index,
-            self._reference,
+            index,
+            go,
+            holders,
             self._lease,
-            lives or Lives(),
+            life or Expiration(),
             max_peers,
             PeerBudget(peers_bytes),
-            self._lease_time,
         )
+        self.claim, self.renew, self.release = claims.claim, claims.renew, claims.release
         self._poll = LoopingCall(self._tick)
         self._poll.clock = clock
         self._started = False
@@ -128,7 +112,6 @@ class RedisRegistry:
         self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
-        self._queries = RedisQueries(redis, clock, self._index, self._reference, self._claims.told, self._claims.denies)
         self._counts = dict.fromkeys(("reports", "repairs"), 0)
         self._named_refusal = False
         self.ready = False
@@ -165,133 +148,58 @@ class RedisRegistry:
         self._ready_watchers.append(callback)
         return lambda: self._ready_watchers.remove(callback) if callback in self._ready_watchers else None
 
-    # Frontiers
-
-    def claim(
-        self,
-        frontier_id: str,
-        advertised_sb_addr: str,
-        advertised_eb_addr: str,
-        boot_id: str = "",
-        on_lost: Callable[[str], None] | None = None,
-        probe: Callable[[], Deferred[bool]] | None = None,
-        origin: str = "",
-    ) -> Deferred[Claim]:
-        addresses = (advertised_sb_addr, advertised_eb_addr)
-        return ensureDeferred(self._claims.claim(frontier_id, *addresses, boot_id, on_lost, probe, origin))
-
-    def renew(self, claim: Claim) -> Deferred[None]:
-        return ensureDeferred(self._claims.renew(claim))
-
-    def release(self, claim: Claim, by_peer: bool = False) -> Deferred[None]:
-        return ensureDeferred(self._claims.release(claim, by_peer))
-
     # Peers
 
     def report(self, claim: Claim, reports: Sequence[Report]) -> Deferred[list[RegistryError | None]]:
-        async def run() -> list[RegistryError | None]:
-            self._counts["reports"] += len(reports)
-            return await self._claims.session(claim).report(reports)
-
-        return ensureDeferred(run())
+        self._counts["reports"] += len(reports)
+        try:
+            return self._claims.holder(claim).report(reports)
+        except ClaimLostError as error:
+            return fail(error)
 
     def sync_begin(self, claim: Claim) -> None:
-        session = self._claims.sessions.get(claim.frontier_id)
-        if session is not None and session.claim is claim:
-            session.held.named = False
-            session.syncing = True
-            session.held.table.sync_begin()
+        holder = self._holders.get(claim.frontier_id)
+        if holder is not None and holder.claim is claim:
+            holder.sync_begin()
 
-    def sync_end(self, claim: Claim) -> Deferred[int]:
-        async def run() -> int:
-            session = self._claims.session(claim)
-            for gone in session.held.table.sync_end():
-                session.held.elsewhere.difference_update(gone)
-                await pause(self._clock)
-            if session.held.table.syncing:
-                # Another naming began meanwhile; that one will tell.
-                return 0
-            session.held.named = True
-            session.syncing = False
-            return int(await session.run(lambda: session.reconcile(everything=False)))
+    @deferred
+    async def sync_end(self, claim: Claim) -> int:
+        return await self._claims.holder(claim).sync_end()
 
-        return ensureDeferred(run())
-
-    # Queries
-
-    def frontier_of_edge(self, edge_id: int) -> Deferred[FrontierRecord | None]:
-        return _first(self._queries.frontiers_of([edge_id]))
-
-    def frontiers_of_edges(self, edge_ids: Sequence[int]) -> Deferred[list[FrontierRecord | None]]:
-        return ensureDeferred(self._queries.frontiers_of(edge_ids))
-
-    def edge(self, edge_id: int) -> Deferred[EdgeRecord | None]:
-        return _first(self._queries.edges([edge_id]))
-
-    def edges(self, edge_ids: Sequence[int]) -> Deferred[list[EdgeRecord | None]]:
-        return ensureDeferred(self._queries.edges(edge_ids))
-
-    def edges_page(self, cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
-        return ensureDeferred(self._queries.edges_page(cursor, count))
-
-    def frontiers(self) -> Deferred[list[FrontierRecord]]:
-        return ensureDeferred(self._queries.frontiers())
-
-    def frontiers_by_ids(self, frontier_ids: Sequence[str]) -> Deferred[list[FrontierRecord | None]]:
-        return ensureDeferred(self._queries.frontiers_by_ids(frontier_ids))
-
-    def frontiers_page(self, cursor: int, count: int) -> Deferred[Page[FrontierRecord]]:
-        return ensureDeferred(self._queries.frontiers_page(cursor, count))
-
-    def service(self, service_id: int) -> Deferred[ServiceRecord | None]:
-        return _first(self._queries.services([service_id]))
-
-    def services(self, service_ids: Sequence[int]) -> Deferred[list[ServiceRecord | None]]:
-        return ensureDeferred(self._queries.services(service_ids))
-
-    def services_page(self, cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
-        return ensureDeferred(self._queries.services_page(cursor, count))
-
-    def counts(self) -> Deferred[Counts]:
-        return ensureDeferred(self._queries.counts())
-
-    def counts_of(self, frontier_id: str) -> Deferred[Counts]:
-        return ensureDeferred(self._queries.counts(frontier_id))
+    # The rest of the contract
 
     def seconds(self) -> int:
-        return self._claims.seconds()
+        return self._index.now // 1000
 
     def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
         return self._feed.subscribe(kinds)
 
-    def check_health(self) -> Deferred[None]:
-        async def run() -> None:
-            if not self._redis.ready and self._redis.error is not None:
-                raise RegistryUnavailableError(str(self._redis.error))
-            key, value = health_key(self.instance), token_hex(4)
-            asking = ensureDeferred(self._ask(command("SET", key, value, "EX", 60), command("GET", key)))
-            wrote, read = await asking.addTimeout(HEALTHY_WITHIN, self._clock, self._too_slow)
-            if wrote != "OK" or read != value.encode():
-                raise RegistryUnavailableError(f"redis {self._redis.name} does not return what was written")
-            if not self.ready:
-                raise RegistryUnavailableError(self.why_not_ready)
-
-        return ensureDeferred(run())
+    @deferred
+    async def check_health(self) -> None:
+        if not self._redis.ready and self._redis.error is not None:
+            raise RegistryUnavailableError(str(self._redis.error))
+        key, value = health_key(self.instance), token_hex(4)
+        asking = ensureDeferred(ask(self._redis, command("SET", key, value, "EX", 60), command("GET", key)))
+        wrote, read = await asking.addTimeout(HEALTHY_WITHIN, self._clock, self._too_slow)
+        if wrote != "OK" or read != value.encode():
+            raise RegistryUnavailableError(f"redis {self._redis.name} does not return what was written")
+        if not self.ready:
+            raise RegistryUnavailableError(self.why_not_ready)
 
     def _too_slow(self, _result: Any, seconds: float) -> Any:
         raise RegistryUnavailableError(str(RedisTimeoutError(self._redis.name, seconds)))
 
     def metrics(self) -> dict[str, float]:
-        sessions = self._claims.sessions.values()
+        holders = self._holders.values()
         return {
             "frontiers": float(len(self._index.live())),
-            "claims": float(len(sessions)),
-            "own_edges": float(sum(len(session.held.table.edges) for session in sessions)),
-            "own_services": float(sum(len(session.held.table.services) for session in sessions)),
+            "claims": float(len(holders)),
+            "own_edges": float(sum(len(holder.table.edges) for holder in holders)),
+            "own_services": float(sum(len(holder.table.services) for holder in holders)),
             "own_bytes": float(self._claims.budget.used),
-            "reports_waiting": float(sum(session.waiting for session in sessions)),
-            "writes_total": float(self._claims.closed_written + sum(session.held.written for session in sessions)),
-            "lookups_total": float(self._queries.lookups),
+            "reports_waiting": float(sum(holder.waiting for holder in holders)),
+            "writes_total": float(self._claims.closed_written + sum(holder.records.written for holder in holders)),
+            "lookups_total": float(self.lookups),
             "polls_total": float(self._index.polls),
             "subscriptions_total": float(self._gaps),
             "watchers": float(self._feed.watchers),
@@ -306,12 +214,7 @@ class RedisRegistry:
     @property
     def idle(self) -> bool:
         """Whether nothing that was reported or is being repaired is still under way."""
-        return all(session.idle for session in self._claims.sessions.values()) and not self._repairing
-
-    # Inside
-
-    async def _ask(self, *requests: Request) -> list[Reply]:
-        return await ask(self._redis, *requests)
+        return all(holder.idle for holder in self._holders.values()) and not self._repairing
 
     # Upkeep
 
@@ -334,27 +237,27 @@ class RedisRegistry:
         self._set_ready(True, "")
         self._reached = True
         self._starters.tell(None)
-        for session in list(self._claims.sessions.values()):
-            entry = self._index.entries.get(session.claim.frontier_id)
-            if entry is not None and entry.token != session.claim.token and entry.renewed >= session.claimed_at:
-                self._claims.void(session.claim.frontier_id, "another connection of this frontier took its place")
         moment = self._clock.seconds()
-        for session in self._claims.sessions.values():
-            if not session.held.named and not session.syncing and moment - session.started >= self._lease.naming:
-                self._claims.name(session)
+        for holder in list(self._holders.values()):
+            entry = self._index.entries.get(holder.claim.frontier_id)
+            if entry is not None and entry.token != holder.claim.token and entry.renewed >= holder.claimed_at:
+                self._claims.void(holder.claim.frontier_id, "another connection of this frontier took its place")
+            elif not holder.complete and moment - holder.started >= self._lease.naming:
+                holder.repairs.named = True
+                holder.background(holder.repairs.finish)
         await self._claims.write_counts()
         for entry in self._index.forgotten()[:FORGET_AT_ONCE]:
-            if entry.frontier_id not in self._claims.sessions:
+            if entry.frontier_id not in self._holders:
                 await self._forget(entry)
-        await self._reference.look()
+        await self._go.look()
 
     async def _forget(self, entry: Entry) -> None:
         try:
-            [gone] = await self._ask(FORGET(INDEX, entry.frontier_id, entry.renewed, entry.left))
+            [gone] = await ask(self._redis, FORGET(INDEX, entry.frontier_id, entry.renewed, entry.left))
             if gone:
                 self._index.drop(entry.frontier_id)
                 keys = (hash_key(entry.frontier_id), edges_of(entry), services_of(entry))
-                await self._ask(*[command("DEL", key) for key in keys])
+                await ask(self._redis, *[command("DEL", key) for key in keys])
         except RegistryUnavailableError:
             return
 
@@ -363,36 +266,35 @@ class RedisRegistry:
             error = self._redis.error
             self._set_ready(False, str(error) if error is not None else "redis does not answer")
         elif self._started:
-            self._reassert(everything=False)
+            self._renew_all()
 
     def _disturbed(self) -> None:
         """A server was replaced or restarted, or data is gone: everything that is known here is written
         again."""
-        for session in self._claims.sessions.values():
-            session.held.dirty = True
-        self._reassert(everything=True)
+        for holder in self._holders.values():
+            holder.records.lost = True
+        self._renew_all()
 
-    def _reassert(self, everything: bool) -> None:
-        for session in list(self._claims.sessions.values()):
-            if self._clock.seconds() - session.spoke <= self._lease.silence:
+    def _renew_all(self) -> None:
+        """Renew the claims of those that speak, and write what Redis may lack."""
+        for holder in list(self._holders.values()):
+            if self._clock.seconds() - holder.spoke <= self._lease.silence:
                 self._repairing += 1
-                self._repairs.run(self._repair, session, everything).addBoth(self._repaired)
+                self._repairs.run(self._repair, holder).addBoth(self._repaired)
         if self._poll.running:
             ensureDeferred(self.upkeep())
 
-    def _repair(self, session: Session, everything: bool) -> Deferred[None]:
-        async def run() -> None:
-            if session.closed:
-                return
-            self._counts["repairs"] += 1
-            try:
-                await self._claims.renew_session(session)
-                if everything or session.held.dirty:
-                    await session.run(lambda: session.reconcile(everything=True))
-            except RegistryError:
-                session.held.dirty = True
-
-        return ensureDeferred(run())
+    @deferred
+    async def _repair(self, holder: Holder) -> None:
+        if holder.closed:
+            return
+        self._counts["repairs"] += 1
+        try:
+            await self._claims.renew_lease(holder)
+            await holder.repair()
+        except RegistryError:
+            # It is tried again with the next renewal.
+            return
 
     def _repaired(self, _result: object) -> None:
         self._repairing -= 1
@@ -411,7 +313,7 @@ class RedisRegistry:
             case b"A":
                 answer = decode_answer(message)
                 if answer is not None:
-                    self._claims.answer(*answer)
+                    self._claims.signs.answered(*answer)
             case _ if self._feed.watchers:
                 self._feed.publish(decode_changes(message))
 
@@ -432,8 +334,3 @@ class RedisRegistry:
 
 def _stopped() -> RegistryUnavailableError:
     return RegistryUnavailableError("the registry was stopped")
-
-
-def _first(work: Coroutine[Deferred[Any], Any, list[T]]) -> Deferred[T]:
-    """The only element of what the work gives."""
-    return ensureDeferred(work).addCallback(lambda found: found[0])

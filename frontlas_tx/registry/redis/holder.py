@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -11,13 +11,11 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from frontlas_tx.redis.interfaces import IRedis, command
-from frontlas_tx.registry.directory import Entry
+from frontlas_tx.redis.interfaces import IRedis
 from frontlas_tx.registry.errors import RegistryError, RegistryFullError
-from frontlas_tx.registry.peers import PeerTable
-from frontlas_tx.registry.records import Claim, Report, ReportKind
-from frontlas_tx.registry.redis.keys import INDEX
-from frontlas_tx.registry.redis.peer_records import Held, IHeldHost, Lives
+from frontlas_tx.registry.records import EdgeRecord, Report, ReportKind
+from frontlas_tx.registry.redis.index import RedisIndex
+from frontlas_tx.registry.redis.peer_records import Key, PeerRecords
 from frontlas_tx.registry.redis.repairs import Repairs
 from frontlas_tx.registry.slices import pause
 
@@ -66,38 +64,30 @@ class _Pending:
             ticket.settle(index, problem)
 
 
-class Session:
-    """One claim at work.
+class Holder:
+    """A claim at work, with what its Frontier has told.
 
     At most one batch is under way; what comes meanwhile gathers, one entry per peer, into the next.  So
     reports on one peer cannot overtake each other and batches grow with the load.
     """
 
     def __init__(
-        self,
-        redis: IRedis,
-        clock: IReactorTime,
-        host: IHeldHost,
-        claim: Claim,
-        entry: Entry,
-        lives: Lives,
-        table: PeerTable,
-        claimed_at: int,
+        self, redis: IRedis, clock: IReactorTime, index: RedisIndex, records: PeerRecords, claimed_at: int
     ) -> None:
         self._redis = redis
         self._clock = clock
-        self._host = host
-        self.claim = claim
-        self.held = Held(redis, clock, host, claim, entry, lives, table)
-        self.repairs = Repairs(redis, clock, self.held, self._write_pending, lambda: bool(self._pending))
+        self._index = index
+        self.records = records
+        self.claim = records.claim
+        self.table = records.table
+        self.repairs = Repairs(redis, clock, index, records, self._write_pending, lambda: bool(self._pending))
         self.claimed_at = claimed_at
         self.started = clock.seconds()
         self.spoke = clock.seconds()
         self.looked_after = clock.seconds()
-        self.syncing = False
         self._counted = (-1, -1)
         self._over: RegistryError | None = None
-        self._pending: dict[tuple[bool, int], _Pending] = {}
+        self._pending: dict[Key, _Pending] = {}
         self._jobs: list[tuple[Callable[[], Awaitable[Any]], Deferred[Any]]] = []
         self._timer: IDelayedCall | None = None
         self._working = False
@@ -106,6 +96,11 @@ class Session:
     def closed(self) -> bool:
         """Whether it is over."""
         return self._over is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the table has all that is live, or is being told so."""
+        return self.repairs.named or self.table.syncing
 
     @property
     def idle(self) -> bool:
@@ -139,42 +134,83 @@ class Session:
         self._counted = (-1, -1)
 
     def _numbers(self) -> tuple[int, int]:
-        held = self.held
-        return max(0, len(held.table.edges) - len(held.elsewhere)), len(held.table.services)
+        return self.records.edges, len(self.table.services)
 
     # Taking in
 
     def report(self, reports: Sequence[Report]) -> Deferred[list[RegistryError | None]]:
         """See ``IRegistry.report``."""
         self.spoke = self._clock.seconds()
-        now = max(self._now(), self.claim.born)
+        now = max(self._index.now // 1000, self.claim.born)
         ticket = _Ticket(len(reports))
         for index, given in enumerate(reports):
-            problem = self.held.table.check(given)
-            if problem is None and len(self._pending) >= PENDING:
-                self.held.dirty = True
-                problem = RegistryFullError(f"{PENDING} reports of this frontier wait for redis, no more are taken")
-            if problem is not None:
-                ticket.outcome[index] = problem
+            if len(self._pending) >= PENDING:
+                ticket.outcome[index] = RegistryFullError(
+                    f"{PENDING} reports of this frontier wait for redis, no more are taken"
+                )
                 continue
-            settled = self._is_settled(given)
-            report = self.held.table.apply(given, now)
-            if report is not None and not settled:
-                self._add(report).tickets.append((ticket, index))
+            # The record of a peer that only gives a sign of life is kept alive by the walk that goes with renewals.
+            settled = (
+                given.kind.beats
+                and given.peer_id in self.table.of(given.kind)
+                and not (given.kind.of_edge and given.peer_id in self.records.moved_away)
+            )
+            taken = self.table.take(given, now)
+            if isinstance(taken, RegistryError):
+                ticket.outcome[index] = taken
+            elif taken is not None and not settled:
+                self._add(taken).tickets.append((ticket, index))
                 ticket.waiting += 1
         ticket.done()
         if self._pending:
             self._kick()
         return ticket.waiter
 
-    def denies(self, edge_id: int) -> bool:
+    def edge(self, edge_id: int) -> EdgeRecord | None:
+        """The edge as this Frontier has told it, unless it is with another one by now."""
+        peer = self.table.edges.get(edge_id)
+        if peer is None or edge_id in self.records.moved_away:
+            return None
+        return EdgeRecord(edge_id, self.claim.frontier_id, peer.addr, max(peer.since, self.claim.born), peer.meta)
+
+    def disowns(self, edge_id: int) -> bool:
         """Whether a record that names this Frontier is wrong, because everything that it holds is known and this edge
         is not among it; then the record is removed."""
-        if not self.held.named or edge_id in self.held.table.edges or (True, edge_id) in self._pending:
+        if not self.repairs.named or edge_id in self.table.edges or (True, edge_id) in self._pending:
             return False
         self._add(Report(ReportKind.EDGE_OFFLINE, edge_id))
         self._kick()
         return True
+
+    def moved_away(self, edge_id: int, since: int) -> None:
+        """Another Frontier has an edge since then."""
+        peer = self.table.edges.get(edge_id)
+        if peer is not None and peer.since <= since:
+            self.records.moved_away.add(edge_id)
+
+    def sync_begin(self) -> None:
+        """See ``IRegistry.sync_begin``."""
+        self.repairs.named = False
+        self.table.sync_begin()
+
+    async def repair(self) -> None:
+        """Write what Redis may lack, after what was reported so far."""
+        if self.records.lost:
+            await self.run(self.repairs.write_everything)
+        elif self.records.again:
+            await self.run(self.repairs.finish)
+
+    async def sync_end(self) -> int:
+        """See ``IRegistry.sync_end``."""
+        for _part in self.table.sync_end():
+            await pause(self._clock)
+        # Another naming that began meanwhile will tell by itself.
+        return 0 if self.table.syncing else await self.name()
+
+    async def name(self) -> int:
+        """All that is live was named: whatever else Redis has of this Frontier is removed; gives the number."""
+        self.repairs.named = True
+        return int(await self.run(self.repairs.finish))
 
     def run(self, job: Callable[[], Awaitable[Any]]) -> Deferred[Any]:
         """Run something after what was reported so far, with nothing else under way."""
@@ -185,14 +221,14 @@ class Session:
         self._kick(at_once=True)
         return done
 
-    async def reconcile(self, everything: bool) -> int:
-        """See ``Repairs.reconcile``; where the table is complete, note that all of it was written since Redis last lost
-        its data."""
-        complete, epoch = self.held.named, self._host.epoch
-        removed = await self.repairs.reconcile(everything=everything, sweep=complete)
-        if complete and epoch:
-            await self._redis.batch([command("HSET", INDEX, f"t:{self.claim.frontier_id}", epoch)])
-        return removed
+    def background(self, job: Callable[[], Awaitable[Any]]) -> None:
+        """Run something when there is time; what fails because of Redis is done again later."""
+
+        def failed(failure: Any) -> None:
+            if failure.check(RegistryError) is None:
+                log.failure("repairing records", failure)
+
+        self.run(job).addErrback(failed)
 
     def close(self, error: RegistryError) -> None:
         """End the session; what waits, and whatever is asked of it from now on, fails with ``error``."""
@@ -200,7 +236,7 @@ class Session:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.held.table.close()
+        self.table.close()
         waiting, self._pending = self._pending, {}
         ensureDeferred(self._settle_all(list(waiting.values()), error))
         jobs, self._jobs = self._jobs, []
@@ -213,27 +249,14 @@ class Session:
             if not index % BATCH:
                 await pause(self._clock)
 
-    def _now(self) -> int:
-        return self._host.seconds()
-
-    def _is_settled(self, report: Report) -> bool:
-        """Whether this is the heartbeat of a peer that is recorded already.
-
-        Its record lives for as long as the walk that goes with renewals comes by, so nothing need be written.
-        """
-        if report.kind is ReportKind.EDGE_HEARTBEAT:
-            return report.peer_id in self.held.table.edges and report.peer_id not in self.held.elsewhere
-        return report.kind is ReportKind.SERVICE_HEARTBEAT and report.peer_id in self.held.table.services
-
     def _add(self, report: Report) -> _Pending:
         key = (report.kind.of_edge, report.peer_id)
         pending = self._pending.get(key)
         if pending is None:
             pending = self._pending[key] = _Pending(report)
-        elif report.kind.value.endswith("heartbeat") and pending.report.kind.value.endswith("online"):
+        elif report.kind.beats and pending.report.kind.begins:
             # The heartbeat of a peer that is still to be announced announces it.
-            before = pending.report
-            pending.report = Report(before.kind, before.peer_id, report.addr, report.service, before.online_at)
+            pending.report = replace(report, kind=pending.report.kind, online_at=pending.report.online_at)
         else:
             pending.report = report
         return pending
@@ -274,14 +297,14 @@ class Session:
         for _ in range(0, len(self._pending), BATCH):
             keys = list(islice(self._pending, BATCH))
             batch = [self._pending.pop(key) for key in keys]
-            problems = await self.held.write([pending.report for pending in batch])
+            problems = await self.records.write([pending.report for pending in batch])
             for pending, problem in zip(batch, problems, strict=True):
                 pending.settle(problem)
             if not self._redis.ready and None not in problems:
                 # One batch has waited for its deadline; the rest need not do the same one after the other.
                 waiting, self._pending = self._pending, {}
                 for index, pending in enumerate(list(waiting.values()), 1):
-                    self.held.failed(pending.report)
+                    self.records.failed(pending.report)
                     pending.settle(problems[0])
                     if not index % BATCH:
                         await pause(self._clock)
