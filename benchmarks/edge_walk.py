@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from frontier_tx.switch.leg import NO_LINK, Kind, Leg
+from frontier_tx.switch.legs import NO_LINK, Kind, Leg
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
