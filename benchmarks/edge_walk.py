@@ -17,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from frontier_tx.switch.legs import NO_LINK, Kind, Leg
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -27,6 +26,7 @@ from benchmarks.registry_cost import Server
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
+from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
 from frontier_tx.switch.repository import Repository
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Connection
@@ -69,7 +69,7 @@ async def measure(port: int) -> Walk:
     await deferLater(reactor, 1.0)
     walk = Walk()
     for edge_id in range(1, 12):
-        leg = Leg(Kind.EDGE, Connection(Role.SERVER, 0.0), NO_LINK, "h:1", reactor.seconds())
+        leg = Leg(Kind.EDGE, Connection(Role.SERVER, 0.0), NO_TRANSPORT, "h:1", reactor.seconds())
         leg.id, leg.online = edge_id, True
         reported = reporter.reported
         while registry._clock.seconds() - registry._index._known_at > 0.1:
