@@ -37,6 +37,7 @@ class Answers:
             data = read_message(text)
             if pending.done is not None:
                 self._in_flight.settle(pending)
+                pending.answered = True
                 pending.done(b"" if data.error else data.payload, data.error)
                 return
             data.custom = b""
@@ -48,6 +49,7 @@ class Answers:
             pending.end.first_sign()
         self._in_flight.settle(pending)
         if pending.done is not None:
+            pending.answered = True
             pending.done(b"", "")
             return
         source = pending.source

@@ -7,7 +7,6 @@ from msgspec import structs
 
 from frontier_tx.errors import NoChoice
 from frontier_tx.switch.exchange import Exchange
-from frontier_tx.switch.forwarding import Forwarding
 from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import EVERYTHING_ELSE
 from frontier_tx.wire.body import MessageData
@@ -50,8 +49,11 @@ class FanOut:
         self._forwarding = exchange.forwarding
         self._queues = queues
 
-    def takes(self, leg: Leg, frame: Frame, data: MessageData) -> bool:
-        """Take a Message that came in; return False where it is none for a queue."""
+    def takes(self, leg: Leg, frame: Frame, data: MessageData, done: Callable[[str], None] | None = None) -> bool:
+        """Take a Message that came in; return False where it is none for a queue.
+
+        :param done: told what came of it, in place of ``leg``.
+        """
         if not leg.is_edge or frame.session_id != 1:
             return False
         topic = data.topic
@@ -62,49 +64,43 @@ class FanOut:
             queues = self._queues.of_topic(EVERYTHING_ELSE)
         if not queues:
             return False
+        tell = done or (lambda error: self._forwarding.acknowledge(leg, frame, error))
         receivers: Sequence[Leg | Queue] = [*services, *queues]
         if self._queues.to_all:
-            _All(self._forwarding, leg, frame, len(receivers)).give(self._queues, receivers, data)
+            self._give_all(leg, frame, data, receivers, tell)
             return True
         chosen = receivers[0] if len(receivers) == 1 else self._router.choose(receivers, leg)
         if chosen is None:
-            self._forwarding.acknowledge(leg, frame, NoChoice.text)
+            tell(NoChoice.text)
         elif isinstance(chosen, Leg):
-            self._forwarding.publish(leg, frame, data, chosen)
+            to_caller = None if done is None else lambda value, error: tell(error)
+            self._forwarding.publish(leg, frame, data, chosen, to_caller)
         else:
-            self._give(chosen, leg, frame, data)
+            self._queues.publish(chosen, data.topic, data.payload, leg.id, leg.address, leg, tell)
         return True
 
-    def _give(self, queue: Queue, leg: Leg, frame: Frame, data: MessageData) -> None:
+    def _give_all(
+        self,
+        leg: Leg,
+        frame: Frame,
+        data: MessageData,
+        receivers: Sequence[Leg | Queue],
+        tell: Callable[[str], None],
+    ) -> None:
+        """It is acknowledged when all have it, with the first error if one has not."""
+        missing, first_error = len(receivers), ""
+
         def done(error: str) -> None:
-            self._forwarding.acknowledge(leg, frame, error)
+            nonlocal missing, first_error
+            first_error = first_error or error
+            missing -= 1
+            if not missing:
+                tell(first_error)
 
-        self._queues.publish(queue, data.topic, data.payload, leg.id, leg.address, leg, done)
-
-
-class _All:
-    """One Message to several receivers: acknowledged when all have it, with the first error if one has not."""
-
-    def __init__(self, forwarding: Forwarding, leg: Leg, frame: Frame, count: int) -> None:
-        self._forwarding = forwarding
-        self._leg = leg
-        self._frame = frame
-        self._missing = count
-        self._error = ""
-
-    def give(self, queues: TopicQueues, receivers: Sequence[Leg | Queue], data: MessageData) -> None:
-        leg, value = self._leg, data.payload
+        value = data.payload
         for receiver in receivers:
             if isinstance(receiver, Leg):
-                self._forwarding.publish(leg, self._frame, structs.replace(data), receiver, self._service_done)
+                copy = structs.replace(data)
+                self._forwarding.publish(leg, frame, copy, receiver, lambda _, error: done(error))
             else:
-                queues.publish(receiver, data.topic, value, leg.id, leg.address, leg, self._done)
-
-    def _service_done(self, value: bytes, error: str) -> None:
-        self._done(error)
-
-    def _done(self, error: str) -> None:
-        self._error = self._error or error
-        self._missing -= 1
-        if not self._missing:
-            self._forwarding.acknowledge(self._leg, self._frame, self._error)
+                self._queues.publish(receiver, data.topic, value, leg.id, leg.address, leg, done)

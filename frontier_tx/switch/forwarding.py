@@ -62,8 +62,9 @@ class Forwarding:
         timers: Timers,
         wall_clock: Callable[[], float],
     ) -> None:
-        #: Where a gateway has queues: takes a Message of an edge for them, or returns that it is for none.
-        self.to_queues: Callable[[Leg, Frame, MessageData], bool] | None = None
+        #: Where a gateway has queues: takes a Message of an edge for them, or returns that it is for none. A fourth
+        #: argument is told what came of it, in place of the edge.
+        self.to_queues: Callable[..., bool] | None = None
         self._router = router
         self._in_flight = in_flight
         self._overdue = in_flight.overdue
@@ -81,7 +82,7 @@ class Forwarding:
         :raises IllegalPacket: no end would accept its body.
         """
         self._counters.calls += 1
-        self._forward(leg, frame, read_message(frame.body), REQUEST)
+        self.forward(leg, frame, read_message(frame.body), REQUEST)
 
     def got_message(self, leg: Leg, frame: Frame) -> None:
         """Take a Message.
@@ -91,7 +92,7 @@ class Forwarding:
         self._counters.messages += 1
         data = read_message(frame.body)
         if self.to_queues is None or data.error is UNFIT or not self.to_queues(leg, frame, data):
-            self._forward(leg, frame, data, MESSAGE)
+            self.forward(leg, frame, data, MESSAGE)
 
     def publish(self, leg: Leg, frame: Frame, data: MessageData, service: Leg, done: Done | None = None) -> None:
         """Send a Message of an edge to a service that takes its topic.
@@ -99,14 +100,14 @@ class Forwarding:
         :param done: told what came of it, in place of the edge.
         """
         data.custom += leg.id_suffix
-        self._forward(leg, frame, data, MESSAGE, service, done)
+        self.forward(leg, frame, data, MESSAGE, service, done)
 
     def acknowledge(self, leg: Leg, frame: Frame, error: str = "") -> None:
         """Answer a Message that went elsewhere than to a service."""
         if leg.online and leg.connection.connected:
             self._answer(leg, frame, MESSAGE, b"", error)
 
-    def _forward(
+    def forward(
         self,
         leg: Leg,
         frame: Frame,
@@ -115,7 +116,11 @@ class Forwarding:
         receiver: Leg | None = None,
         done: Done | None = None,
     ) -> None:
-        """Send a Request or a Message on to where it belongs, or answer why not."""
+        """Send a Request or a Message on to where it belongs, or answer why not.
+
+        :param receiver: where it goes, if that is known already.
+        :param done: told what came of it, in place of ``leg``.
+        """
         if data.error is UNFIT:
             self._answer(leg, frame, kind, b"", UNFIT)
             return

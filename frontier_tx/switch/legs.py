@@ -298,7 +298,7 @@ class Pending:
 
     __slots__ = (
         "request", "target", "target_packet", "target_session", "source", "source_packet", "source_session", "key",
-        "method", "overdue_text", "done", "sender", "end", "window", "queue", "frame", "tick", "on_overdue",
+        "method", "overdue_text", "done", "answered", "sender", "end", "window", "queue", "frame", "tick", "on_overdue",
     )  # fmt: skip
 
     def __init__(
@@ -327,7 +327,9 @@ class Pending:
         self.method = method
         self.on_overdue = on_overdue
         self.overdue_text = OperationTimeout.text
+        #: Who is told what came of it in place of the source, and whether it is the target that says so.
         self.done: Done | None = None
+        self.answered = False
         #: The receiver's end of the stream; None for session 1.
         self.end: StreamEnd | None = None
         #: Where it counts while it is not answered; as long as it waits to be sent, among what, and its frame.

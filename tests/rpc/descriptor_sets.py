@@ -21,7 +21,7 @@ STANDARD = (
     "rest_error.proto",
 )
 SETS = {
-    "frontier.binpb": ("controlplane.proto", *STANDARD),
+    "frontier.binpb": ("controlplane.proto", "frontier_v1.proto", *STANDARD),
     "frontlas.binpb": ("cluster.proto", "health.proto", "cluster_watch.proto", *STANDARD),
 }
 
