@@ -1,6 +1,7 @@
-"""The connection machine as a table: what a frame does in each state of a connection (docs/state-machines.md).
+"""The machines of a connection and of a session as tables: what a frame does in each state (docs/state-machines.md).
 
-``connection`` runs on it. The table is complete: each role, each state, each type of frame.
+``connection`` runs on ``CONNECTION``, and ``session_table`` does what ``SESSION`` says. Both are complete: each state,
+each type of frame.
 """
 
 from enum import Enum
@@ -50,7 +51,7 @@ class Action(Enum):
 class Row(NamedTuple):
     """An action, and the states that it may lead to.
 
-    A body that cannot be read leads to CLOSED from each row that is not DROP; that is not repeated here.
+    A body that the action cannot read leads to CLOSED; that is not repeated here.
     """
 
     action: Action
@@ -104,3 +105,87 @@ CONNECTION: dict[tuple[Role, State, int], Row] = {
     for state in states
     for kind in f.MIN_BODY
 }
+
+#: What the owner of a connection and the clock do: who, what, from where, to where.
+COMMANDS: tuple[tuple[str, str, tuple[State, ...], State], ...] = (
+    ("client", "connect", (_INIT,), _CONN_SENT),
+    ("server", "accept", (_CONN_RECEIVED,), _CONNECTED),
+    ("server", "refuse", (_CONN_RECEIVED,), _CLOSING),
+    ("both", "close", (_CONNECTED,), _CLOSING),
+    ("both", "close", (_INIT, _CONN_SENT, _CONN_RECEIVED), _CLOSED),
+    ("server", "silence", (_CONNECTED,), _CLOSING),
+    ("client", "silence", (_CONNECTED,), _CLOSED),
+    ("client", "no handshake", (_INIT, _CONN_SENT), _CLOSED),
+    ("server", "no handshake", (_INIT,), _CLOSED),
+    ("both", "no answer to DisConn", (_CLOSING,), _CLOSED),
+    ("both", "lost", (_INIT, _CONN_SENT, _CONN_RECEIVED, _CONNECTED, _CLOSING), _CLOSED),
+)
+
+
+class SessionState(Enum):
+    """Where a session stands at one end. From SENT on it is the stage of its closing handshake."""
+
+    #: There is no such session: not yet, or not any more.
+    UNKNOWN = "unknown"
+    OPENING = "opening"
+    OPEN = "open"
+    SENT = "sent"
+    CROSSED = "crossed"
+    ACKED = "acked"
+
+
+class SessionAction(Enum):
+    """What is done with a frame of a session, or that opens one."""
+
+    DROP = "drop"
+    ASK_OWNER = "ask the owner"
+    IN_USE = "refuse: session id in use"
+    OPENED = "open; failed where it has an error or an id in use"
+    TAKE = "to the application"
+    TAKE_STREAM = "to the application; beyond what may come: send Dismiss"
+    CREDIT = "more may be sent"
+    CLOSE = "send DismissAck and Dismiss"
+    CLOSE_TOO = "send DismissAck"
+    ACKNOWLEDGED = "acknowledged"
+
+
+class SessionRow(NamedTuple):
+    """An action, and the states that it may lead to."""
+
+    action: SessionAction
+    to: tuple[SessionState, ...]
+
+
+_UNKNOWN, _OPENING, _OPEN, _SENT, _CROSSED, _ACKED = SessionState
+_SESSION: dict[tuple[SessionState, int], SessionRow] = {
+    (_UNKNOWN, f.SESSION): SessionRow(SessionAction.ASK_OWNER, (_UNKNOWN,)),
+    # The peer's own: its ids and those of this end do not know of one another.
+    (_OPENING, f.SESSION): SessionRow(SessionAction.ASK_OWNER, (_OPENING,)),
+    # A late one, of an opening that was given up, is answered with a Dismiss.
+    (_OPENING, f.SESSION_ACK): SessionRow(SessionAction.OPENED, (_OPEN, _UNKNOWN)),
+    (_OPEN, f.DISMISS): SessionRow(SessionAction.CLOSE, (_CROSSED,)),
+    (_SENT, f.DISMISS): SessionRow(SessionAction.CLOSE_TOO, (_CROSSED,)),
+    (_CROSSED, f.DISMISS): SessionRow(SessionAction.CLOSE_TOO, (_CROSSED,)),
+    (_ACKED, f.DISMISS): SessionRow(SessionAction.CLOSE_TOO, (_UNKNOWN,)),
+    (_SENT, f.DISMISS_ACK): SessionRow(SessionAction.ACKNOWLEDGED, (_ACKED,)),
+    (_CROSSED, f.DISMISS_ACK): SessionRow(SessionAction.ACKNOWLEDGED, (_UNKNOWN,)),
+}
+for _live in (_OPEN, _SENT, _CROSSED, _ACKED):
+    _SESSION |= {(_live, kind): SessionRow(SessionAction.TAKE, (_live,)) for kind in f.OF_APPLICATION}
+    _SESSION[_live, f.SESSION] = SessionRow(SessionAction.IN_USE, (_live,))
+    _SESSION[_live, f.STREAM_CREDIT] = SessionRow(SessionAction.CREDIT, (_live,))
+_SESSION[_OPEN, f.STREAM] = SessionRow(SessionAction.TAKE_STREAM, (_OPEN, _SENT))
+#: What is not listed above is dropped.
+SESSION: dict[tuple[SessionState, int], SessionRow] = {
+    (state, kind): _SESSION.get((state, kind)) or SessionRow(SessionAction.DROP, (state,))
+    for state in SessionState
+    for kind in sorted(f.OF_SESSION | {f.SESSION, f.SESSION_ACK})
+}
+#: What the owner of a session and the clock do: what, from where, to where.
+SESSION_COMMANDS: tuple[tuple[str, tuple[SessionState, ...], SessionState], ...] = (
+    ("open", (_UNKNOWN,), _OPENING),
+    ("accept", (_UNKNOWN,), _OPEN),
+    ("dismiss", (_OPEN,), _SENT),
+    ("no SessionAck", (_OPENING,), _UNKNOWN),
+    ("no answer to Dismiss", (_SENT, _CROSSED, _ACKED), _UNKNOWN),
+)

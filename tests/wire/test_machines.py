@@ -1,16 +1,13 @@
-"""The connection and session machines: every row of the table, and two ends joined by a capricious pipe."""
+"""The connection and session machines: two ends joined by a capricious pipe."""
 
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from frontier_tx.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
-from frontier_tx.wire.closing import CLOSING, ClosingHandshake, Input, Stage
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import (
     Closed,
@@ -27,114 +24,7 @@ from frontier_tx.wire.events import (
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.states import Role, State
-from tests.wire.ends import End, counted, name_of
-
-# -- the table ----------------------------------------------------------------------------------------------
-
-NO_JSON = {f.STREAM, f.STREAM_CREDIT, f.REGISTER, f.REQUEST_CANCEL}
-#: A good body of every type, for session 1 where it has one.
-BODIES = {
-    f.CONN: packets.encode(packets.Conn(packet_id=9)),
-    f.CONN_ACK: packets.encode(packets.ConnAck(packet_id=1000, client_id=5)),
-    f.DIS_CONN: f.pack(f.DIS_CONN, 9),
-    f.DIS_CONN_ACK: f.pack(f.DIS_CONN_ACK, 9, b"\0{}"),
-    f.HEARTBEAT: f.pack(f.HEARTBEAT, 9),
-    f.HEARTBEAT_ACK: f.pack(f.HEARTBEAT_ACK, 9),
-    f.SESSION: packets.encode(packets.Session(packet_id=9, negotiate_id=77)),
-    f.SESSION_ACK: packets.encode(packets.SessionAck(packet_id=9, negotiate_id=77, session_id=77)),
-    **{kind: f.pack_of_session(kind, 9, 1, b"{}") for kind in f.OF_SESSION - NO_JSON},
-    f.STREAM: f.pack_of_session(f.STREAM, 9, 1, b"raw"),
-    f.STREAM_CREDIT: f.pack_of_session(f.STREAM_CREDIT, 9, 1, bytes(8)),
-    f.REGISTER: f.pack_of_session(f.REGISTER, 9, 1, b"method"),
-    f.REQUEST_CANCEL: f.pack_of_session(f.REQUEST_CANCEL, 9, 1, b"\0\1"),
-}
-
-ILLEGAL = {
-    (Role.SERVER, State.INIT): {f.DIS_CONN, f.DIS_CONN_ACK},
-    (Role.SERVER, State.CONN_RECEIVED): {f.CONN, f.DIS_CONN, f.DIS_CONN_ACK},
-    (Role.SERVER, State.CONNECTED): {f.CONN, f.STREAM_CREDIT},
-    (Role.CLIENT, State.CONN_SENT): {f.HEARTBEAT_ACK, f.DIS_CONN_ACK},
-    (Role.CLIENT, State.CONNECTED): {f.CONN_ACK, f.STREAM_CREDIT},
-}
-GOODBYE = ["DisConnAck", "DisConn"]
-TOLD_AND_SENT: dict[tuple[Role, State, int], tuple[list[type], list[str]]] = {
-    (Role.SERVER, State.INIT, f.CONN): ([ConnReceived], []),
-    (Role.CLIENT, State.CONN_SENT, f.CONN_ACK): ([ConnAccepted], []),
-    (Role.CLIENT, State.CONN_SENT, f.DIS_CONN): ([Closing], GOODBYE),
-}
-for _role in Role:
-    TOLD_AND_SENT |= {(_role, State.CONNECTED, kind): ([Frame], []) for kind in f.OF_APPLICATION}
-    TOLD_AND_SENT |= {
-        (_role, State.CONNECTED, f.SESSION): ([SessionRequested], []),
-        (_role, State.CONNECTED, f.DISMISS): ([SessionDismissed], ["DismissAck", "Dismiss"]),
-        (_role, State.CONNECTED, f.DIS_CONN): ([Closing], GOODBYE),
-        (_role, State.CLOSING, f.DIS_CONN): ([], ["DisConnAck"]),
-    }
-
-
-def end_in(role: Role, state: State) -> End:
-    """An end in the given state, output taken."""
-    if state in (State.CONNECTED, State.CLOSING):
-        end = End.connected(role)
-        if state is State.CLOSING:
-            end.connection._say_goodbye(end.now)
-    else:
-        end = End.server() if role is Role.SERVER else End(Role.CLIENT)
-        if state is State.CONN_SENT:
-            end.connection.connect()
-        elif state is State.CONN_RECEIVED:
-            end.feed(packets.encode(packets.Conn(packet_id=7)))
-        elif state is State.CLOSED:
-            end.connection.lost()
-    end.sent()
-    end.told.clear()
-    assert end.connection.state is state
-    return end
-
-
-REACHABLE = [(Role.SERVER, s) for s in State if s is not State.CONN_SENT]
-REACHABLE += [(Role.CLIENT, s) for s in State if s is not State.CONN_RECEIVED]
-
-
-@pytest.mark.parametrize("kind", sorted(BODIES), ids=name_of)
-@pytest.mark.parametrize(("role", "state"), REACHABLE, ids=lambda x: x.value)
-def test_every_frame_in_every_state(role: Role, state: State, kind: int) -> None:
-    end = end_in(role, state)
-    told = end.feed(BODIES[kind])
-    if kind in ILLEGAL.get((role, state), ()):
-        assert end.reason.startswith("illegal state for event: ")
-        assert end.sent() == b""
-        return
-    wanted_told, wanted_sent = TOLD_AND_SENT.get((role, state, kind), ([], []))
-    if (role, state, kind) == (Role.SERVER, State.CONNECTED, f.HEARTBEAT):
-        wanted_sent = ["HeartbeatAck"]
-        told.clear()
-    assert [type(item) for item in told] == wanted_told
-    assert end.sent_types() == wanted_sent
-    assert end.closed is (state is State.CLOSED)
-
-
-def test_the_table_knows_every_type() -> None:
-    assert set(BODIES) == set(f.MIN_BODY)
-
-
-STEPS = {
-    Input.SEND: ClosingHandshake.send,
-    Input.REQUEST: ClosingHandshake.got_request,
-    Input.ACK: ClosingHandshake.got_ack,
-}
-
-
-@pytest.mark.parametrize(("start", "step"), [(x, y) for x in Stage for y in Input], ids=lambda x: x.value)
-def test_every_step_of_a_closing_handshake(start: Stage, step: Input) -> None:
-    handshake = ClosingHandshake()
-    handshake.stage = start
-    said = {Input.SEND: start in (Stage.OPEN, Stage.RECEIVED)}.get(step)
-    assert STEPS[step](handshake) is said
-    assert handshake.stage is CLOSING[start, step]
-    # It is done when both asked and both were acknowledged, whatever came first.
-    assert handshake.done is (handshake.stage is Stage.DONE)
-
+from tests.wire.ends import counted
 
 # -- two ends -----------------------------------------------------------------------------------------------
 
