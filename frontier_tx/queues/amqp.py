@@ -1,5 +1,6 @@
 """AMQP 0-9-1 (RabbitMQ), with pika's Twisted adapter: declarations, persistence, publisher confirms, returns."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +29,8 @@ CONNECT_SECONDS = 5.0
 MOST_KEY_BYTES = 255
 #: What a frame may have where the broker is not asked for another size: pika's own.
 FRAME_BYTES = 131_072
+#: What RabbitMQ closes the channel with where a message is larger than its max_message_size.
+_TOO_BIG = re.compile(r"larger than configured max size (\d+)")
 SIGN_OF_LIFE: bytes = Heartbeat().marshal()
 
 
@@ -86,6 +89,8 @@ class AMQPBroker:
         self._user, _, self._password = login.partition(":")
         self._protocol: Any = None
         self._messages: Messages | None = None
+        #: The largest message, once the broker has said so.
+        self._most: int | None = None
         #: By delivery tag: what was sent and is not confirmed, and the tags of the oldest and of the next.
         self._sent: dict[int, Record] = {}
         self._oldest = self._next = 1
@@ -182,7 +187,10 @@ class AMQPBroker:
     def _ended(self, protocol: Any, lost: Callable[[str], None], reason: str) -> None:
         if protocol is self._protocol and self._messages is not None:
             self.disconnect()
-            lost(protocol.cause or reason)
+            reason = protocol.cause or reason
+            if found := _TOO_BIG.search(reason):
+                self._most = int(found[1])
+            lost(reason)
 
     def disconnect(self) -> None:
         """See ``IBroker``."""
@@ -211,6 +219,9 @@ class AMQPBroker:
         for record in records:
             if len(record.topic.encode()) > MOST_KEY_BYTES:
                 failed(record, f"the topic is longer than a routing key may be ({MOST_KEY_BYTES} bytes)")
+                continue
+            if self._most is not None and len(record.value) > self._most:
+                failed(record, f"{len(record.value)} bytes are too many for the broker, which takes {self._most}")
                 continue
             frames.append(messages.frames(record))
             self._sent[self._next] = record

@@ -1,6 +1,6 @@
 """Forwarders from a configuration. A client library is imported only where its queue is enabled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -36,6 +36,15 @@ class Surroundings:
     headers: bool
 
 
+#: What the names begin with that a broker uses itself, for its services, answers and records. Where `*` is listed an
+#: edge may name any topic but these: an empty message to `$JS.API.STREAM.DELETE.x` would delete a stream.
+RESERVED: Mapping[str, tuple[str, ...]] = {
+    "amqp": ("amq.",),
+    "kafka": ("__",),
+    "nats": ("$", "_INBOX.", "_R_."),
+    "redis": ("__",),
+}
+
 #: Makes a broker of a section; a module of each kind has one under the name ``make``.
 Maker = Callable[[Any, Surroundings], Any]
 
@@ -48,7 +57,8 @@ def queues_of(config: MQM, reactor: Any, gateway: str = "") -> Queues:
     surroundings = Surroundings(reactor, Bridge(reactor), gateway, config.headers)
     bounds = bounds_of(config.buffer)
     found = [
-        Forwarder(name, topics, broker, reactor, bounds) for name, topics, broker in _brokers(config, surroundings)
+        Forwarder(name, topics, broker, reactor, bounds, reserved=RESERVED.get(name, ()))
+        for name, topics, broker in _brokers(config, surroundings)
     ]
     if config.spool.enable:
         folder = from_start(config.spool.path)

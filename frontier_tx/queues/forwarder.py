@@ -28,6 +28,8 @@ LINGER, ENOUGH = 0.001, 32
 #: Edges are told of confirmations that come together for so many seconds in one turn of the reactor, the others in the
 #: next turns. A pause of so many seconds ends what comes together.
 TELL_SECONDS, PAUSE = 0.004, 0.0005
+#: Characters of what an edge is told.
+MOST_ERROR = 500
 #: Failures of single records are logged at most once in so many seconds.
 FAILURE_LOG_SECONDS = 10.0
 
@@ -40,6 +42,7 @@ class Forwarder:
     :param name: for the log, the metrics and errors: ``kafka``, ``redis``.
     :param topics: exact topics; ``*`` takes what nobody else takes.
     :param broker: an ``IBroker``.
+    :param reserved: what names of the broker's own begin with: an edge may use one only if it is listed.
     :raises zope.interface.Invalid: the broker lacks what its interface demands.
     """
 
@@ -55,10 +58,12 @@ class Forwarder:
         clock: IReactorTime,
         bounds: Bounds | None = None,
         chance: Callable[[], float] = random.random,
+        reserved: tuple[str, ...] = (),
     ) -> None:
         verifyObject(IBroker, broker)
         self.name = name
         self.topics = tuple(topics)
+        self._reserved = reserved
         self.broker = broker
         self.outbox = Outbox(bounds or Bounds())
         self.counters = Counters()
@@ -190,6 +195,10 @@ class Forwarder:
         self.counters.published += 1
         if not self._running:
             self.fail(record, "stopping", "the gateway is stopping")
+        elif record.topic.startswith(self._reserved) and record.topic not in self.topics:
+            self.fail(
+                record, "refused", f"the topic {record.topic[:80]!r} is the broker's own, and mqm does not list it"
+            )
         elif self.spool is None or not self.spool.takes(record):
             self.forward(record)
 
@@ -259,6 +268,7 @@ class Forwarder:
     def fail(self, record: Record, kind: str, why: str) -> None:
         """Tell of a record that it failed; the kind is one of those that ``Counters`` knows."""
         self.counters.failed[kind] += 1
+        why = why[:MOST_ERROR]
         if kind != "stopping" and self._failures.allows():
             log.warn(
                 "queue {name}: a message of edge {edge} to {topic} failed: {why}",

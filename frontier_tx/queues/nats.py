@@ -31,6 +31,8 @@ from frontier_tx.runtime.tls import from_start
 CONNECT_SECONDS = 5
 #: What the server takes back behind a batch, in seconds.
 CONFIRM_SECONDS = 10.0
+#: Bytes of a subject: the server ends a connection for a line beyond its max_control_line, 4096 where it is not set.
+MOST_SUBJECT_BYTES = 1024
 #: Bytes of headers that a message may have beside its value, within the server's bound.
 HEADER_ROOM = 1024
 #: Status of an answer where nobody listens.
@@ -192,7 +194,7 @@ class _JetStream(_Plain):
         if record is None or results is None:
             return
         if message.headers and message.headers.get("Status") == NO_RESPONDERS:
-            results.put(record, f"no stream takes the subject {record.topic}")
+            results.put(record, f"no stream takes the subject {record.topic[:80]}")
         elif b'"error":' in message.data:
             results.put(record, f"the stream refused it: {_description(message.data)}")
         elif b'"stream"' in message.data:
@@ -206,6 +208,8 @@ def _description(answer: bytes) -> str:
 
 
 def _is_subject(topic: str) -> bool:
+    if len(topic) > MOST_SUBJECT_BYTES or len(topic.encode()) > MOST_SUBJECT_BYTES:
+        return False
     return bool(topic) and all(topic.split(".")) and not any(c in topic for c in "*> \t\r\n\0")
 
 

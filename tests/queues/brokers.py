@@ -127,12 +127,13 @@ class NatsConsumer:
 class RabbitMQ(Broker):
     """One node of RabbitMQ as a plain process, with an Erlang distribution on loopback ports of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *settings: str) -> None:
         super().__init__(more_ports=2)
         self._distribution, self._epmd = self.ports
+        more = "".join(f"{setting}\n" for setting in settings)
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n"
-            "log.console = true\nlog.file = false\ndisk_free_limit.absolute = 1MB\n"
+            f"log.console = true\nlog.file = false\ndisk_free_limit.absolute = 1MB\n{more}"
         )
         (self.folder / "enabled_plugins").write_text("[].\n")
         self._names: subprocess.Popen[bytes] | None = None

@@ -94,6 +94,32 @@ async def test_a_full_queue_refuses(broker: RabbitMQ) -> None:
     consumer.close()
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_is_too_large_for_the_broker_fails_alone() -> None:
+    broker = RabbitMQ("max_message_size = 1000")
+    broker.start()
+    async with way(MQM(amqp=section(broker))) as amqp:
+        amqp.publish("t", b"before", b"x" * 1001, b"after", b"y" * 1000)
+        await amqp.ended(4)
+        said = "queue amqp: 1001 bytes are too many for the broker, which takes 1000"
+        assert sorted(amqp.told) == sorted([(b"before", ""), (b"x" * 1001, said), (b"after", ""), (b"y" * 1000, "")])
+        assert amqp.forwarder.counters.reconnects == 1
+    broker.kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_broker_that_takes_nothing_for_now_is_away() -> None:
+    broker = RabbitMQ("vm_memory_high_watermark.absolute = 1MB")
+    broker.start()
+    async with way(MQM(amqp=section(broker), buffer=QueueBuffer(seconds=3))) as amqp:
+        amqp.publish("t", b"later")
+        await amqp.until(lambda: bool(amqp.forwarder.trouble))
+        assert amqp.forwarder.trouble.startswith("it takes no messages now: low on memory")
+        await amqp.ended(1)
+        assert amqp.told[0][1].startswith("queue amqp: the broker is away: it takes no messages now: low on memory")
+    broker.kill()
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -51,10 +51,12 @@ class Fake:
 
 
 class World:
-    def __init__(self, **bounds: Any) -> None:
+    def __init__(self, topics: Sequence[str] = ("t",), reserved: tuple[str, ...] = (), **bounds: Any) -> None:
         self.clock = Clock()
         self.broker = Fake()
-        self.forwarder = Forwarder("redis", ["t"], self.broker, self.clock, Bounds(**bounds), chance=lambda: 1.0)
+        self.forwarder = Forwarder(
+            "redis", topics, self.broker, self.clock, Bounds(**bounds), chance=lambda: 1.0, reserved=reserved
+        )
         self.told: list[tuple[bytes, str]] = []
         self.forwarder.start()
 
@@ -161,6 +163,27 @@ def test_messages_wait_for_a_broker_that_is_away_and_then_fail_with_its_name() -
     world.clock.advance(1.2)
     assert world.told == [(b"a", "queue redis: the broker is away: nobody listens")]
     assert world.forwarder.counters.failed["timeout"] == 1
+
+
+def test_names_of_the_brokers_own_are_for_those_who_list_them(log: list[str]) -> None:
+    world = World(reserved=("$", "_INBOX."), topics=("*", "$listed"))
+    world.connect()
+    for topic in ("$SYS.x", "_INBOX.a.1", "$", "$listed", "a.$", "_INBOXES"):
+        done = lambda error, topic=topic: world.told.append((topic.encode(), error))  # noqa: E731
+        world.forwarder.publish(Record(topic, b"", 7, "", 0.0, 1, done))
+    world.clock.advance(0)
+    said = "queue redis: the topic '{}' is the broker's own, and mqm does not list it"
+    assert world.told == [(each.encode(), said.format(each)) for each in ("$SYS.x", "_INBOX.a.1", "$")]
+    assert [record.topic for record in world.broker.batches[0]] == ["$listed", "a.$", "_INBOXES"]
+    assert world.forwarder.counters.failed["refused"] == 3
+
+
+def test_a_text_that_an_edge_reads_is_bounded() -> None:
+    world = World()
+    world.connect()
+    world.publish(b"a")
+    world.broker.failed(world.broker.batches[0][0], "x" * 1_000_000)
+    assert len(world.told[0][1]) < 600
 
 
 def test_the_buffer_is_bounded_and_nothing_is_dropped_without_a_word() -> None:

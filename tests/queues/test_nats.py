@@ -74,6 +74,32 @@ async def test_what_the_server_will_not_take_fails_alone(server: NatsServer) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_topic_of_an_edge_harms_the_server_or_the_others(server: NatsServer) -> None:
+    async with way(stream(server, "t")) as nats:
+        topics = (
+            "$JS.API.STREAM.DELETE.EDGES",
+            "x" * 1_000_000,
+            "ü" * 600,
+            "a\r\nPUB t 1\r\nx",
+            "a\0b",
+            "t.*",
+            ">",
+            "a..b",
+        )
+        for number, topic in enumerate(topics):
+            nats.publish(topic, b"", edge_id=number)
+            nats.publish("t", b"%d" % number)
+        await nats.ended(2 * len(topics))
+        assert nats.acknowledged == [b"%d" % number for number in range(len(topics))]
+        errors = [error for _, error in nats.told if error]
+        assert len(errors) == len(topics) and all(len(error) < 200 for error in errors)
+        assert nats.forwarder.counters.reconnects == 0
+        nats.publish("t", b"still there")
+        await nats.ended(2 * len(topics) + 1)
+        assert nats.told[-1] == (b"still there", "")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_subject_that_is_forbidden_is_no_success() -> None:
     server = NatsServer()
     config = server.folder / "nats.conf"
