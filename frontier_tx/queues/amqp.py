@@ -18,8 +18,7 @@ from zope.interface import implementer
 
 from frontier_tx.config.queues import AMQP
 from frontier_tx.queues.amqp_wire import Closed, Confirmation, Frames, Messages, ProtocolError
-from frontier_tx.queues.build import Surroundings
-from frontier_tx.queues.interfaces import IBroker, Unusable
+from frontier_tx.queues.interfaces import IBroker, Surroundings, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.tls import client_context
 

@@ -1,7 +1,6 @@
 """Forwarders from a configuration. A client library is imported only where its queue is enabled."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -11,30 +10,13 @@ from frontier_tx.config.queues import MQM, QueueBuffer
 from frontier_tx.errors import ConfigError
 from frontier_tx.queues.bridge import Bridge
 from frontier_tx.queues.forwarder import Forwarder
-from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.interfaces import IBroker, Surroundings
 from frontier_tx.queues.libraries import LIBRARIES, own_class
 from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
 from frontier_tx.queues.worker import Worker
 from frontier_tx.runtime.tls import from_start
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a broker's way may use beside its own section.
-
-    :param reactor: Twisted's.
-    :param bridge: runs coroutines in an asyncio loop of a thread, which starts with the first.
-    :param gateway: name of this gateway, for consumers.
-    :param headers: whether metadata goes into headers.
-    """
-
-    reactor: Any
-    bridge: Bridge
-    gateway: str
-    headers: bool
-
 
 #: What the names begin with that a broker uses itself, for its services, answers and records. Where `*` is listed an
 #: edge may name any topic but these: an empty message to `$JS.API.STREAM.DELETE.x` would delete a stream.

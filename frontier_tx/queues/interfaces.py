@@ -1,11 +1,13 @@
 """Where a broker of one's own is plugged in (docs/queues.md, "A queue of one's own")."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from frontier_tx.queues.bridge import Bridge
 from frontier_tx.queues.record import Record
 
 
@@ -14,6 +16,22 @@ class Unusable(Exception):
 
     It is logged once; the forwarder keeps trying, since somebody may mend it at the broker.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a broker's way may use beside its own section.
+
+    :param reactor: Twisted's.
+    :param bridge: runs coroutines in an asyncio loop of a thread, which starts with the first.
+    :param gateway: name of this gateway, for consumers.
+    :param headers: whether metadata goes into headers.
+    """
+
+    reactor: Any
+    bridge: Bridge
+    gateway: str
+    headers: bool
 
 
 class IBroker(Interface):

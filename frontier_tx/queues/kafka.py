@@ -14,8 +14,7 @@ from frontier_tx.config.address import join_host_port, split_host_port
 from frontier_tx.config.queues import Kafka
 from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session, ssl_context, text_of
 from frontier_tx.queues.bridge import Results
-from frontier_tx.queues.build import Surroundings
-from frontier_tx.queues.interfaces import Unusable
+from frontier_tx.queues.interfaces import Surroundings, Unusable
 from frontier_tx.queues.kafka_lanes import Lanes
 from frontier_tx.queues.record import Record
 

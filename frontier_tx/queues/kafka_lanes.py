@@ -20,8 +20,8 @@ from aiokafka.partitioner import murmur2
 from frontier_tx.config.queues import Kafka
 from frontier_tx.queues.asyncio_broker import text_of
 from frontier_tx.queues.bridge import Results
-from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import REMEMBERED, TIME, lasting_headers
+from frontier_tx.queues.interfaces import Surroundings
 from frontier_tx.queues.kafka_batch import LeveledBatch, has_levels
 from frontier_tx.queues.record import Record
 

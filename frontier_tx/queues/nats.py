@@ -22,9 +22,8 @@ from nats.js.errors import APIError, NotFoundError
 from frontier_tx.config.queues import Nats
 from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session, ssl_context
 from frontier_tx.queues.bridge import Results
-from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import headers_of
-from frontier_tx.queues.interfaces import Unusable
+from frontier_tx.queues.interfaces import Surroundings, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.tls import from_start
 

@@ -21,8 +21,7 @@ from frontier_tx import __version__
 from frontier_tx.config.address import split_host_port
 from frontier_tx.config.queues import NSQ
 from frontier_tx.queues import nsq_wire as wire
-from frontier_tx.queues.build import Surroundings
-from frontier_tx.queues.interfaces import IBroker, Unusable
+from frontier_tx.queues.interfaces import IBroker, Surroundings, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.loss_text import loss_text
 from frontier_tx.runtime.tls import client_context

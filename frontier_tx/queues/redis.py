@@ -9,9 +9,8 @@ from zope.interface import implementer
 
 from frontier_tx.config.common import TLS
 from frontier_tx.config.queues import RedisQueue
-from frontier_tx.queues.build import Surroundings
 from frontier_tx.queues.headers import PREFIX, REMEMBERED, TIME, lasting_headers
-from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.queues.interfaces import IBroker, Surroundings
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.resp import Replies, command
 from frontlas_tx.redis.connection import Connection, Login, open_connection
