@@ -143,7 +143,7 @@ class Alarms:
     ) -> None:
         #: Seconds of the clock.
         self.now: Callable[[], float] = clock.seconds
-        self._clock = clock
+        self.clock = clock
         self._stopwatch = stopwatch
         self._took = took
         self._wheel = Wheel(resolution)
@@ -179,7 +179,7 @@ class Alarms:
         self._call = None
         if due is not None:
             self._call_at = due
-            self._call = self._clock.callLater(max(0.0, due - self.now()), self._fire)
+            self._call = self.clock.callLater(max(0.0, due - self.now()), self._fire)
 
     def _fire(self) -> None:
         self._call = None

@@ -163,7 +163,7 @@ async def holders(service: ClusterService, edges: list[Edge]) -> str:
     """Who holds how many edges, as Frontlas counts."""
     counted: Counter[str] = Counter()
     for edge in edges:
-        counted[(await service.atlas.holder(edge.edge_id)).frontier_id] += 1
+        counted[(await service.frontlas.holder(edge.edge_id)).frontier_id] += 1
     return ", ".join(f"{name} {number}" for name, number in sorted(counted.items()))
 
 

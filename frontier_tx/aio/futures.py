@@ -4,37 +4,37 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.logger import Logger, STDLibLogObserver
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.core.intake import Done, Inbox
+from frontier_tx.clients.core.intake import Inbox
 from frontier_tx.clients.core.operations import Request
+from frontier_tx.clients.surface.flavour import Cancelable, Flavour, Handler, Start, cancel
 from frontier_tx.errors import Canceled
 
-#: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
-Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
-
-T = TypeVar("T")
-
 log = logging.getLogger("frontier.client")
+#: What the parts that are shared with Twisted's clients log, for ``logging``: no observer of Twisted runs here.
+LOG = Logger("frontier.client", observer=STDLibLogObserver("frontier.client"))
 
 #: Seconds for which the end of a client waits for tasks that were cancelled: handlers may have something to put away.
 SETTLE = 5.0
 
 
-class Cancelable(Protocol):
-    """What an operation of the core returns."""
+class Awaiting(Flavour):
+    """Gives coroutines. Cancelling the task that awaits one gives the operation up."""
 
-    def cancel(self) -> None:
-        """Give it up."""
+    async def _begin(self, start: Start, unclaimed: Callable[[Any], object] | None = None) -> Any:
+        self._home.check()
+        return await outcome(start, unclaimed)
+
+    async def _next(self, inbox: Inbox[Any], made: Callable[[Any], Any]) -> Any:
+        self._home.settle()
+        return made(await taken(inbox))
 
 
-async def outcome(
-    start: Callable[[Done], Cancelable | Callable[[], None] | None],
-    unclaimed: Callable[[Any], None] | None = None,
-) -> Any:
+async def outcome(start: Start, unclaimed: Callable[[Any], object] | None = None) -> Any:
     """Start an operation and wait for its result; cancelling the task gives the operation up.
 
     What hands over items out of a queue does not use this one but ``arrival``.
@@ -62,8 +62,7 @@ async def outcome(
                 raise
             if future.exception() is None and unclaimed is not None:
                 unclaimed(future.result())
-        if handle is not None:
-            (handle if callable(handle) else handle.cancel)()
+        cancel(handle)
         raise
 
 
@@ -90,7 +89,7 @@ async def arrival(wait: Callable[[Callable[[], bool]], Cancelable]) -> None:
         raise
 
 
-async def taken(inbox: Inbox[T]) -> T:
+async def taken(inbox: Inbox[Any]) -> Any:
     """Take the next item.
 
     :raises EndClosed: there will be none.
@@ -98,22 +97,6 @@ async def taken(inbox: Inbox[T]) -> T:
     while not inbox.ready:
         await arrival(inbox.wait)
     return inbox.pop()
-
-
-async def settled(start: "Callable[[], Deferred[Any]]", unclaimed: Callable[[Any], None] | None = None) -> Any:
-    """Start an operation that gives a Deferred and wait for its result; see ``outcome``."""
-
-    def started(done: Done) -> Cancelable:
-        made = start()
-        made.addCallbacks(lambda result: done(result, None), lambda failure: done(None, _exception(failure)))
-        return made
-
-    return await outcome(started, unclaimed)
-
-
-def _exception(failure: Failure) -> Exception:
-    error = failure.value
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 class Tasks:
@@ -124,8 +107,8 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
-        #: Callbacks that run, and what is to be done where one is cancelled.
-        self._callbacks: dict[asyncio.Task[None], Callable[[], None]] = {}
+        #: Those of callbacks.
+        self._callbacks: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -137,50 +120,46 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return task
 
-    def tell(self, what: str, function: Callable[..., Any], *args: Any) -> None:
-        """Call a program's callback, which may be a coroutine function; where it fails the log says so."""
-
-        def failed(error: BaseException) -> None:
-            log.error("%s failed", what, exc_info=error)
-
-        self.begin(failed, lambda: None, function, *args)
-
     def begin(
         self,
-        failed: Callable[[BaseException], None],
-        cancelled: Callable[[], None],
+        failed: Callable[[Failure], object],
+        over: Callable[[bool], object],
         function: Callable[..., Any],
         *args: Any,
     ) -> None:
-        """Call a function; what it returns is awaited if it can be.
+        """Call a function; see ``flavour.Callbacks``."""
 
-        :param failed: told what goes wrong. :param cancelled: called where it is cancelled, maybe more than once.
-        """
-
-        def over(task: "asyncio.Task[None]") -> None:
-            self._callbacks.pop(task, None)
-            if task.cancelled():
-                cancelled()
-            elif (error := task.exception()) is not None:
-                failed(error)
+        def ended(task: "asyncio.Task[None]") -> None:
+            self._callbacks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                failed(Failure(error))  # type: ignore[no-untyped-call]
+            over(error is None and not task.cancelled())
 
         try:
             result = function(*args)
-        except Exception as error:
-            failed(error)
+        except Exception:
+            failed(Failure())  # type: ignore[no-untyped-call]
+            over(False)
             return
         if isawaitable(result):
             task = self.start(_awaited(result))
-            self._callbacks[task] = cancelled
-            task.add_done_callback(over)
+            self._callbacks.add(task)
+            task.add_done_callback(ended)
+        else:
+            over(True)
 
     def cancel_callbacks(self) -> None:
         """The client is being closed: callbacks that still run are to end, but for the one that asks for it."""
-        current = asyncio.current_task()
-        for task, cancelled in list(self._callbacks.items()):
-            if task is not current:
-                task.cancel()
-                cancelled()
+        for task in self._callbacks - {asyncio.current_task()}:
+            task.cancel()
+
+    def run(self, handler: Handler, request: Request) -> Callable[[], object]:
+        """Start a handler; see ``operations.Run``."""
+        task = self.start(_work(handler, request))
+        # A task that is cancelled before its first step never gets to answer.
+        task.add_done_callback(lambda task: _answer_for(task, request))
+        return task.cancel
 
     async def ended(self, seconds: float = SETTLE) -> None:
         """Return when all are over, the one that asks left out, or after ``seconds``."""
@@ -192,20 +171,6 @@ class Tasks:
 
 async def _awaited(result: Awaitable[Any]) -> None:
     await result
-
-
-class Runner:
-    """Runs handlers as tasks."""
-
-    def __init__(self, tasks: Tasks) -> None:
-        self._tasks = tasks
-
-    def run(self, handler: Handler, request: Request) -> Callable[[], object]:
-        """Start a handler; see ``operations.Run``."""
-        task = self._tasks.start(_work(handler, request))
-        # A task that is cancelled before its first step never gets to answer.
-        task.add_done_callback(lambda task: _answer_for(task, request))
-        return task.cancel
 
 
 def _answer_for(task: "asyncio.Task[None]", request: Request) -> None:

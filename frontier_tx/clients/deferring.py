@@ -1,41 +1,37 @@
-"""From the core's callbacks to Deferreds, and from users' handlers to the core."""
+"""Twisted's flavour: Deferreds of what the core does; handlers and callbacks may give Deferreds or coroutines."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from inspect import iscoroutine
-from typing import Any, Protocol
+from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.core.intake import Done
+from frontier_tx.clients.core.intake import Inbox
 from frontier_tx.clients.core.operations import Request
-
-#: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
-Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
+from frontier_tx.clients.surface.flavour import Flavour, Handle, Handler, Start, cancel
 
 log = Logger(namespace="frontier.client")
 
 
-class Cancelable(Protocol):
-    """What an operation of the core returns."""
+class Deferring(Flavour):
+    """Gives Deferreds. Cancelling one gives the operation up."""
 
-    def cancel(self) -> None:
-        """Give it up."""
+    def _begin(self, start: Start, unclaimed: Callable[[Any], object] | None = None) -> "Deferred[Any]":
+        self._home.check()
+        return deferred(start)
+
+    def _next(self, inbox: Inbox[Any], made: Callable[[Any], Any]) -> "Deferred[Any]":
+        return self._begin(
+            lambda done: inbox.take(lambda item, error: done(None if error is not None else made(item), error))
+        )
 
 
-def deferred(start: Callable[[Done], Cancelable | Callable[[], None] | None]) -> "Deferred[Any]":
-    """Start an operation; return a Deferred of its result. Cancelling the Deferred gives the operation up.
-
-    What ``start`` raises fires the Deferred too.
-    """
-    handle: Cancelable | Callable[[], None] | None = None
-
-    def give_up(_: "Deferred[Any]") -> None:
-        if handle is not None:
-            (handle if callable(handle) else handle.cancel)()
-
-    made: Deferred[Any] = Deferred(give_up)
+def deferred(start: Start) -> "Deferred[Any]":
+    """Start an operation; return a Deferred of its result. What ``start`` raises fires the Deferred too."""
+    handle: Handle = None
+    made: Deferred[Any] = Deferred(lambda _: cancel(handle))
 
     def done(result: Any, error: Exception | None) -> None:
         nonlocal handle
@@ -56,35 +52,37 @@ def deferred(start: Callable[[Done], Cancelable | Callable[[], None] | None]) ->
     return made
 
 
-def started(result: Any, failed: Callable[[Failure], object]) -> None:
-    """What a program's callback returned may have to be awaited.
-
-    :param failed: told what goes wrong then.
-    """
-    if iscoroutine(result):
-        result = ensureDeferred(result)
-    if isinstance(result, Deferred):
-        result.addErrback(failed)
+def _called(function: Callable[..., Any], *args: Any) -> Any:
+    result = function(*args)
+    return ensureDeferred(result) if iscoroutine(result) else result
 
 
-def tell(log: Logger, name: str, function: Callable[..., Any], *args: Any) -> None:
-    """Call a program's callback, which may be a coroutine function; where it fails the log says so."""
+class DeferredCallbacks:
+    """See ``flavour.Callbacks``."""
 
-    def failed(failure: Failure) -> None:
-        log.failure("{name} failed", failure, name=name)
+    def begin(
+        self,
+        failed: Callable[[Failure], object],
+        over: Callable[[bool], object],
+        function: Callable[..., Any],
+        *args: Any,
+    ) -> None:
+        """Call a function; see ``flavour.Callbacks``."""
 
-    try:
-        started(function(*args), failed)
-    except Exception:
-        failed(Failure())  # type: ignore[no-untyped-call]
+        def ended(result: Any) -> Any:
+            over(True)
+            return result
+
+        def fell(failure: Failure) -> None:
+            if not isinstance(failure.value, CancelledError):
+                failed(failure)
+            over(False)
+
+        maybeDeferred(_called, function, *args).addCallbacks(ended, fell)
 
 
 def run(handler: Handler, request: Request) -> Callable[[], None]:
     """Start a handler; see ``operations.Run``."""
-
-    def start() -> Any:
-        result = handler(request)
-        return ensureDeferred(result) if iscoroutine(result) else result
 
     def failed(failure: Failure) -> None:
         number = request.fail(failure.value or RuntimeError("failed"))
@@ -93,6 +91,6 @@ def run(handler: Handler, request: Request) -> Callable[[], None]:
                 "the handler of {method!r} failed, reference {number}", failure, method=request.method, number=number
             )
 
-    running = maybeDeferred(start)
+    running = maybeDeferred(_called, handler, request)
     running.addCallback(request.respond).addErrback(failed)
     return running.cancel

@@ -1,7 +1,7 @@
 """A stream as a Twisted transport, and streams as endpoints: any protocol runs over them unchanged."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost, NoProtocol
@@ -22,15 +22,29 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.clients.core.intake import ignore
+from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.errors import OperationError
 
-if TYPE_CHECKING:
-    from frontier_tx.clients.client import Client
-    from frontier_tx.clients.stream import Stream
+# Without the mypy plugin of zope.interface Twisted's classes do not count as what they implement.
+AnyFactory: TypeAlias = "IProtocolFactory | Factory[Any]"
+AnyProtocol: TypeAlias = IProtocol | BaseProtocol
 
-    # Without the mypy plugin of zope.interface Twisted's classes do not count as what they implement.
-    AnyFactory: TypeAlias = IProtocolFactory | Factory[Any]
-    AnyProtocol: TypeAlias = IProtocol | BaseProtocol
+
+class AnyStream(Protocol):
+    """A stream of a client."""
+
+    session: StreamSession
+    reactor: Any
+
+
+class StreamClient(Protocol):
+    """A client that opens streams and is opened some."""
+
+    def open_stream(self, target: str, meta: bytes = b"") -> "Deferred[Any]":
+        """Open one."""
+
+    def on_stream(self, callback: Callable[[Any], Any] | None) -> None:
+        """Give those that come to ``callback``."""
 
 
 @implementer(IAddress)
@@ -59,8 +73,11 @@ class StreamTransport:
     disconnecting = False
     disconnected = False
 
-    def __init__(self, stream: "Stream", protocol: "AnyProtocol", on_end: Callable[[], None] | None = None) -> None:
-        self.stream = stream
+    def __init__(
+        self, session: StreamSession, reactor: Any, protocol: AnyProtocol, on_end: Callable[[], None] | None = None
+    ) -> None:
+        self.session = session
+        self._reactor = reactor
         self.protocol: Any = protocol
         self._on_end = on_end
         self._producer: Any = None
@@ -68,16 +85,16 @@ class StreamTransport:
         self._producer_paused = False
         self._pulling = False
         protocol.makeConnection(self)
-        stream.channel.reading.flow_to(self._took)
+        session.reading.flow_to(self._took)
 
     # -- ITransport ---------------------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         """Send; after the end it does nothing, as on any transport."""
-        if self.disconnecting or self.disconnected or not self.stream.open:
+        if self.disconnecting or self.disconnected or not self.session.open:
             return
         try:
-            self.stream.channel.write(data)
+            self.session.write(data)
         except OperationError as error:
             self._abort(ConnectionLost(str(error)), str(error))
             return
@@ -95,13 +112,13 @@ class StreamTransport:
                 self._close()
 
     def _close(self) -> None:
-        channel = self.stream.channel
-        if channel.ended:
-            self.stream.reactor.callLater(0, self._closed, None, channel.reading.error)
+        session = self.session
+        if session.ended:
+            self._reactor.callLater(0, self._closed, None, session.reading.error)
             return
         # It is told of the end also while it is paused, and whether all that was written has gone out.
-        channel.reading.on_bytes = _drop
-        channel.close(self._closed, at_the_end=True)
+        session.reading.on_bytes = _drop
+        session.close(self._closed, at_the_end=True)
 
     def _closed(self, result: None, error: Exception | None) -> None:
         self._ended(Failure(ConnectionDone() if error is None else ConnectionLost(str(error))))  # type: ignore[no-untyped-call]
@@ -113,18 +130,18 @@ class StreamTransport:
     def _abort(self, reason: Exception, why: str = "") -> None:
         self.disconnecting = True
         # What it tells of its end is not why.
-        self.stream.channel.reading.on_bytes = _drop
-        self.stream.channel.abort(why)
+        self.session.reading.on_bytes = _drop
+        self.session.abort(why)
         # In a turn of its own, as a protocol does not expect to hear of it inside its own call.
-        self.stream.reactor.callLater(0, self._ended, Failure(reason))  # type: ignore[no-untyped-call]
+        self._reactor.callLater(0, self._ended, Failure(reason))  # type: ignore[no-untyped-call]
 
     def getPeer(self) -> StreamAddress:
         """The stream's address."""
-        return StreamAddress(self.stream.peer, self.stream.id)
+        return _address(self.session)
 
     def getHost(self) -> StreamAddress:
         """The stream's address."""
-        return StreamAddress(self.stream.peer, self.stream.id)
+        return _address(self.session)
 
     # -- IConsumer ----------------------------------------------------------------------------------------
 
@@ -132,25 +149,31 @@ class StreamTransport:
         """Let ``producer`` write as fast as the connection sends."""
         if self._producer is not None:
             raise RuntimeError(f"a producer is registered already: {self._producer!r}")
-        if self.disconnected or not self.stream.open:
+        if self.disconnected or not self.session.open:
             producer.stopProducing()
             return
         self._producer = producer
+        self.session.writers += 1
         self._streaming = streaming
         if not streaming:
             self._pull()
 
     def unregisterProducer(self) -> None:
         """The producer has written all it had."""
-        self._producer = None
+        self._take_producer()
         self._producer_paused = False
         if self.disconnecting:
             self._close()
 
+    def _take_producer(self) -> Any:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.session.writers -= 1
+        return producer
+
     @property
     def _full(self) -> bool:
-        channel = self.stream.channel
-        return channel.backlog > channel.end.bounds.high_water
+        return self.session.backlog > self.session.connection.bounds.high_water
 
     def _hold_producer(self) -> None:
         if self._producer is None:
@@ -159,7 +182,7 @@ class StreamTransport:
             self._pull()
         elif not self._producer_paused and self._full:
             self._producer_paused = True
-            self.stream.channel.drain(self._drained)
+            self.session.drain(self._drained)
             self._producer.pauseProducing()
 
     def _drained(self, result: None, error: Exception | None) -> None:
@@ -175,14 +198,14 @@ class StreamTransport:
         # In a turn of its own: a producer that answers with a write at once must not come back here first.
         if not self._pulling:
             self._pulling = True
-            self.stream.reactor.callLater(0, self._pull_now)
+            self._reactor.callLater(0, self._pull_now)
 
     def _pull_now(self) -> None:
         self._pulling = False
         if self._producer is None or self.disconnected:
             return
         if self._full:
-            self.stream.channel.drain(self._drained)
+            self.session.drain(self._drained)
         else:
             self._producer.resumeProducing()
 
@@ -190,13 +213,13 @@ class StreamTransport:
 
     def pauseProducing(self) -> None:
         """Give the protocol nothing until ``resumeProducing``."""
-        if self.stream.channel.reading.on_bytes is not _drop:
-            self.stream.channel.reading.flow_to(None)
+        if self.session.reading.on_bytes is not _drop:
+            self.session.reading.flow_to(None)
 
     def resumeProducing(self) -> None:
         """Go on."""
-        if not self.disconnected and self.stream.channel.reading.on_bytes is not _drop:
-            self.stream.channel.reading.flow_to(self._took)
+        if not self.disconnected and self.session.reading.on_bytes is not _drop:
+            self.session.reading.flow_to(self._took)
 
     def stopProducing(self) -> None:
         """The protocol wants nothing more."""
@@ -208,7 +231,7 @@ class StreamTransport:
         if self.disconnected:
             return
         if data is None:
-            cut = self.stream.channel.reading.error
+            cut = self.session.reading.error
             self._ended(Failure(ConnectionDone() if cut is None else ConnectionLost(str(cut))))  # type: ignore[no-untyped-call]
             return
         try:
@@ -218,15 +241,15 @@ class StreamTransport:
             failure = Failure()  # type: ignore[no-untyped-call]
             self.log.failure("a protocol on a stream failed; the stream is closed", failure)
             self.disconnecting = True
-            self.stream.channel.reading.on_bytes = _drop
-            self.stream.channel.abort()
+            self.session.reading.on_bytes = _drop
+            self.session.abort()
             self._ended(failure)
 
     def _ended(self, reason: Failure) -> None:
         if self.disconnected:
             return
         self.disconnected = True
-        producer, self._producer = self._producer, None
+        producer = self._take_producer()
         if producer is not None:
             producer.stopProducing()
         try:
@@ -244,21 +267,21 @@ class StreamClientEndpoint:
     :param target: a service's name (from an edge), an edge's id (from a service).
     """
 
-    def __init__(self, client: "Client", target: str | int, meta: bytes = b"") -> None:
+    def __init__(self, client: StreamClient, target: str | int, meta: bytes = b"") -> None:
         self._client = client
         self._target = target
         self._meta = meta
 
-    def connect(self, protocolFactory: "AnyFactory") -> "Deferred[IProtocol]":
+    def connect(self, protocolFactory: AnyFactory) -> "Deferred[IProtocol]":
         """Open a stream and run the factory's protocol over it."""
 
-        def attach(stream: "Stream") -> IProtocol:
+        def attach(stream: AnyStream) -> IProtocol:
             protocol = None
             try:
                 protocol = _build(protocolFactory, stream, protocolFactory.doStop)
             finally:
                 if protocol is None:
-                    stream.channel.close(ignore)
+                    stream.session.close(ignore)
             if protocol is None:
                 raise NoProtocol
             return protocol
@@ -268,7 +291,7 @@ class StreamClientEndpoint:
             return failure
 
         protocolFactory.doStart()
-        opening = self._client.open_stream(str(self._target), self._meta)
+        opening: Deferred[AnyStream] = self._client.open_stream(str(self._target), self._meta)
         return opening.addCallback(attach).addErrback(failed)
 
 
@@ -276,10 +299,10 @@ class StreamClientEndpoint:
 class StreamServerEndpoint:
     """Serves a factory on every stream that the other side opens."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: StreamClient) -> None:
         self._client = client
 
-    def listen(self, protocolFactory: "AnyFactory") -> "Deferred[IListeningPort]":
+    def listen(self, protocolFactory: AnyFactory) -> "Deferred[IListeningPort]":
         """From now on each accepted stream gets a protocol of the factory."""
         port = StreamPort(self._client, protocolFactory)
         port.startListening()
@@ -290,7 +313,7 @@ class StreamServerEndpoint:
 class StreamPort:
     """Hands accepted streams to a factory."""
 
-    def __init__(self, client: "Client", factory: "AnyFactory") -> None:
+    def __init__(self, client: StreamClient, factory: AnyFactory) -> None:
         self._client = client
         self._factory = factory
 
@@ -309,18 +332,22 @@ class StreamPort:
         """An address that names no stream in particular."""
         return StreamAddress("", 0)
 
-    def _accepted(self, stream: "Stream") -> None:
+    def _accepted(self, stream: AnyStream) -> None:
         if _build(self._factory, stream) is None:
-            stream.channel.close(ignore)
+            stream.session.close(ignore)
+
+
+def _address(session: StreamSession) -> StreamAddress:
+    return StreamAddress(session.wire.peer, session.wire.id)
 
 
 def _drop(data: bytes | None) -> None:
     """Nobody wants it."""
 
 
-def _build(factory: "AnyFactory", stream: "Stream", on_end: Callable[[], None] | None = None) -> IProtocol | None:
+def _build(factory: AnyFactory, stream: AnyStream, on_end: Callable[[], None] | None = None) -> IProtocol | None:
     build: Callable[[IAddress], IProtocol | None] = factory.buildProtocol
-    protocol = build(StreamAddress(stream.peer, stream.id))
+    protocol = build(_address(stream.session))
     if protocol is not None:
-        StreamTransport(stream, protocol, on_end)
+        StreamTransport(stream.session, stream.reactor, protocol, on_end)
     return protocol

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from twisted.internet.defer import Deferred
 
 from frontier_tx.aio import Edge, Service
-from frontier_tx.aio.clock import LoopClock
+from frontier_tx.aio.loop import LoopClock
 from frontier_tx.aio.transport import Carrier
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.factories import LegFactory

@@ -84,11 +84,14 @@ class There:
 
     def __getattr__(self, name: str) -> Any:
         loop, it = self._loop, self._it
-        if inspect.iscoroutinefunction(getattr(type(it), name, None)):
-            return lambda *args, **options: loop.later(getattr(it, name)(*args, **options))
-        if inspect.isfunction(getattr(type(it), name, None)):
-            return lambda *args, **options: loop.now(lambda: getattr(it, name)(*args, **options))
-        return loop.now(lambda: getattr(it, name))
+        if not inspect.isfunction(getattr(type(it), name, None)):
+            return loop.now(lambda: getattr(it, name))
+
+        def call(*args: Any, **options: Any) -> Any:
+            result = loop.now(lambda: getattr(it, name)(*args, **options))
+            return loop.later(result) if inspect.iscoroutine(result) else result
+
+        return call
 
     def __eq__(self, other: object) -> bool:
         return self._it is getattr(other, "_it", other)

@@ -6,11 +6,11 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from frontier_tx.clients.core.channel import Channel
-from frontier_tx.clients.core.end import End
+from frontier_tx.clients.core.connection import ClientConnection
 from frontier_tx.clients.core.intake import Bounds, Intake
 from frontier_tx.clients.core.operations import Request
-from frontier_tx.clients.core.stream_channel import StreamChannel
+from frontier_tx.clients.core.session import ClientSession
+from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import decode_message
@@ -71,7 +71,7 @@ class Served:
         limits = Limits(stream_window=bounds.stream_bytes)
         self.pipe = Pipe(self, Connection(Role.CLIENT, 0.0, limits, alarm=lambda connection: None))
         self.intake = Intake(lambda handler, request: self.running.append(request), bounds)
-        self.end = End(self.pipe, self, self.intake, self.alarms, self.clock.seconds)  # type: ignore[arg-type]
+        self.end = ClientConnection(self.pipe, self, self.intake, self.alarms, self.clock.seconds)  # type: ignore[arg-type]
         self.server = Connection(Role.SERVER, 0.0, Limits(stream_window=window))
         self.frames: list[f.Frame] = []
         self.events: list[Any] = []
@@ -82,14 +82,14 @@ class Served:
         self.pump()
 
     @property
-    def main(self) -> Channel:
+    def main(self) -> ClientSession:
         assert self.end.main is not None
         return self.end.main
 
-    def came_online(self, end: End) -> None:
+    def came_online(self, end: ClientConnection) -> None:
         pass
 
-    def went_offline(self, end: End, reason: str) -> None:
+    def went_offline(self, end: ClientConnection, reason: str) -> None:
         self.gone.append(reason)
 
     def tell(self, told: list[Any]) -> None:
@@ -134,12 +134,12 @@ class Served:
 
     # -- streams ------------------------------------------------------------------------------------------
 
-    def opened(self, meta: bytes = b"") -> tuple[StreamChannel, Session]:
+    def opened(self, meta: bytes = b"") -> tuple[StreamSession, Session]:
         """A stream that the client opened, at both ends."""
         got: list[Any] = []
         self.end.open("peer", meta, lambda result, error: got.append(result))
         self.pump()
-        session = self.server.sessions.live[got[0].session.id]
+        session = self.server.sessions.live[got[0].wire.id]
         # It would hold its first frames back until the client spoke.
         self.server.sessions.release(session)
         return got[0], session

@@ -16,8 +16,8 @@ from twisted.internet.threads import deferToThread
 from zope.interface.verify import verifyObject
 
 from frontier_tx import aio
-from frontier_tx.aio.clock import LoopClock
-from frontier_tx.aio.link import AioProtocol
+from frontier_tx.aio.client import AioProtocol
+from frontier_tx.aio.loop import LoopClock
 from frontier_tx.aio.transport import tcp
 from frontier_tx.clients import Request
 from frontier_tx.errors import EdgeNotOnline, EndClosed, ForceClosed, OperationTimeout, RemoteError
@@ -163,13 +163,13 @@ async def test_it_comes_back_and_registers_again(world: World) -> None:
             assert await call == b"yes"
             with contextlib.suppress(RemoteError):
                 await pending
-            assert edge.keeper.end is not None
-            edge.keeper.end.link.abort("cut")
+            assert edge.reconnector.connection is not None
+            edge.reconnector.connection.transport.abort("cut")
             with pytest.raises((ForceClosed, EndClosed)):
                 await edge.call("x")
             await edge.when_online()
             assert await service.call(edge.edge_id, "m") == b"yes"
-            assert offline == ["cut"] and edge.keeper.reconnects == 1
+            assert offline == ["cut"] and edge.reconnector.reconnects == 1
 
     await in_thread(main)
 

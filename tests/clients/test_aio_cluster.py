@@ -36,7 +36,7 @@ from tests.clients.test_tls import pair
 __all__ = ["pair"]
 
 #: Of a single connection, which a cluster service has several of.
-OF_ONE = {"client_id", "keeper", "default_port", "tailed"}
+OF_ONE = {"reconnector", "default_port", "tailed"}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ async def test_before_it_is_connected_it_is_quiet_and_says_so() -> None:
     await service.register("m", lambda request: b"")
     service.on_stream(None)
     assert (service.online, service.frontiers, service.list_streams(), service.service_id) == (False, [], [], 5)
-    for operation in (service.call(1, "m"), service.publish(1), service.open_stream(1), service.when_online()):
+    for operation in (service.call(1, "m"), service.publish(1), service.open_stream(1)):
         with pytest.raises(EndClosed):
             await operation
     await service.close()
@@ -176,7 +176,7 @@ async def test_closed_or_cancelled_at_any_moment_of_connecting(cluster: Cluster)
                 ends.add("connected")
             except (EndClosed, asyncio.CancelledError) as error:
                 ends.add(type(error).__name__)
-                assert not len(service._tasks)
+                assert not len(service._callbacks)
             await service.close()
             assert not service.online and service.frontiers == []
             with pytest.raises(EndClosed):

@@ -242,10 +242,10 @@ async def test_a_peer_that_is_slow_but_takes_something_is_not_dropped() -> None:
         await edge.connect()
         await edge.publish("t", bytes(4_000_000), at_most_once=True)
         await until(lambda: taken >= 5_000_000 or not edge.online)
-        end = edge.keeper.end
+        end = edge.reconnector.connection
         assert end is not None
         # Nobody is there to answer a goodbye.
-        end.link.abort("the test is over")
+        end.transport.abort("the test is over")
         await edge.close()
 
 

@@ -17,8 +17,8 @@ from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import Backoff, ClusterService, ConnectFailed, Edge, HandlerError, Request
-from frontier_tx.clients.cluster import frontlas_client as clients_atlas
-from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, UnknownEdge
+from frontier_tx.clients.cluster import frontlas_client
+from frontier_tx.clients.cluster.frontlas_client import FrontlasClient, FrontlasUnavailable, UnknownEdge
 from frontier_tx.errors import Canceled, EdgeNotOnline, EndClosed, ForceClosed, OperationTimeout, RemoteError
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.timers import Alarms
@@ -187,12 +187,12 @@ async def test_calls_reach_edges_on_every_frontier(cluster: Cluster) -> None:
     service = await cluster.service()
     assert await service.call(one.edge_id, "who") == b"one at f1"
     assert await service.call(two.edge_id, "who") == b"two at f2"
-    asked = service.atlas.asked
+    asked = service.frontlas.asked
     assert await service.call(two.edge_id, "who") == b"two at f2"
     lists = service.core.roster.lists
-    assert service.atlas.asked - asked <= service.core.roster.lists - lists + 1
+    assert service.frontlas.asked - asked <= service.core.roster.lists - lists + 1
     members = service.core.roster.members.values()
-    assert {member.up.client_id for member in members if member.up} == {service.service_id}
+    assert {member.reconnector.client_id for member in members if member.online} == {service.service_id}
     assert service.service_id != 0
 
 
@@ -283,11 +283,13 @@ async def test_application_errors_change_nothing(cluster: Cluster) -> None:
     await edge.register("refuse", refuse)
     service = await cluster.service()
     (member,) = service.core.roster.members.values()
-    before = member.up
+    before = member.epoch
     for method, text in (("refuse", "no"), ("nothing", "no such rpc: nothing")):
         with pytest.raises(RemoteError, match=f"^{text}$"):
             await service.call(edge.edge_id, method)
-    assert member.up is before and service.core.finder.retries == 0 and len(service.core.routes) == 1
+    assert (
+        member.online and member.epoch == before and service.core.finder.retries == 0 and len(service.core.routes) == 1
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -306,7 +308,7 @@ async def test_an_unknown_edge_has_the_text_of_frontlas(cluster: Cluster) -> Non
 async def test_an_edge_of_which_frontlas_is_not_sure_holds_up_no_other(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, several: bool
 ) -> None:
-    assert INCOMPLETE_TEXT == clients_atlas.INCOMPLETE_TEXT
+    assert INCOMPLETE_TEXT == frontlas_client.INCOMPLETE_TEXT
     frontier = await cluster.frontier("f1")
     edge, known = await frontier.edge("e"), await frontier.edge("k")
     if several:
@@ -326,7 +328,7 @@ async def test_an_edge_of_which_frontlas_is_not_sure_holds_up_no_other(
         assert await service.call(edge.edge_id, "who") == b"e at f1"
         assert await service.call(known.edge_id, "who") == b"k at f1"
         await deferLater(reactor, 0.1)
-    assert not service.atlas.trouble
+    assert not service.frontlas.trouble
 
 
 @pytest_twisted.ensureDeferred
@@ -363,7 +365,7 @@ async def test_without_frontlas_the_known_goes_on(cluster: Cluster) -> None:
     await deferLater(reactor, 0.5)
     assert all(state.online for state in service.frontiers)
     cluster.frontlas(int(address.partition(":")[2]))
-    await until(lambda: not service.atlas.trouble)
+    await until(lambda: not service.frontlas.trouble)
     assert await service.call(unknown.edge_id, "who") == b"unknown at f1"
 
 
@@ -446,14 +448,14 @@ async def test_close_ends_everything(cluster: Cluster) -> None:
 async def test_those_who_ask_for_one_edge_share_one_question(cluster: Cluster) -> None:
     edge = await (await cluster.frontier("f1")).edge("e")
     service = await cluster.service(poll=600)
-    asked = service.atlas.asked
+    asked = service.frontlas.asked
     calls = [service.call(edge.edge_id, "who") for _ in range(20)]
     calls[0].cancel()
     for call in calls[1:]:
         assert await call == b"e at f1"
     with pytest.raises((Canceled, CancelledError)):
         await calls[0]
-    assert service.atlas.asked == asked + 1
+    assert service.frontlas.asked == asked + 1
 
 
 @pytest_twisted.ensureDeferred
@@ -473,7 +475,7 @@ async def test_a_question_whose_connection_broke_is_asked_again(cluster: Cluster
     await until(lambda: hanging)
     cluster.planes[0][0].factory._cut_all()
     assert await calling == b"e at f1"
-    assert service.atlas.failed == 0 and service.atlas.trouble == ""
+    assert service.frontlas.failed == 0 and service.frontlas.trouble == ""
 
 
 @pytest_twisted.ensureDeferred
@@ -500,12 +502,12 @@ async def test_an_endpoint_that_cannot_be_made_is_a_frontlas_that_is_away() -> N
     def impossible(host: str, port: int) -> Any:
         raise ValueError("no such network")
 
-    atlas = Atlas("127.0.0.1:1", reactor, impossible)
+    frontlas = FrontlasClient("127.0.0.1:1", reactor, impossible)
     with pytest.raises(FrontlasUnavailable, match="no such network"):
-        await atlas.holder(1)
+        await frontlas.holder(1)
     with pytest.raises(FrontlasUnavailable, match="no such network"):
-        await atlas.frontiers()
-    atlas.close()
+        await frontlas.frontiers()
+    frontlas.close()
 
 
 @pytest.mark.parametrize("kind", [ClusterService, aio.ClusterService])

@@ -8,19 +8,16 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from frontier_tx.clients import Backoff, ConnectFailed
-from frontier_tx.clients.cluster.core import ClusterCore
+from frontier_tx.clients import Backoff, ClusterService, ConnectFailed
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, Listed, UnknownEdge, _listed
-from frontier_tx.clients.cluster.route_learning import HearingIntake
 from frontier_tx.clients.cluster.routes import Routes
-from frontier_tx.clients.deferring import deferred, run
 from frontier_tx.errors import OperationTimeout
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.rpc.contract import frontlas_contract
 from tests.atlas.test_link import Endpoint
 
 
-class Atlas:
+class Frontlas:
     """What Frontlas would answer."""
 
     def __init__(self) -> None:
@@ -58,17 +55,18 @@ class World:
         self.cores = {port: GatewayCore(self.clock, wall_clock=self.clock.seconds) for port in ports}
         self.gates = {port: Endpoint(core.services) for port, core in self.cores.items()}
         self.dialled: list[int] = []
-        self.atlas = Atlas()
-        self.atlas.listed = [self.listed(port) for port in ports]
-        self.service = ClusterCore(
-            HearingIntake(run),
-            self.atlas,  # type: ignore[arg-type]
-            self.clock,
-            self.endpoint,
+        self.frontlas = Frontlas()
+        self.frontlas.listed = [self.listed(port) for port in ports]
+        self.surface = ClusterService(
+            reactor=self.clock,
+            endpoint_for=self.endpoint,
             wall_clock=self.clock.seconds,
             reconnect=Backoff(first=1.0, most=1.0),
             **options,
         )
+        self.service = self.surface.core
+        for part in (self.service, self.service.roster, self.service.finder):
+            vars(part)["frontlas" if part is self.service else "_frontlas"] = self.frontlas
         self.roster = self.service.roster
 
     def listed(self, port: int) -> Listed:
@@ -110,13 +108,13 @@ def test_a_connected_frontier_is_left_after_three_lists_without_it() -> None:
     world = World(1, 2)
     world.connect()
     assert world.online == ["f1", "f2"]
-    world.atlas.listed = [world.listed(1)]
+    world.frontlas.listed = [world.listed(1)]
     world.run(19)
     assert world.online == ["f1", "f2"]
-    world.atlas.listed.append(world.listed(2))
+    world.frontlas.listed.append(world.listed(2))
     world.run(10)
     assert [state.missing for state in world.roster.states] == [0, 0]
-    world.atlas.listed = []
+    world.frontlas.listed = []
     world.run(31)
     assert world.roster.states == []
     assert not world.roster.online
@@ -125,7 +123,7 @@ def test_a_connected_frontier_is_left_after_three_lists_without_it() -> None:
 def test_lists_that_fail_are_no_lists() -> None:
     world = World(1)
     world.connect()
-    world.atlas.away = True
+    world.frontlas.away = True
     world.run(60)
     assert world.online == ["f1"]
 
@@ -135,7 +133,7 @@ def test_a_dead_frontier_is_left_with_the_first_list_without_it() -> None:
     world.connect()
     world.gates[2].away = True
     world.gates[2].pipes[-1].cut()
-    world.atlas.listed = [world.listed(1)]
+    world.frontlas.listed = [world.listed(1)]
     world.run(10)
     assert [state.frontier_id for state in world.roster.states] == ["f1"]
 
@@ -143,7 +141,7 @@ def test_a_dead_frontier_is_left_with_the_first_list_without_it() -> None:
 def test_connections_come_back_without_any_list() -> None:
     world = World(1)
     world.connect()
-    world.atlas.away = True
+    world.frontlas.away = True
     world.gates[1].away = True
     world.gates[1].pipes[-1].cut()
     world.run(5)
@@ -157,11 +155,11 @@ def test_connections_come_back_without_any_list() -> None:
 def test_the_same_id_is_used_everywhere_and_after_reconnects() -> None:
     world = World(1, 2, 3)
     world.connect()
-    ids = {member.up.client_id for member in world.roster.members.values() if member.up}
+    ids = {member.reconnector.client_id for member in world.roster.members.values() if member.online}
     assert ids == {world.roster.service_id} and len(world.online) == 3
     world.gates[1].pipes[-1].cut()
     world.run(2)
-    ids = {member.up.client_id for member in world.roster.members.values() if member.up}
+    ids = {member.reconnector.client_id for member in world.roster.members.values() if member.online}
     assert ids == {world.roster.service_id} and len(world.online) == 3
 
 
@@ -176,9 +174,9 @@ def test_a_first_frontier_that_is_silent_holds_nobody_up() -> None:
 
 def test_a_changed_address_is_followed() -> None:
     world = World(1, 2)
-    world.atlas.listed = [world.listed(1)]
+    world.frontlas.listed = [world.listed(1)]
     world.connect()
-    world.atlas.listed = [Listed("f1", "10.0.0.1", 2)]
+    world.frontlas.listed = [Listed("f1", "10.0.0.1", 2)]
     world.run(11)
     assert world.online == ["f1"]
     assert world.dialled == [1, 2]
@@ -195,10 +193,10 @@ def test_a_start_where_nobody_answers_names_all() -> None:
 
 def test_an_empty_cluster_is_joined_later() -> None:
     world = World(1)
-    listed, world.atlas.listed = world.atlas.listed, []
+    listed, world.frontlas.listed = world.frontlas.listed, []
     assert outcome(world.connect()) is None
     online = world.roster.when_online()
-    world.atlas.listed = listed
+    world.frontlas.listed = listed
     world.run(11)
     assert outcome(online) is None
 
@@ -207,7 +205,7 @@ def test_a_frontlas_that_tells_no_joins_is_asked_again_in_peace() -> None:
     world = World(1)
     world.connect()
     world.run(30)
-    assert 3 <= world.atlas.watches <= 5
+    assert 3 <= world.frontlas.watches <= 5
 
 
 def test_more_frontiers_than_allowed_are_left_out() -> None:
@@ -218,11 +216,11 @@ def test_more_frontiers_than_allowed_are_left_out() -> None:
 
 def test_the_wait_for_a_connection_is_within_the_callers_time() -> None:
     world = World(1, 2)
-    world.atlas.listed = [world.listed(1)]
+    world.frontlas.listed = [world.listed(1)]
     world.connect()
     world.gates[2].connect = lambda factory: Deferred()  # type: ignore[method-assign]
-    world.atlas.holders[7] = world.listed(2)
-    called = deferred(lambda done: world.service.call(7, "m", b"", done, timeout=1.0))
+    world.frontlas.holders[7] = world.listed(2)
+    called = world.surface.call(7, "m", timeout=1.0)
     world.run(1.1)
     assert outcome(called).check(OperationTimeout)
 

@@ -11,7 +11,6 @@ from frontier_tx.clients import ConnectFailed, Edge
 from frontier_tx.clients.cluster.finder import NEWS
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable, UnknownEdge
 from frontier_tx.clients.core.presence import event_handler
-from frontier_tx.clients.deferring import deferred
 from frontier_tx.errors import Canceled, EdgeNotOnline, OperationTimeout, TooManyPending
 from tests.atlas.test_link import Endpoint
 from tests.clients.test_cluster_list import World, outcome
@@ -50,13 +49,13 @@ class Moving(World):
         self.settle()
         assert outcome(connecting) is None and self.edge.edge_id == EDGE
         if told:
-            self.atlas.holders[EDGE] = self.listed(port)
+            self.frontlas.holders[EDGE] = self.listed(port)
 
     def leave(self, told: bool = True) -> None:
         self.edge.close()
         self.settle()
         if told:
-            del self.atlas.holders[EDGE]
+            del self.frontlas.holders[EDGE]
 
     def move(self, port: int, told: bool = True) -> None:
         self.leave(told=False)
@@ -66,12 +65,12 @@ class Moving(World):
         return self.call(EDGE, "where", **options)
 
     def call(self, edge_id: int, method: str, **options: Any) -> Deferred[bytes]:
-        calling = deferred(lambda done: self.service.call(edge_id, method, b"", done, **options))
+        calling = self.surface.call(edge_id, method, **options)
         self.settle()
         return calling
 
     def open(self) -> Deferred[Any]:
-        opening = deferred(lambda done: self.service.open(EDGE, b"meta", done))
+        opening = self.surface.open_stream(EDGE, b"meta")
         self.settle()
         return opening
 
@@ -97,7 +96,7 @@ def test_a_call_a_message_and_a_stream_to_an_edge_that_moved_succeed_at_the_firs
     world.move(2)
     assert outcome(world.where()) == b"2"
     world.move(1)
-    sending = deferred(lambda done: world.service.publish(EDGE, "", b"news", done))
+    sending = world.surface.publish(EDGE, b"news")
     receiving = world.edge.receive()
     world.settle()
     message = outcome(receiving)
@@ -119,10 +118,10 @@ def test_news_of_a_move_that_are_still_under_way_are_waited_for() -> None:
     for known in (world.listed(1), None):
         world.move(2, told=False)
         if known is None:
-            del world.atlas.holders[EDGE]
+            del world.frontlas.holders[EDGE]
         calling = world.where()
         assert not calling.called
-        world.atlas.holders[EDGE] = world.listed(2)
+        world.frontlas.holders[EDGE] = world.listed(2)
         world.run(NEWS + 0.1)
         assert outcome(calling) == b"2"
         world.move(1)
@@ -146,11 +145,11 @@ def test_a_frontier_that_says_no_and_is_still_named_is_not_asked_for_ever() -> N
     world = Moving()
     world.arrive(1)
     world.leave(told=False)
-    asked = world.atlas.asked
+    asked = world.frontlas.asked
     calling = world.where()
     world.run(1)
     assert outcome(calling).check(EdgeNotOnline)
-    assert world.atlas.asked - asked == 3
+    assert world.frontlas.asked - asked == 3
 
 
 def test_a_frontier_that_died_holds_up_nobody_whose_edge_is_elsewhere() -> None:
@@ -172,7 +171,7 @@ def test_an_edge_whose_frontier_died_is_offline_as_soon_as_frontlas_says_so() ->
     world.run(6)
     world.die(1, silently=True)
     calling = world.where()
-    del world.atlas.holders[EDGE]
+    del world.frontlas.holders[EDGE]
     world.run(0.8)
     assert outcome(calling).check(UnknownEdge)
 
@@ -194,7 +193,7 @@ def test_an_edge_whose_frontier_refuses_is_offline_when_frontlas_says_so() -> No
     world.run(6)
     world.die(1)
     calling = world.where()
-    del world.atlas.holders[EDGE]
+    del world.frontlas.holders[EDGE]
     world.run(NEWS + 0.1)
     assert outcome(calling).check(UnknownEdge)
 
@@ -221,9 +220,9 @@ def test_a_call_that_times_out_lets_the_next_one_ask_anew() -> None:
     calling = world.where(timeout=1)
     world.run(1.1)
     assert outcome(calling).check(OperationTimeout)
-    asked = world.atlas.asked
+    asked = world.frontlas.asked
     assert outcome(world.where()) == b"2"
-    assert world.atlas.asked == asked + 1
+    assert world.frontlas.asked == asked + 1
 
 
 def test_what_timed_out_is_still_used_while_frontlas_is_away() -> None:
@@ -233,7 +232,7 @@ def test_what_timed_out_is_still_used_while_frontlas_is_away() -> None:
     calling = world.call(EDGE, "silent", timeout=1)
     world.run(1.1)
     assert outcome(calling).check(OperationTimeout)
-    world.atlas.away = True
+    world.frontlas.away = True
     assert outcome(world.where()) == b"1"
 
 
@@ -244,7 +243,7 @@ def test_a_connection_that_was_lost_for_a_moment_is_trusted_again_while_frontlas
     world.gates[1].pipes[-1].cut()
     world.run(2)
     assert world.online == ["f1", "f2"]
-    world.atlas.away = True
+    world.frontlas.away = True
     assert outcome(world.where()) == b"1"
     with pytest.raises(FrontlasUnavailable):
         raise outcome(world.call(EDGE + 1, "where")).value
@@ -256,9 +255,9 @@ def test_an_answer_of_frontlas_lives_from_when_it_came() -> None:
     for _ in range(3):
         assert outcome(world.where()) == b"1"
         world.run(4)
-    asked = world.atlas.asked
+    asked = world.frontlas.asked
     assert outcome(world.where()) == b"1"
-    assert world.atlas.asked == asked + 1
+    assert world.frontlas.asked == asked + 1
 
 
 @pytest.mark.parametrize("way", ["call", "message"])
@@ -274,14 +273,14 @@ def test_an_edge_that_spoke_is_known_before_frontlas_knows_it(way: str) -> None:
     world.arrive(1, told=False)
     assert outcome(world.where()).check(UnknownEdge)
     speak()
-    asked = world.atlas.asked
+    asked = world.frontlas.asked
     assert outcome(world.where()) == b"1"
     assert outcome(world.open()).open
     # It moves, and says so itself.
     world.move(2, told=False)
     speak()
     assert outcome(world.where()) == b"2"
-    assert world.retries == 0 and world.atlas.asked == asked
+    assert world.retries == 0 and world.frontlas.asked == asked
 
 
 def test_what_an_edge_said_a_while_ago_is_not_enough_for_a_stream() -> None:
@@ -290,9 +289,9 @@ def test_what_an_edge_said_a_while_ago_is_not_enough_for_a_stream() -> None:
     world.arrive(1)
     world.edge.call("hello")
     world.run(2)
-    asked = world.atlas.asked
-    assert outcome(world.where()) == b"1" and world.atlas.asked == asked
-    assert outcome(world.open()).open and world.atlas.asked == asked + 1
+    asked = world.frontlas.asked
+    assert outcome(world.where()) == b"1" and world.frontlas.asked == asked
+    assert outcome(world.open()).open and world.frontlas.asked == asked + 1
 
 
 def test_those_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,6 +332,6 @@ def test_a_frontier_that_notices_late_that_an_edge_left_it_does_no_harm() -> Non
     # Both Frontiers are right about what they had, and say so in this order.
     assert told == [("edge_online", EDGE), ("edge_online", EDGE), ("edge_offline", EDGE)]
     assert half_open.transports[0].connected
-    asked = world.atlas.asked
+    asked = world.frontlas.asked
     assert outcome(world.where()) == b"2"
-    assert (world.atlas.asked, world.retries) == (asked, 0)
+    assert (world.frontlas.asked, world.retries) == (asked, 0)

@@ -130,7 +130,7 @@ def test_a_cluster_service_through_the_death_of_the_parts(cluster: Cluster, no_r
             for edge in edges:
                 service.core.routes.drop(edge.edge_id)
                 assert await service.call(edge.edge_id, "where", timeout=10)
-            assert service.atlas.trouble == ""
+            assert service.frontlas.trouble == ""
 
             # Both are: what is known goes on, what is not says why.
             cluster.b.send(signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_a_cluster_service_through_the_death_of_the_parts(cluster: Cluster, no_r
                 await service.call(4711, "where", timeout=10)
             cluster.a.start()
             cluster.b.start()
-            await until(lambda: not service.atlas.trouble, "Frontlas answers again")
+            await until(lambda: not service.frontlas.trouble, "Frontlas answers again")
 
             # A gateway is killed: its edges are away, those of the other one are not.
             mine, others = edges[:EDGES], edges[EDGES:]

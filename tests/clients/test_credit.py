@@ -100,9 +100,9 @@ def test_what_is_left_of_a_writer_that_was_lost_is_no_whole(lost: str, queued: i
         if lost == "all":
             gateway.cut()
         else:
-            keeper = (edge if lost == "edge" else service).keeper
-            assert keeper.end is not None
-            keeper.end.link.abort("cut")
+            keeper = (edge if lost == "edge" else service).reconnector
+            assert keeper.connection is not None
+            keeper.connection.transport.abort("cut")
         gateway.advance()
         got = 0
 

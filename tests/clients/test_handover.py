@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from frontier_tx import aio
 from frontier_tx.aio.futures import outcome, taken
 from frontier_tx.aio.stream import Stream as AioStream
-from frontier_tx.clients.cluster.route_learning import HearingIntake
+from frontier_tx.clients.cluster.routes import LearningIntake
 from frontier_tx.clients.core.intake import Budget, Inbox
 from frontier_tx.clients.core.reading import Reading
 from frontier_tx.clients.deferring import deferred
@@ -144,7 +144,7 @@ def test_bytes_of_a_stream_survive_any_cancellation(steps: list[tuple[str, Any]]
         freed: list[int] = []
         reading = Reading(freed.append)
         home = SimpleNamespace(check=lambda: None)
-        stream = AioStream(SimpleNamespace(reading=reading, home=home))  # type: ignore[arg-type]
+        stream = AioStream(SimpleNamespace(reading=reading, connection=SimpleNamespace(home=home)))  # type: ignore[arg-type]
         sent = got = b""
         running: asyncio.Task[bytes] | None = None
 
@@ -398,13 +398,13 @@ async def test_messages_streams_and_bytes_taken_with_tiny_time_limits_all_arrive
 def test_the_merged_queue_of_a_cluster_service_gives_back_what_was_given_up() -> None:
     async def main() -> None:
         heard: list[int] = []
-        intake = HearingIntake(lambda handler, request: None)
+        intake = LearningIntake(lambda handler, request: None)
         intake.heard = lambda edge_id, end: heard.append(edge_id)
         queue: Inbox[Any] = intake.messages
         for number in range(100):
             waiting = asyncio.create_task(taken(queue))
             await asyncio.sleep(0)
-            item = SimpleNamespace(number=number, size=1, edge_id=7, stream=SimpleNamespace(end=None))
+            item = SimpleNamespace(number=number, size=1, edge_id=7, session=SimpleNamespace(connection=None))
             if number % 2:
                 waiting.cancel()
             assert queue.put(item)  # type: ignore[arg-type]

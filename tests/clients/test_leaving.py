@@ -252,8 +252,8 @@ def test_whatever_cuts_a_stream_its_reader_is_told(end: str) -> None:
                 theirs.attach(Broken())
                 mine.write(b"x")
             else:
-                assert edge.keeper.end is not None
-                edge.keeper.end.link.abort("cut")
+                assert edge.reconnector.connection is not None
+                edge.reconnector.connection.transport.abort("cut")
         assert gateway.run(sink.lost) is ConnectionLost
 
 
@@ -329,8 +329,8 @@ async def test_callbacks_of_asyncio_may_be_coroutines(caplog: pytest.LogCaptureF
         service.on_stream(on_stream)
         await until(lambda: not early.open)
         assert told == [b"yes", b"hello"]
-        assert edge.keeper.end is not None
-        edge.keeper.end.link.abort("cut")
+        assert edge.reconnector.connection is not None
+        edge.reconnector.connection.transport.abort("cut")
         await failed.wait()
         await asyncio.wait_for(edge.close(), 3)
         assert told[-1] == "cancelled"
@@ -406,7 +406,7 @@ async def test_ends_of_asyncio(use: Use) -> None:
         async with asyncio.timeout(5):
             await use(edge, service)
             assert await edge.call("alive") == b"yes"
-            assert edge.keeper.end is not None and not edge.keeper.end.channels.keys() - {
+            assert edge.reconnector.connection is not None and not edge.reconnector.connection.streams.keys() - {
                 stream.id for stream in edge.list_streams()
             }
             for client in (edge, service):

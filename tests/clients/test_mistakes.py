@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from frontier_tx import aio
 from frontier_tx.clients import Backoff, Bounds, Edge, Service
-from frontier_tx.clients.where import host_of
+from frontier_tx.clients.core.values import host_of
 from frontier_tx.errors import EndClosed, ForceClosed, RemoteError
 from tests.clients.conftest import World
 from tests.clients.test_aio import in_thread
@@ -219,7 +219,7 @@ async def test_who_learns_of_a_loss_finds_the_client_offline(world: World) -> No
                 found.append("EOF")
 
     done = ensureDeferred(look())
-    assert edge.keeper.end is not None
-    edge.keeper.end.link.abort("cut")
+    assert edge.reconnector.connection is not None
+    edge.reconnector.connection.transport.abort("cut")
     await done
     assert found == [False, "kept", "EOF"]

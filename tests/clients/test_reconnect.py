@@ -106,7 +106,7 @@ def test_it_comes_back_with_backoff_and_registers_again(memory: Memory) -> None:
     memory.settle()
     receiving = edge.receive()
     endpoint.down = True
-    edge.keeper.end.link.abort("cut")
+    edge.reconnector.connection.transport.abort("cut")
     memory.settle()
     with pytest.raises(ForceClosed, match=r"^force closed$"):
         memory.result(sent)
@@ -131,13 +131,13 @@ def test_a_connection_that_is_taken_and_dropped_does_not_start_the_waits_anew(me
     lost: list[float] = []
     edge._on_offline = lambda reason: lost.append(memory.clock.seconds())
     for _ in range(7):
-        edge.keeper.end.link.abort("dropped at once")
+        edge.reconnector.connection.transport.abort("dropped at once")
         while not edge.online:
             memory.settle(0.1)
     waits = [attempt - end for attempt, end in zip(endpoint.attempts[1:], lost, strict=True)]
     assert waits[0] < 0.3 and 3.2 <= waits[-1] <= 6.6
     memory.settle(6)
-    edge.keeper.end.link.abort("after a good while")
+    edge.reconnector.connection.transport.abort("after a good while")
     memory.settle(0.3)
     assert edge.online and endpoint.attempts[-1] - lost[-1] < 0.3
 
@@ -145,16 +145,16 @@ def test_a_connection_that_is_taken_and_dropped_does_not_start_the_waits_anew(me
 def test_an_edge_that_starts_before_its_gateway_keeps_trying_if_told_so(memory: Memory) -> None:
     edge, endpoint = memory.client(Edge, meta=b"m")
     said: list[str] = []
-    edge._cannot_connect = edge.keeper._failing = said.append
+    edge.reconnector._failing = lambda why, again: again or said.append(why)
     endpoint.down = True
     memory.result(edge.register("m", lambda request: b"here"))
     connecting = edge.connect(keep_trying=True)
     memory.settle(20)
     assert not connecting.called and len(endpoint.attempts) > 5 and not edge.online
-    assert said == [str(NobodyListens())] and edge.keeper.trouble == said[0]
+    assert said == [str(NobodyListens())] and edge.reconnector.trouble == said[0]
     endpoint.down = False
     memory.result(connecting, 31)
-    assert edge.online and edge.keeper.trouble == ""
+    assert edge.online and edge.reconnector.trouble == ""
     service, _ = memory.connected(Service)
     assert memory.result(service.call(edge.edge_id, "m")) == b"here"
 
@@ -178,10 +178,10 @@ def test_an_edge_that_keeps_trying_can_be_closed_or_given_up(memory: Memory) -> 
 def test_why_a_lost_gateway_cannot_be_reached_is_said_once(memory: Memory) -> None:
     edge, endpoint = memory.connected(Edge)
     said: list[str] = []
-    edge.keeper._failing = said.append
+    edge.reconnector._failing = lambda why, again: again or said.append(why)
     for _ in range(2):
         endpoint.down = True
-        edge.keeper.end.link.abort("cut")
+        edge.reconnector.connection.transport.abort("cut")
         memory.settle(20)
         endpoint.down = False
         memory.settle(31)
@@ -192,7 +192,7 @@ def test_a_service_keeps_its_id_name_and_methods(memory: Memory) -> None:
     service, _ = memory.connected(Service, name="n", topics=["t"], service_id=77)
     edge, _ = memory.connected(Edge)
     memory.result(service.register("m", lambda request: request.edge_id.to_bytes(8)))
-    service.keeper.end.link.abort("cut")
+    service.reconnector.connection.transport.abort("cut")
     memory.settle(1)
     assert service.online and service.service_id == 77
     assert memory.result(edge.call("m")) == edge.edge_id.to_bytes(8)
@@ -202,7 +202,7 @@ def test_a_service_keeps_its_id_name_and_methods(memory: Memory) -> None:
 def test_without_reconnect_a_loss_is_the_end(memory: Memory) -> None:
     edge, endpoint = memory.connected(Edge, reconnect=None)
     receiving = edge.receive()
-    edge.keeper.end.link.abort("cut")
+    edge.reconnector.connection.transport.abort("cut")
     with pytest.raises(EndClosed):
         memory.result(receiving, 60)
     assert len(endpoint.attempts) == 1
@@ -229,7 +229,7 @@ def test_a_refusal_has_the_gateways_text(memory: Memory) -> None:
 def test_close_stops_the_attempts(memory: Memory) -> None:
     edge, endpoint = memory.connected(Edge)
     endpoint.down = True
-    edge.keeper.end.link.abort("cut")
+    edge.reconnector.connection.transport.abort("cut")
     memory.settle(1)
     memory.result(edge.close())
     count = len(endpoint.attempts)
@@ -295,11 +295,11 @@ def test_messages_left_lying_stop_reading_and_nothing_is_lost(memory: Memory) ->
         memory.settle()
     taken = [memory.result(first)]
     assert service.intake.messages.full and len(service.intake.messages.items) < 50
-    assert service.keeper.end.link._pauses == 1
+    assert service.reconnector.connection.transport._pauses == 1
     while len(taken) < 50:
         taken.append(memory.result(service.receive()))
     assert [message.data for message in taken] == [b"%d" % number for number in range(50)]
-    assert service.keeper.end.link._pauses == 0
+    assert service.reconnector.connection.transport._pauses == 0
 
 
 def test_a_client_that_never_receives_refuses_and_goes_on(memory: Memory) -> None:
@@ -357,7 +357,7 @@ def test_closing_leaves_nothing_behind(memory: Memory) -> None:
     edge, _ = memory.connected(Edge)
     service, _ = memory.connected(Service, name="s", topics=["t"])
     stream = memory.result(edge.open_stream("s"), 0.1)
-    ends = [edge.keeper.end, service.keeper.end]
+    ends = [edge.reconnector.connection, service.reconnector.connection]
     failing = [stream.publish("x"), edge.publish("t", b""), edge.receive(), stream.read()]
     memory.settle()
     assert ends[0].pending == 2
@@ -367,7 +367,7 @@ def test_closing_leaves_nothing_behind(memory: Memory) -> None:
     memory.result(edge.close(), 6)
     memory.result(service.close(), 6)
     assert len(outcomes) == 4
-    assert [end.pending for end in ends] == [0, 0] and [end.channels for end in ends] == [{}, {}]
+    assert [end.pending for end in ends] == [0, 0] and [end.streams for end in ends] == [{}, {}]
     assert [end.running for end in ends] == [0, 0]
     assert not memory.core.repository.edges and not memory.core.repository.services
 

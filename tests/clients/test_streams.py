@@ -295,8 +295,8 @@ async def test_losing_the_connection_ends_streams(world: World) -> None:
     other, own_sink = await edge.open_stream("s"), Sink()
     other.attach(own_sink)
     call = stream.call("x")
-    assert edge.keeper.end is not None
-    edge.keeper.end.link.abort("cut")
+    assert edge.reconnector.connection is not None
+    edge.reconnector.connection.transport.abort("cut")
     with pytest.raises(ForceClosed, match=r"^force closed$"):
         await call
     for _ in range(2):

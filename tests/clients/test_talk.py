@@ -145,10 +145,10 @@ async def test_a_timeout_ends_here_and_there(world: World) -> None:
         await service.call(edge.edge_id, "slow", timeout=0.05)
     await ended
     assert deadlines[0] is not None
-    assert edge.keeper.end is not None
+    assert edge.reconnector.connection is not None
     await deferLater(reactor, 0.02, lambda: None)
-    assert edge.keeper.end.running == 0 and service.keeper.end is not None
-    assert service.keeper.end.pending == 0
+    assert edge.reconnector.connection.running == 0 and service.reconnector.connection is not None
+    assert service.reconnector.connection.pending == 0
 
 
 @pytest_twisted.ensureDeferred

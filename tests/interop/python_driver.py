@@ -152,7 +152,7 @@ class PythonDriver:
     async def _connect(self, fields: Fields) -> Fields:
         target = await self._connected(fields)
         self._targets[fields["as_"]] = target
-        return {"client_id": target.client.keeper.client_id}
+        return {"client_id": target.client.reconnector.client_id}
 
     async def _connect_many(self, fields: Fields) -> Fields:
         ids: list[int] = []
@@ -161,7 +161,7 @@ class PythonDriver:
         async def worker() -> None:
             for _ in turns:
                 target = await self._connected(fields)
-                ids.append(target.client.keeper.client_id)
+                ids.append(target.client.reconnector.client_id)
                 await self._wait(target.client.close())
 
         await asyncio.gather(*(worker() for _ in range(fields["width"])))
@@ -172,7 +172,7 @@ class PythonDriver:
         return {}
 
     async def _cut(self, fields: Fields) -> Fields:
-        self._target(fields).client.keeper.end.link.abort("cut by a test")
+        self._target(fields).client.reconnector.connection.link.abort("cut by a test")
         return {}
 
     async def _offline(self, fields: Fields) -> Fields:
@@ -182,7 +182,7 @@ class PythonDriver:
     async def _reonline(self, fields: Fields) -> Fields:
         target = self._target(fields)
         await asyncio.wait_for(target.online.wait(), fields["wait_ms"] / 1000)
-        return {"client_id": target.client.keeper.client_id}
+        return {"client_id": target.client.reconnector.client_id}
 
     # -- calls --------------------------------------------------------------------------------------------
 

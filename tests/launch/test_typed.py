@@ -20,7 +20,7 @@ from twisted.protocols.basic import LineReceiver
 
 from frontier_tx import aio
 from frontier_tx.clients import Bounds, ClusterService, Edge, EdgeNotOnline, Message, Request, Service, Stream
-from frontier_tx.clients.link import ClientProtocol
+from frontier_tx.clients.protocol import ClientProtocol
 from frontier_tx.clients.transport import StreamClientEndpoint, StreamServerEndpoint
 from frontier_tx.wire.frame import Frame
 

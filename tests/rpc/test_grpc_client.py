@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
-from frontier_tx.clients.cluster.frontlas_client import Atlas
+from frontier_tx.clients.cluster.frontlas_client import FrontlasClient
 from frontier_tx.rpc.grpc_client import GrpcClientConnection, NotSentError
 from frontier_tx.rpc.grpc_framing import frame
 from frontier_tx.rpc.http2 import Http2Limits
@@ -69,7 +69,7 @@ def test_a_client_of_frontlas_goes_on_after_its_last_stream() -> None:
             memory.clock.advance(0)
 
     endpoint: Any = Endpoint()
-    atlas = Atlas(["a:1", "b:2"], memory.clock, lambda host, port: endpoint)
+    atlas = FrontlasClient(["a:1", "b:2"], memory.clock, lambda host, port: endpoint)
     first = Deferred.fromCoroutine(atlas.holder(1))
     settle()
     assert outcome(first).frontier_id == "f1"

@@ -13,23 +13,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.backoff import Backoff
-from frontier_tx.clients.cluster.deadline import TimeLimit
+from frontier_tx.clients.cluster.deadline import Deadline
 from frontier_tx.clients.cluster.finder import Finder, Operation
-from frontier_tx.clients.cluster.frontlas_client import Atlas, EndpointFor
-from frontier_tx.clients.cluster.member import Member, MemberKeeper
+from frontier_tx.clients.cluster.frontlas_client import EndpointFor, FrontlasClient
+from frontier_tx.clients.cluster.member import Member
 from frontier_tx.clients.cluster.roster import EVERY, Roster
-from frontier_tx.clients.cluster.route_learning import HearingIntake
-from frontier_tx.clients.cluster.routes import Routes
-from frontier_tx.clients.core.end import End
+from frontier_tx.clients.cluster.routes import LearningIntake, Routes
 from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.hosts import SessionHost
 from frontier_tx.clients.core.intake import Done
-from frontier_tx.clients.core.keeper import Keeper
 from frontier_tx.clients.core.presence import service_meta
-from frontier_tx.clients.core.stream_channel import StreamChannel
-from frontier_tx.clients.core.values import addressed, edge_target, id_bytes, note
-from frontier_tx.clients.deferring import Handler, deferred
-from frontier_tx.clients.dialling import dial_to
-from frontier_tx.clients.link import ClientProtocol
+from frontier_tx.clients.core.reconnect import NOT_CONNECTED, Reconnector
+from frontier_tx.clients.core.stream import StreamSession
+from frontier_tx.clients.core.values import edge_target, id_bytes, note
+from frontier_tx.clients.deferring import deferred
+from frontier_tx.clients.protocol import ClientProtocol, dial_to
+from frontier_tx.clients.surface.flavour import Callbacks, Handler
+from frontier_tx.clients.surface.speaking import StartOn
 from frontier_tx.errors import Canceled, EndClosed, ForceClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.timers import Alarms
@@ -65,18 +65,19 @@ class ClusterCore:
 
     :param intake: what comes from edges, of all Frontiers.
     :param endpoint_for: makes the endpoint for a Frontier's host and port.
-    :param home: where the service may be used.
+    :param home: where the service may be used. :param callbacks: calls what the program handed over.
     :param protocol: the class of connections. The other parameters are those of ``Service`` and ``ClusterOptions``.
     """
 
     def __init__(
         self,
-        intake: HearingIntake,
-        atlas: Atlas,
+        intake: LearningIntake,
+        frontlas: FrontlasClient,
         clock: IReactorTime,
         endpoint_for: EndpointFor,
         *,
-        home: Home | None = None,
+        home: Home,
+        callbacks: Callbacks,
         name: str = "",
         topics: Sequence[str] = (),
         service_id: int = 0,
@@ -92,28 +93,27 @@ class ClusterCore:
         on_online: Callable[[], Any] | None = None,
         on_offline: Callable[[str], Any] | None = None,
         protocol: type[ClientProtocol] = ClientProtocol,
-        log: Logger | None = None,
+        log: Logger,
     ) -> None:
         id_bytes(service_id, "service_id")
-        self.home = home or Home()
+        self.home = home
         self.intake = intake
         self.intake.heard = self._heard
-        self.atlas = atlas
+        self.frontlas = frontlas
         self.routes = Routes(cache_seconds, cache_bound)
         self.roster = Roster(
-            atlas,
+            frontlas,
             clock,
-            self._keeper,
+            self._reconnector,
+            callbacks,
             service_id=service_id,
-            reconnect=reconnect,
-            connect_timeout=connect_timeout,
             poll=poll,
             max_frontiers=max_frontiers,
             on_online=on_online,
             on_offline=on_offline,
-            log=log or Logger(namespace="frontier.client"),
+            log=log,
         )
-        self.finder = Finder(atlas, self.roster, self.routes)
+        self.finder = Finder(frontlas, self.roster, self.routes)
         self._clock = clock
         self._wall_clock = wall_clock
         self._meta = service_meta(name, topics)
@@ -121,17 +121,18 @@ class ClusterCore:
         self._alarms = Alarms(clock)
         self._outlet = Outlet(clock)
         self._limits = limits
+        self._reconnect = reconnect
+        self._connect_timeout = connect_timeout
         self._write_stall_seconds = write_stall_seconds
         self._protocol = protocol
         self._closers: Waiters[None] = Waiters()
         self._begun = False
         self._over = False
 
-    def _keeper(self, member: Member, lost: Callable[[str], None]) -> Keeper:
+    def _reconnector(self, member: Member) -> Reconnector:
         endpoint = self._endpoint_for(member.listed.host, member.listed.port)
-        dial = dial_to(endpoint, self._alarms, self._outlet, self._limits, self._write_stall_seconds, self._protocol)
-        keeper = MemberKeeper(
-            dial,
+        made = Reconnector(
+            dial_to(endpoint, self._alarms, self._outlet, self._limits, self._write_stall_seconds, self._protocol),
             self.intake,
             self._alarms,
             self._wall_clock,
@@ -139,15 +140,18 @@ class ClusterCore:
             meta=self._meta,
             wanted_id=self.roster.service_id,
             tailed=True,
-            lost=lost,
+            reconnect=self._reconnect,
+            attempt_seconds=self._connect_timeout,
+            connected=member.connected,
+            lost=member.lost,
+            failing=member.failed,
         )
-        keeper.member = member
-        return keeper
+        made.owner = member
+        return made
 
-    def _heard(self, edge_id: int, end: End) -> None:
-        keeper = end.owner
-        assert isinstance(keeper, MemberKeeper)
-        member = keeper.member
+    def _heard(self, edge_id: int, connection: SessionHost) -> None:
+        reconnector: Reconnector = connection.owner
+        member = reconnector.owner
         self.routes.put(edge_id, member.frontier_id, member.epoch, self._clock.seconds(), heard=True)
 
     # -- beginning and end --------------------------------------------------------------------------------
@@ -156,7 +160,9 @@ class ClusterCore:
         """See ``Roster.begin``; where it fails, or is cancelled, all is over. RuntimeError: it was called before."""
 
         async def begin() -> None:
-            if self._begun and not self.roster.closed:
+            if self.roster.closed:
+                raise EndClosed
+            if self._begun:
                 raise RuntimeError("a client connects once; make a new one")
             self._begun = True
             try:
@@ -173,7 +179,7 @@ class ClusterCore:
         if self._over:
             self._closers.tell(None)
         elif not self.roster.closed:
-            self.atlas.close()
+            self.frontlas.close()
             leaving = self.roster.close()
             self.intake.close()
             leaving.addBoth(self._left)
@@ -186,59 +192,25 @@ class ClusterCore:
 
     # -- speaking -----------------------------------------------------------------------------------------
 
-    def call(
+    def start_at(
         self,
         edge_id: int,
-        method: str,
-        data: bytes,
+        start: StartOn,
         done: Done,
-        *,
-        custom: bytes = b"",
-        timeout: float | None = None,
-        deadline: float | None = None,
+        timeout: float | None,
+        deadline: float | None,
+        fresh: bool = False,
     ) -> Operation:
-        """Call a method of an edge, wherever it is."""
-        addressed_to = addressed(custom, edge_id)
-        return self.finder.start(
-            edge_id,
-            lambda channel, left, done: channel.call(
-                method, data, done, custom=addressed_to, timeout=left, deadline=deadline
-            ),
-            TimeLimit(self._clock, self._wall_clock, timeout, deadline),
-            done,
-        )
-
-    def publish(
-        self,
-        edge_id: int,
-        topic: str,
-        data: bytes,
-        done: Done,
-        *,
-        custom: bytes = b"",
-        timeout: float | None = None,
-        deadline: float | None = None,
-        at_most_once: bool = False,
-    ) -> Operation:
-        """Send a message to an edge, wherever it is."""
-        addressed_to = addressed(custom, edge_id)
-        return self.finder.start(
-            edge_id,
-            lambda channel, left, done: channel.publish(
-                topic,
-                data,
-                done,
-                custom=addressed_to,
-                timeout=left,
-                deadline=deadline,
-                at_most_once=at_most_once,
-            ),
-            TimeLimit(self._clock, self._wall_clock, timeout, deadline),
-            done,
-        )
+        """Start an operation on an edge, wherever it is; see ``Finder.start``."""
+        if not self._begun:
+            error = EndClosed()
+            error.add_note(NOT_CONNECTED)
+            raise error
+        limit = Deadline(self._clock, self._wall_clock, timeout, deadline)
+        return self.finder.start(edge_id, start, limit, done, fresh)
 
     def open(self, target: str | int, meta: bytes, done: Done) -> Operation:
-        """Open a stream to an edge, wherever it is; ``done`` gets its channel.
+        """Open a stream to an edge, wherever it is; ``done`` gets its session.
 
         Frontlas is asked each time, unless the edge was heard just now: a stream to an edge that has moved opens and
         ends like any other.
@@ -246,12 +218,8 @@ class ClusterCore:
         :raises TypeError: or ValueError, see ``edge_target``.
         """
         peer = edge_target(target)
-        return self.finder.start(
-            int(peer),
-            lambda channel, left, done: channel.end.open(peer, meta, done),
-            TimeLimit(self._clock, self._wall_clock),
-            done,
-            fresh=True,
+        return self.start_at(
+            int(peer), lambda session, left, done: session.connection.open(peer, meta, done), done, None, None, True
         )
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> "Deferred[None]":
@@ -280,18 +248,15 @@ class ClusterCore:
                 raise error
 
         def tell(member: Member) -> "Deferred[None]":
-            return deferred(lambda done: member.channel().register(method, done, timeout))
+            return deferred(lambda done: member.session().register(method, done, timeout))
 
         return _operation(tell_all())
 
-    def channels(self) -> list[StreamChannel]:
-        """The streams of all connections, however opened."""
-        return [
-            channel
-            for member in self.roster.members.values()
-            if member.up is not None and member.up.end is not None
-            for channel in member.up.end.streams()
-        ]
+    def sessions(self) -> list[StreamSession]:
+        """The sessions of the open streams of all connections, however opened."""
+        members = self.roster.members.values()
+        connections = [member.reconnector.connection for member in members if member.online]
+        return [stream for connection in connections if connection is not None for stream in connection.open_streams()]
 
 
 def _operation(work: Coroutine[Any, Any, Any]) -> "Deferred[Any]":

@@ -10,7 +10,7 @@ from frontier_tx.clients.core.values import seconds
 from frontier_tx.errors import DeadlineExceeded, OperationTimeout
 
 
-class TimeLimit:
+class Deadline:
     """A caller's time limits, from now on.
 
     :param timeout: seconds. :param deadline: Unix seconds, by ``wall_clock``.

@@ -1,6 +1,6 @@
 """Operations on edges, wherever they are: finds the Frontier that holds an edge, and corrects itself when it moved."""
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -8,14 +8,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.cluster.deadline import TimeLimit, within
-from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, LookupRefused
+from frontier_tx.clients.cluster.deadline import Deadline, within
+from frontier_tx.clients.cluster.frontlas_client import FrontlasClient, FrontlasUnavailable, LookupRefused
 from frontier_tx.clients.cluster.member import Member
 from frontier_tx.clients.cluster.roster import Roster
 from frontier_tx.clients.cluster.routes import Routes
-from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.intake import Done
-from frontier_tx.clients.deferring import Cancelable, deferred
+from frontier_tx.clients.deferring import deferred
+from frontier_tx.clients.surface.flavour import Handle, cancel, error_of
+from frontier_tx.clients.surface.speaking import StartOn
 from frontier_tx.errors import (
     Canceled,
     ConnectFailed,
@@ -27,9 +28,6 @@ from frontier_tx.errors import (
     OperationTimeout,
     TooManyPending,
 )
-
-#: Starts an operation on session 1 with a gateway, with what is left of the timeout; see ``deferring.deferred``.
-Start = Callable[[Channel, float | None, Done], Cancelable | Callable[[], None] | None]
 
 #: What certainly did not reach the edge.
 UNDONE = (EdgeNotOnline, EndClosed, MultiplexerClosed, ConnectFailed)
@@ -59,18 +57,18 @@ class Finder:
     :param routes: what is known of that already.
     """
 
-    def __init__(self, atlas: Atlas, roster: Roster, routes: Routes) -> None:
+    def __init__(self, frontlas: FrontlasClient, roster: Roster, routes: Routes) -> None:
         #: Operations that were started again at another Frontier.
         self.retries = 0
         #: Those that wait for a place, or are under way after they did.
         self.working = 0
-        self._atlas = atlas
+        self._frontlas = frontlas
         self._roster = roster
         self._routes = routes
         self._clock = roster.clock
 
-    def start(self, edge_id: int, start: Start, limit: TimeLimit, done: Done, fresh: bool = False) -> "Operation":
-        """Start an operation at the Frontier that holds the edge.
+    def start(self, edge_id: int, start: StartOn, limit: Deadline, done: Done, fresh: bool = False) -> "Operation":
+        """StartOn an operation at the Frontier that holds the edge.
 
         One that certainly did not reach the edge is started again where another look-up finds the edge: one at once,
         one when news of a move that was under way has arrived.
@@ -86,7 +84,7 @@ class Finder:
         return operation
 
     async def work(
-        self, edge_id: int, start: Start, limit: TimeLimit, fresh: bool, failed: Failed | None = None
+        self, edge_id: int, start: StartOn, limit: Deadline, fresh: bool, failed: Failed | None = None
     ) -> Any:
         """Find the edge, start the operation there and return its result; ``failed``: where it was tried before.
 
@@ -100,7 +98,7 @@ class Finder:
         finally:
             self.working -= 1
 
-    async def _work(self, edge_id: int, start: Start, limit: TimeLimit, fresh: bool, failed: Failed | None) -> Any:
+    async def _work(self, edge_id: int, start: StartOn, limit: Deadline, fresh: bool, failed: Failed | None) -> Any:
         waits = iter((0.0, NEWS))
         while True:
             if failed is None:
@@ -119,9 +117,9 @@ class Finder:
                     raise
                 failed = Failed(member, epoch, error)
 
-    async def _once(self, member: Member, start: Start, limit: TimeLimit) -> Any:
+    async def _once(self, member: Member, start: StartOn, limit: Deadline) -> Any:
         left = limit.left()
-        return await deferred(lambda done: start(member.channel(), left, done))
+        return await deferred(lambda done: start(member.session(), left, done))
 
     def failed(self, edge_id: int, error: Exception) -> None:
         """An operation failed: what does that say of where the edge is?"""
@@ -130,7 +128,7 @@ class Finder:
         elif isinstance(error, DOUBTFUL):
             self._routes.doubt(edge_id)
 
-    async def _elsewhere(self, edge_id: int, failed: Failed, limit: TimeLimit, waits: Iterator[float]) -> Member:
+    async def _elsewhere(self, edge_id: int, failed: Failed, limit: Deadline, waits: Iterator[float]) -> Member:
         """Who holds the edge, if that is not whom it was tried at; else raise why it failed there."""
         why: FrontierError = failed.why
         for wait in waits:
@@ -156,7 +154,7 @@ class Finder:
         held = self._roster.members.get(known.frontier_id)
         return held if held is not None and held.online and held.epoch == known.epoch else None
 
-    async def _named(self, edge_id: int, limit: TimeLimit, fresh: bool) -> Member:
+    async def _named(self, edge_id: int, limit: Deadline, fresh: bool) -> Member:
         """Who holds the edge, as far as is known or Frontlas tells."""
         if self._roster.closed:
             raise EndClosed
@@ -172,9 +170,9 @@ class Finder:
                 return held
             raise
 
-    async def _ask(self, edge_id: int, limit: TimeLimit) -> Member:
+    async def _ask(self, edge_id: int, limit: Deadline) -> Member:
         try:
-            listed = await limit.over(Deferred.fromCoroutine(self._atlas.holder(edge_id)))
+            listed = await limit.over(Deferred.fromCoroutine(self._frontlas.holder(edge_id)))
         except EdgeNotOnline:
             self._routes.drop(edge_id)
             raise
@@ -184,7 +182,7 @@ class Finder:
         self._routes.put(edge_id, member.frontier_id, member.epoch, self._clock.seconds())
         return member
 
-    async def _reached(self, edge_id: int, member: Member, limit: TimeLimit) -> Member:
+    async def _reached(self, edge_id: int, member: Member, limit: Deadline) -> Member:
         """Wait until the member is connected.
 
         Frontlas goes on naming a Frontier that died until it notices, and connecting to a dead host takes long: the
@@ -206,13 +204,13 @@ class Operation:
 
     __slots__ = ("_finder", "_edge_id", "_start", "_limit", "_done", "_handle")
 
-    def __init__(self, finder: Finder, edge_id: int, start: Start, limit: TimeLimit, done: Done) -> None:
+    def __init__(self, finder: Finder, edge_id: int, start: StartOn, limit: Deadline, done: Done) -> None:
         self._finder = finder
         self._edge_id = edge_id
         self._start = start
         self._limit = limit
         self._done = done
-        self._handle: Cancelable | Callable[[], None] | None = None
+        self._handle: Handle = None
 
     def begin(self, member: Member) -> None:
         """Try it where the edge was last: the common case, without what the others cost."""
@@ -230,7 +228,7 @@ class Operation:
             self._done(result, error)
 
         try:
-            handle = self._start(member.channel(), self._limit.left(), told)
+            handle = self._start(member.session(), self._limit.left(), told)
         except FrontierError as error:
             told(None, error)
         else:
@@ -243,15 +241,11 @@ class Operation:
         working.addCallbacks(lambda result: self._done(result, None), self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        error = failure.value
-        if isinstance(error, CancelledError):
-            error = Canceled()
-        self._done(None, error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        self._done(None, Canceled() if isinstance(failure.value, CancelledError) else error_of(failure))
 
     def cancel(self) -> None:
         """Give it up; harmless when it is over."""
-        if self._handle is not None:
-            (self._handle if callable(self._handle) else self._handle.cancel)()
+        cancel(self._handle)
 
 
 class _Later(Exception):

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from frontier_tx.clients.surface.flavour import error_of
 from frontier_tx.config.address import join_host_port, split_host_port
 from frontier_tx.errors import EdgeNotOnline, EndClosed, OperationError, RemoteError
 from frontier_tx.rpc.contract import frontlas_contract
@@ -79,7 +80,7 @@ def addresses_of(given: str | Sequence[str]) -> list[tuple[str, int]]:
     return found
 
 
-class Atlas:
+class FrontlasClient:
     """A client of one or several Frontlas that share their registry.
 
     It needs no reactor, only a clock.
@@ -158,7 +159,7 @@ class Atlas:
 
     def _looked_up(self, outcome: Any, edge_id: int, asking: Waiters[Listed]) -> None:
         del self._looking_up[edge_id]
-        asking.tell(_error(outcome) if isinstance(outcome, Failure) else outcome)
+        asking.tell(error_of(outcome) if isinstance(outcome, Failure) else outcome)
 
     async def _holder(self, edge_id: int) -> Listed:
         try:
@@ -318,10 +319,6 @@ class Atlas:
     def _left(self, connection: GrpcClientConnection) -> None:
         del self._leaving[connection]
         connection.close()
-
-
-def _error(failure: Failure) -> Exception:
-    return failure.value if isinstance(failure.value, Exception) else RuntimeError(repr(failure.value))
 
 
 def _listed(frontier: Any) -> Listed | None:

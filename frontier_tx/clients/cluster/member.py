@@ -1,21 +1,19 @@
-"""One Frontier of a cluster: connects as a service, and again with back-off for as long as it is a member."""
+"""One Frontier of a cluster: connects as a service, and again for as long as it is a member."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IReactorTime
 
-from frontier_tx.backoff import Backoff
 from frontier_tx.clients.cluster.frontlas_client import Listed
-from frontier_tx.clients.core.channel import Channel
-from frontier_tx.clients.core.intake import Done, ignore
-from frontier_tx.clients.core.keeper import Keeper
+from frontier_tx.clients.core.intake import ignore
+from frontier_tx.clients.core.reconnect import Reconnector
+from frontier_tx.clients.core.session import ClientSession
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.config.address import join_host_port
-from frontier_tx.errors import ConnectFailed, EndClosed
+from frontier_tx.errors import ConnectFailed
 from frontier_tx.runtime.deferreds import Waiters
 
 #: Seconds between two attempts that were asked for out of turn.
@@ -41,9 +39,8 @@ class Cluster(Protocol):
     clock: IReactorTime
     #: Wanted at every Frontier; 0: the next one that is connected gives it.
     service_id: int
-
-    def keeper(self, member: "Member", lost: Callable[[str], None]) -> Keeper:
-        """Make what keeps one connection, not started yet."""
+    #: Makes what keeps the connection of a member, not started yet.
+    reconnector: "Callable[[Member], Reconnector]"
 
     def member_online(self, member: "Member") -> None:
         """A connection is up."""
@@ -55,34 +52,19 @@ class Cluster(Protocol):
         """An attempt failed."""
 
 
-class MemberKeeper(Keeper):
-    """Keeps one connection of a member."""
-
-    member: "Member"
-
-
 class Member:
     """See the module. ``epoch`` counts the connections that ended, ``missing`` the lists that did not name it."""
 
-    def __init__(self, cluster: Cluster, listed: Listed, backoff: Backoff, timeout: float) -> None:
+    def __init__(self, cluster: Cluster, listed: Listed) -> None:
         self.listed = listed
         self.missing = 0
         self.epoch = 0
-        self.failures = 0
-        self.trouble = "not connected yet"
-        #: Of the connection that is up.
-        self.up: Keeper | None = None
-        self.started = False
+        #: Whether a connection is up that the cluster was told of.
+        self.online = False
+        self._trouble = "not connected yet"
         self._cluster = cluster
-        self._backoff = backoff
-        self._timeout = timeout
-        self._timer: IDelayedCall | None = None
-        self._trying: Keeper | None = None
-        self._attempt: Deferred[None] | None = None
-        self._began = float("-inf")
-        self._up_since = 0.0
-        self._closed = False
         self._waiters: Waiters[None] = Waiters()
+        self.reconnector = cluster.reconnector(self)
 
     @property
     def frontier_id(self) -> str:
@@ -90,135 +72,84 @@ class Member:
         return self.listed.frontier_id
 
     @property
-    def online(self) -> bool:
-        """Whether a connection is up."""
-        return self.up is not None and self.up.online
+    def started(self) -> bool:
+        """Whether it was told to connect."""
+        return self.reconnector.started
+
+    @property
+    def failures(self) -> int:
+        """Attempts since the last connection that lasted."""
+        return self.reconnector.retry.failures
 
     @property
     def state(self) -> FrontierState:
         """What is to be told of it."""
-        online = self.online
-        return FrontierState(
-            self.frontier_id,
-            self.address,
-            online,
-            self.missing,
-            0 if online else self.failures,
-            "" if online else self.trouble,
-        )
+        failures, trouble = (0, "") if self.online else (self.failures, self._trouble)
+        return FrontierState(self.frontier_id, self.address, self.online, self.missing, failures, trouble)
 
     @property
     def address(self) -> str:
         """``host:port``."""
         return join_host_port(self.listed.host, self.listed.port)
 
-    def channel(self) -> Channel:
+    def session(self) -> ClientSession:
         """Return session 1 of the connection that is up.
 
         :raises EndClosed: there is none.
         """
-        if self.up is None:
-            raise EndClosed
-        return self.up.channel()
+        return self.reconnector.session()
 
     def start(self) -> None:
-        """Connect now, if that is not under way."""
-        self.started = True
-        if self._closed or self._attempt is not None or self.up is not None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._began = self._cluster.clock.seconds()
-        wanted = self._cluster.service_id
-        keeper = self._trying = self._cluster.keeper(self, lambda reason: self._lost(keeper, reason))
-
-        def begin(done: Done) -> Callable[[], None]:
-            keeper.start(done)
-            return keeper.give_up
-
-        attempt = self._attempt = deferred(begin)
-        attempt.addTimeout(self._timeout, self._cluster.clock)
-        attempt.addCallbacks(lambda _: self._came(keeper, wanted), self._failed)
+        """Connect, unless it was started before or is closed."""
+        if not (self.reconnector.started or self.reconnector.closed):
+            self.reconnector.start(ignore, keep_trying=True)
 
     def when_online(self) -> "Deferred[None]":
         """Fires when a connection is up; ConnectFailed when the attempt under way, or one made now, fails."""
+        reconnector = self.reconnector
         if self.online:
             return succeed(None)
-        if self._closed or (self._attempt is None and self._cluster.clock.seconds() - self._began < APART):
+        early = not reconnector.trying and self._cluster.clock.seconds() - reconnector.tried_at < APART
+        if reconnector.closed or early:
             return fail(self.refusal())
         waiting = self._waiters.wait()
-        self.start()
+        if not reconnector.started:
+            self.start()
+        elif not reconnector.trying:
+            reconnector.retry.now()
         return waiting
 
     def close(self) -> "Deferred[Any]":
         """Leave the Frontier for good; fires when its connection is gone."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        keeper = self.up or self._trying
-        closing = succeed(None) if keeper is None else _closing(keeper)
+        closing = deferred(self.reconnector.close)
         self._waiters.tell(self.refusal())
         return closing
 
-    def _came(self, keeper: Keeper, wanted: int) -> None:
-        self._attempt = self._trying = None
-        common = self._cluster.service_id
-        if common and not wanted and keeper.client_id != common:
+    def connected(self) -> None:
+        """A connection is up."""
+        common, reconnector = self._cluster.service_id, self.reconnector
+        if common and not reconnector.asked_id and reconnector.client_id != common:
             # Another Frontier gave an id first, while this one was asked without.
-            keeper.close(ignore)
-            self.start()
+            reconnector.redial()
             return
-        self.up = keeper
-        self.trouble = ""
-        self._up_since = self._cluster.clock.seconds()
+        self.online = True
         self._cluster.member_online(self)
         self._waiters.tell(None)
 
-    def _lost(self, keeper: Keeper, reason: str) -> None:
-        if keeper is not self.up:
-            return
-        self.up = None
-        self.epoch += 1
-        if self._cluster.clock.seconds() - self._up_since >= self._backoff.steady:
-            self.failures = 0
-        self.trouble = reason or "the connection was lost"
-        self._cluster.member_offline(self, self.trouble)
-        self._again()
+    def lost(self, reason: str) -> None:
+        """A connection ended."""
+        if self.online:
+            self.online = False
+            self.epoch += 1
+            self._trouble = reason or "the connection was lost"
+            self._cluster.member_offline(self, self._trouble)
 
-    def _failed(self, failure: Failure) -> None:
-        self._attempt = self._trying = None
-        if self._closed:
-            return
-        elapsed = self._cluster.clock.seconds() - self._began
-        self.trouble = (
-            f"no connection within {self._timeout:g} s"
-            if elapsed >= self._timeout
-            else failure.getErrorMessage() or type(failure.value).__name__
-        )
-        self._again()
+    def failed(self, why: str, again: bool) -> None:
+        """An attempt failed; another one follows."""
+        self._trouble = why
         self._waiters.tell(self.refusal())
         self._cluster.member_failed(self)
 
-    def _again(self) -> None:
-        if self._closed:
-            return
-        wait = self._backoff.seconds(self.failures)
-        self.failures += 1
-        self._timer = self._cluster.clock.callLater(wait, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        self.start()
-
     def refusal(self) -> ConnectFailed:
         """Why nothing can be done there now."""
-        return ConnectFailed(f"no connection to Frontier {self.frontier_id!r} at {self.address}: {self.trouble}")
-
-
-def _closing(keeper: Keeper) -> "Deferred[None]":
-    def start(done: Done) -> None:
-        keeper.close(done)
-
-    return deferred(start)
+        return ConnectFailed(f"no connection to Frontier {self.frontier_id!r} at {self.address}: {self._trouble}")

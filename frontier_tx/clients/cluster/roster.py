@@ -8,12 +8,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.backoff import Backoff
 from frontier_tx.clients.cluster.deadline import within
-from frontier_tx.clients.cluster.frontlas_client import Atlas, FrontlasUnavailable, Listed
+from frontier_tx.clients.cluster.frontlas_client import FrontlasClient, FrontlasUnavailable, Listed
 from frontier_tx.clients.cluster.member import FrontierState, Member
-from frontier_tx.clients.core.keeper import Keeper
-from frontier_tx.clients.deferring import tell
+from frontier_tx.clients.core.reconnect import Reconnector
+from frontier_tx.clients.surface.flavour import Callbacks, tell
 from frontier_tx.errors import ConnectFailed, EndClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
 
@@ -34,19 +33,18 @@ class TooManyFrontiers(OperationError):
 class Roster:
     """Members by the id of their Frontier. It provides ``member.Cluster``.
 
-    :param keeper: makes what keeps a connection of a member. :param service_id: to be had everywhere; 0: any.
+    :param reconnector: makes what keeps the connection of a member. :param service_id: to be had everywhere; 0: any.
     :param poll: seconds between two lists. The other parameters are those of ``ClusterOptions``.
     """
 
     def __init__(
         self,
-        atlas: Atlas,
+        frontlas: FrontlasClient,
         clock: IReactorTime,
-        keeper: Callable[[Member, Callable[[str], None]], Keeper],
+        reconnector: Callable[[Member], Reconnector],
+        callbacks: Callbacks,
         *,
         service_id: int = 0,
-        reconnect: Backoff = Backoff(first=0.5),  # noqa: B008 - frozen
-        connect_timeout: float = 5.0,
         poll: float = EVERY,
         max_frontiers: int = 1_000,
         on_online: Callable[[], Any] | None = None,
@@ -54,15 +52,14 @@ class Roster:
         log: Logger,
     ) -> None:
         self.clock = clock
-        self.keeper = keeper
+        self.reconnector = reconnector
         self.service_id = service_id
         self.members: dict[str, Member] = {}
         self.closed = False
         #: Lists that came.
         self.lists = 0
-        self._atlas = atlas
-        self._reconnect = reconnect
-        self._connect_timeout = connect_timeout
+        self._frontlas = frontlas
+        self._callbacks = callbacks
         self._poll = poll
         self._max_frontiers = max_frontiers
         self._on_online = on_online
@@ -146,7 +143,7 @@ class Roster:
             self._timer = self.clock.callLater(self._poll, self._poll_due)
 
     def _list_failed(self, failure: Failure) -> None:
-        # Frontlas that is away is named by the atlas, once.
+        # Frontlas that is away is named by its client, once.
         text = failure.getErrorMessage()
         if self.closed or isinstance(failure.value, FrontlasUnavailable) or text == self._list_trouble:
             return
@@ -154,7 +151,7 @@ class Roster:
         self._log.warn("Frontlas gives no list of Frontiers: {text}", text=text)
 
     def _watch(self) -> None:
-        watching = Deferred.fromCoroutine(self._atlas.watch_joins(self._joined))
+        watching = Deferred.fromCoroutine(self._frontlas.watch_joins(self._joined))
         watching.addBoth(self._watch_over)
 
     def _watch_over(self, result: Any) -> None:
@@ -168,7 +165,7 @@ class Roster:
             timer.reset(min(SETTLE, max(0.0, timer.getTime() - self.clock.seconds())))
 
     async def _refresh(self) -> None:
-        listed = {one.frontier_id: one for one in await self._atlas.frontiers()}
+        listed = {one.frontier_id: one for one in await self._frontlas.frontiers()}
         if self.closed:
             return
         self.lists += 1
@@ -202,7 +199,7 @@ class Roster:
             self._drop(member, f"its address is now that of {listed.host} port {listed.port}")
         if len(self.members) >= self._max_frontiers:
             raise TooManyFrontiers(f"no more than {self._max_frontiers} Frontiers are connected to (max_frontiers)")
-        member = self.members[listed.frontier_id] = Member(self, listed, self._reconnect, self._connect_timeout)
+        member = self.members[listed.frontier_id] = Member(self, listed)
         if self.service_id:
             member.start()
         elif self._pioneer is None:
@@ -225,25 +222,24 @@ class Roster:
 
     def member_online(self, member: Member) -> None:
         """See ``member.Cluster``."""
-        assert member.up is not None
         self._log.info("Frontier {id} is connected", id=member.frontier_id)
         self._up += 1
         if not self.service_id:
-            self.service_id = member.up.client_id
+            self.service_id = member.reconnector.client_id
             for other in self.members.values():
-                if not other.started:
-                    other.start()
+                other.reconnector.wanted_id = self.service_id
+                other.start()
         self._waiters.tell(None)
-        if self._up == 1 and self._on_online is not None:
-            tell(self._log, "on_online", self._on_online)
+        if self._up == 1:
+            tell(self._callbacks, self._log, "on_online", self._on_online)
 
     def member_offline(self, member: Member, reason: str) -> None:
         """See ``member.Cluster``."""
         self._up -= 1
         if not self.closed and member.frontier_id in self.members:
             self._log.warn("Frontier {id} is lost: {why}", id=member.frontier_id, why=reason)
-        if not self._up and self._on_offline is not None:
-            tell(self._log, "on_offline", self._on_offline, reason)
+        if not self._up:
+            tell(self._callbacks, self._log, "on_offline", self._on_offline, reason)
 
     def member_failed(self, member: Member) -> None:
         """See ``member.Cluster``."""

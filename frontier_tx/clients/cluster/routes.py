@@ -1,7 +1,13 @@
-"""Which Frontier holds which edge, as far as it was asked: bounded, and each answer with a life."""
+"""Which Frontier holds which edge: what Frontlas answered, and what edges tell by speaking, which is sooner known."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
+
+from frontier_tx.clients.core.hosts import SessionHost
+from frontier_tx.clients.core.intake import Bounds, Inbox, Intake
+from frontier_tx.clients.core.operations import Message, Request, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +59,33 @@ class Routes:
     def drop(self, edge_id: int) -> None:
         """It proved wrong."""
         self._routes.pop(edge_id, None)
+
+
+class LearningIntake(Intake):
+    """The intake of a cluster service: says whom it heard, and through which connection."""
+
+    def __init__(self, run: Run, bounds: Bounds | None = None, *, error_texts: bool = False) -> None:
+        super().__init__(self._begin, bounds, error_texts=error_texts)
+        self._begin_handler = run
+        self.messages = _LearningInbox(self)
+        #: Told the edge's id and the connection.
+        self.heard: Callable[[int, SessionHost], None] | None = None
+
+    def _begin(self, handler: Any, request: Request) -> Callable[[], object] | None:
+        self.note(request)
+        return self._begin_handler(handler, request)
+
+    def note(self, item: Request | Message) -> None:
+        """Something came."""
+        if item.edge_id and self.heard is not None:
+            self.heard(item.edge_id, item.session.connection)
+
+
+class _LearningInbox(Inbox[Message]):
+    def __init__(self, intake: LearningIntake) -> None:
+        super().__init__(intake.bounds.messages, budget=intake.message_budget)
+        self._intake = intake
+
+    def put(self, item: Message) -> bool:
+        self._intake.note(item)
+        return super().put(item)

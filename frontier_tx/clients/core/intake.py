@@ -209,12 +209,12 @@ class Inbox(Generic[T]):
 
 
 class StreamInbox(Inbox[Any]):
-    """Channels that wait for somebody who accepts them."""
+    """Sessions that wait for somebody who accepts them."""
 
     def pop(self) -> Any:
-        channel = super().pop()
-        channel.claim()
-        return channel
+        session = super().pop()
+        session.claim()
+        return session
 
 
 class Intake:

@@ -1,8 +1,9 @@
-"""What goes on on a channel: requests and messages that came, and operations of this end that wait for an answer."""
+"""What goes on on a session: requests and messages that came, and operations of this end that wait for an answer."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from frontier_tx.clients.core.hosts import OperationHost
 from frontier_tx.clients.core.intake import Done
 from frontier_tx.clients.core.values import octets, string
 from frontier_tx.clients.errors import UnusableResult, fitting, reference, spoken_text
@@ -13,9 +14,6 @@ from frontier_tx.wire.body import MessageData, message_json
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
 from frontier_tx.wire.times import parse_time
 from frontier_tx.wire.watch import NEVER
-
-if TYPE_CHECKING:
-    from frontier_tx.clients.core.channel import Channel
 
 #: What a request or a message costs besides the bytes that came.
 OVERHEAD = 256
@@ -28,20 +26,20 @@ class Request:
     """A call that a handler answers.
 
     ``edge_id`` is set at a service (0 elsewhere, and for calls of the gateway itself). ``deadline`` is Unix seconds
-    by the caller's clock, or None. ``stream`` is the session that it came on.
+    by the caller's clock, or None. ``session`` is the session that it came on.
     """
 
     __slots__ = (
-        "method", "data", "custom", "edge_id", "deadline", "stream", "size", "cancel_handler", "_packet_id", "_why"
+        "method", "data", "custom", "edge_id", "deadline", "session", "size", "cancel_handler", "_packet_id", "_why"
     )  # fmt: skip
 
-    def __init__(self, stream: "Channel", packet_id: int, method: str, data: MessageData) -> None:
+    def __init__(self, session: OperationHost, packet_id: int, method: str, data: MessageData) -> None:
         self.method = method
         self.data = data.payload
-        self.custom, self.edge_id = stream.split(data.custom)
+        self.custom, self.edge_id = session.split(data.custom)
         times = [parse_time(text) for text in (data.deadline, data.context.deadline)]
         self.deadline = min((time for time in times if time is not None), default=None)
-        self.stream = stream
+        self.session = session
         #: Bytes that it holds.
         self.size = len(self.data) + len(self.custom) + len(data.key) + OVERHEAD
         self.cancel_handler: Callable[[], object] | None = None
@@ -64,7 +62,7 @@ class Request:
             except TypeError as error:
                 raise UnusableResult(str(error)) from None
         try:
-            self.stream.answer(self._packet_id, self, self.method, value or b"", self._why)
+            self.session.answer(self._packet_id, self, self.method, value or b"", self._why)
         except PayloadTooLarge as error:
             self.fail(error)
 
@@ -79,11 +77,11 @@ class Request:
             number = reference()
             if text:
                 text = f"rpc handler failed: {text}"
-            elif self.stream.end.intake.error_texts:
+            elif self.session.connection.intake.error_texts:
                 text = fitting(f"rpc handler failed: {type(error).__name__}: {error}".removesuffix(": "))
             else:
                 text = f"rpc handler failed: reference {number}"
-        self.stream.answer(self._packet_id, self, self.method, b"", text)
+        self.session.answer(self._packet_id, self, self.method, b"", text)
         return number if not self._why else ""
 
     def cancel(self, reason: int) -> None:
@@ -96,13 +94,13 @@ class Request:
 class Message:
     """A message; its sender waits until ``ack`` or ``fail`` is called. ``edge_id`` is 0 but at a service."""
 
-    __slots__ = ("data", "topic", "custom", "edge_id", "stream", "size", "_packet_id")
+    __slots__ = ("data", "topic", "custom", "edge_id", "session", "size", "_packet_id")
 
-    def __init__(self, stream: "Channel", packet_id: int, data: MessageData) -> None:
+    def __init__(self, session: OperationHost, packet_id: int, data: MessageData) -> None:
         self.data = data.payload
         self.topic = data.topic
-        self.custom, self.edge_id = stream.split(data.custom)
-        self.stream = stream
+        self.custom, self.edge_id = session.split(data.custom)
+        self.session = session
         #: Bytes that it holds.
         self.size = len(self.data) + len(self.custom) + 4 * len(self.topic) + OVERHEAD
         self._packet_id = packet_id
@@ -112,30 +110,30 @@ class Message:
 
         :raises RuntimeError: this is not the thread, or the loop, of the client.
         """
-        self.stream.home.check()
+        self.session.connection.home.check()
         self.refuse("")
 
     def fail(self, text: str) -> None:
         """It could not be done; the sender gets this text. RuntimeError as of ``ack``."""
-        self.stream.home.check()
+        self.session.connection.home.check()
         self.refuse(string(text, "text") or "failed")
 
     def refuse(self, text: str) -> None:
         """Answer with this text; empty: it is done."""
         packet_id, self._packet_id = self._packet_id, 0
-        if packet_id and self.stream.open:
-            self.stream.send(f.MESSAGE_ACK, packet_id, message_json(error=fitting(text)))
+        if packet_id and self.session.open:
+            self.session.send(f.MESSAGE_ACK, packet_id, message_json(error=fitting(text)))
 
 
 class Pending:
     """An operation that waits for the peer's answer."""
 
-    __slots__ = ("tick", "done", "method", "_channel", "_packet_id", "_kind", "_until", "_late")
+    __slots__ = ("tick", "done", "method", "_session", "_packet_id", "_kind", "_until", "_late")
 
-    def __init__(self, channel: "Channel", packet_id: int, kind: int, done: Done) -> None:
+    def __init__(self, session: OperationHost, packet_id: int, kind: int, done: Done) -> None:
         self.tick = 0
         self.done = done
-        self._channel = channel
+        self._session = session
         self._packet_id = packet_id
         self._kind = kind
         self._until = NEVER
@@ -150,14 +148,14 @@ class Pending:
         """Let it end at ``when`` of the process's clock, with this error."""
         self._until = when
         self._late = late
-        self._channel.end.alarms.schedule(self, when)
+        self._session.connection.alarms.schedule(self, when)
 
     def error(self, text: str) -> Exception:
         """Return the error for an answer with this text.
 
         The gateway watches the same deadline: which of the two clocks ticks first is not to be seen.
         """
-        if text == DeadlineExceeded.text and self._channel.end.alarms.now() >= self._until - 2 * RESOLUTION:
+        if text == DeadlineExceeded.text and self._session.connection.alarms.now() >= self._until - 2 * RESOLUTION:
             return self._late()
         return from_answer(text)
 
@@ -170,8 +168,8 @@ class Pending:
         self._give_up(CANCELED, Canceled())
 
     def _give_up(self, reason: int, error: Exception) -> None:
-        channel = self._channel
-        if channel.settle(self._packet_id) is self:
-            if self._kind == f.REQUEST and channel.open:
-                channel.send(f.REQUEST_CANCEL, self._packet_id, CANCEL_FIXED.pack(reason))
+        session = self._session
+        if session.settle(self._packet_id) is self:
+            if self._kind == f.REQUEST and session.open:
+                session.send(f.REQUEST_CANCEL, self._packet_id, CANCEL_FIXED.pack(reason))
             self.done(None, error)

@@ -1,20 +1,19 @@
-"""One stream at a client's end, sans-IO: a channel that carries raw bytes both ways, and can be closed."""
+"""One stream at a client's end, sans-IO: a session that carries raw bytes both ways, and can be closed."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-from frontier_tx.clients.core.channel import Channel
+from frontier_tx.clients.core.hosts import SessionHost
 from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Message
 from frontier_tx.clients.core.reading import Reading
+from frontier_tx.clients.core.session import ClientSession
 from frontier_tx.clients.core.values import octets
 from frontier_tx.clients.core.writing import Writing
 from frontier_tx.clients.errors import SendBufferFull
 from frontier_tx.errors import EndClosed, ForceClosed, ReceiverCongested
 from frontier_tx.wire.session import Session
-
-if TYPE_CHECKING:
-    from frontier_tx.clients.core.end import End
 
 #: What a stream that nobody accepted yet costs besides what came on it.
 OVERHEAD = 1024
@@ -25,18 +24,24 @@ LINGER, PATIENCE = 3.0, 300.0
 ABORTED = "aborted"
 
 
-class StreamChannel(Channel):
+#: The stream whose callback runs in this context.
+_served: ContextVar["StreamSession | None"] = ContextVar("served", default=None)
+
+
+class StreamSession(ClientSession):
     """See the module."""
 
     #: The slot of the timer (``timers.Timed``).
     tick = 0
 
-    def __init__(self, end: "End", session: Session) -> None:
-        intake = end.intake
+    def __init__(self, connection: SessionHost, wire: Session) -> None:
+        intake = connection.intake
         messages: Inbox[Message] = Inbox(intake.bounds.messages, stops=False, budget=intake.message_budget)
-        super().__init__(end, session, {}, messages)
+        super().__init__(connection, wire, {}, messages)
         self.reading = Reading(self._freed)
-        self.writing = Writing(end.connection, session, self._flushed)
+        self.writing = Writing(connection.wire, wire, self._flushed)
+        #: Who has not written all it has to, besides those who wait for ``drain``.
+        self.writers = 0
         self._held = False
         self._waits_for_owner = 0
         self._closing = False
@@ -51,8 +56,8 @@ class StreamChannel(Channel):
 
     def offer(self) -> bool:
         """It waits for somebody who accepts it, within the client's bound; False where there is no room."""
-        size = OVERHEAD + len(self.session.meta) + len(self.session.peer)
-        if not self.end.intake.accept_budget.take(size):
+        size = OVERHEAD + len(self.wire.meta) + len(self.wire.peer)
+        if not self.connection.intake.accept_budget.take(size):
             return False
         self._waits_for_owner = size
         return True
@@ -65,12 +70,12 @@ class StreamChannel(Channel):
     def claim(self) -> None:
         """Somebody accepts it."""
         size, self._waits_for_owner = self._waits_for_owner, 0
-        self.end.intake.accept_budget.give_back(size)
+        self.connection.intake.accept_budget.give_back(size)
         self._hold()
 
     def withdraw(self, why: str) -> None:
         """Nobody accepts it."""
-        intake = self.end.intake
+        intake = self.connection.intake
         if self in intake.streams.items:
             intake.streams.items.remove(self)
         self.claim()
@@ -78,13 +83,13 @@ class StreamChannel(Channel):
 
     def _room(self, size: int) -> bool:
         """Whether a stream that nobody accepted yet may hold so much more."""
-        intake = self.end.intake
-        unheld = self.session.allowance is None and not intake.streams.used
+        intake = self.connection.intake
+        unheld = self.wire.allowance is None and not intake.streams.used
         if unheld and self.reading.size + size > intake.bounds.stream_bytes:
             # Nothing holds the writer back, and the program may never accept any.
             return False
         while not intake.accept_budget.take(size):
-            largest: StreamChannel = max(intake.streams.items, key=lambda item: item._waits_for_owner, default=self)
+            largest: StreamSession = max(intake.streams.items, key=lambda item: item._waits_for_owner, default=self)
             if largest is self or largest._waits_for_owner <= OVERHEAD:
                 return False
             largest.withdraw(ReceiverCongested.text)
@@ -105,23 +110,44 @@ class StreamChannel(Channel):
 
     def _hold(self) -> None:
         """Stop reading the connection where there is no other way to stop the writer."""
-        size, bound = self.reading.size, max(1, self.end.bounds.stream_bytes)
+        size, bound = self.reading.size, max(1, self.connection.bounds.stream_bytes)
         held = (
             self.open
-            and self.session.allowance is None
+            and self.wire.allowance is None
             and not self._waits_for_owner
             and (size >= bound or (self._held and size > bound // 2))
         )
         if held != self._held:
             self._held = held
-            self.end.congested(held)
+            self.connection.congested(held)
 
     def _freed(self, size: int) -> None:
-        self.end.connection.grant(self.session, size)
+        self.connection.wire.grant(self.wire, size)
         if self._held:
             self._hold()
 
     # -- what goes ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def served(self) -> Iterator[Callable[[bool], None]]:
+        """Start what serves this stream inside of it, and tell what this gives whether it came to its end."""
+
+        def over(whole: bool) -> None:
+            self.writers -= 1
+            if not whole and self.open:
+                self.abort()
+
+        self.writers += 1
+        token = _served.set(self)
+        try:
+            yield over
+        finally:
+            _served.reset(token)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether somebody is still writing: not one who closes the client out of what serves this stream."""
+        return self.open and bool(self.writers or self._drains) and _served.get() is not self
 
     def write(self, data: bytes) -> None:
         """Send raw bytes, in as many frames as it takes, as far as the peer lets it; the rest follows by itself.
@@ -129,40 +155,40 @@ class StreamChannel(Channel):
         :raises OperationError: nothing was sent.
         """
         self._check_open()
-        if self.writing.size > self.end.bounds.unsent_bytes:
+        if self.writing.size > self.connection.bounds.unsent_bytes:
             raise SendBufferFull
         self.writing.write(data if type(data) is bytes else octets(data, "data"))
 
     @property
     def backlog(self) -> int:
         """Bytes that a writer has to wait for."""
-        return max(self.end.link.unsent, self.writing.size)
+        return max(self.connection.transport.unsent, self.writing.size)
 
     def drain(self, done: Done) -> Callable[[], None]:
         """Tell ``done`` when enough was sent for the writer to go on; return what cancels that."""
         token = object()
         if not self.open:
             done(None, ForceClosed() if self._undelivered else EndClosed())
-        elif self.backlog <= self.end.bounds.high_water:
+        elif self.backlog <= self.connection.bounds.high_water:
             done(None, None)
         else:
             self._drains[token] = done
-            self.end.drains[self] = None
+            self.connection.drains[self] = None
         return lambda: self._leave_drain(token)
 
     def _leave_drain(self, token: object) -> None:
         self._drains.pop(token, None)
         if not self._drains:
-            self.end.drains.pop(self, None)
+            self.connection.drains.pop(self, None)
 
     def drained(self) -> None:
         """Something was sent."""
-        if self._drains and self.backlog <= self.end.bounds.low_water:
+        if self._drains and self.backlog <= self.connection.bounds.low_water:
             self._tell_drained(None)
 
     def _tell_drained(self, error: Exception | None) -> None:
         drains, self._drains = self._drains, {}
-        self.end.drains.pop(self, None)
+        self.connection.drains.pop(self, None)
         for done in drains.values():
             done(None, error)
 
@@ -170,15 +196,15 @@ class StreamChannel(Channel):
         """The peer takes more."""
         self.writing.go_on()
         self.drained()
-        self.end.stream_moved()
+        self.connection.stream_moved()
         if self._closing and not self._dismissed:
-            self._moved_at = self.end.alarms.now()
+            self._moved_at = self.connection.alarms.now()
             self._limit()
 
     def _flushed(self) -> None:
         if self._closing:
             self._dismiss("")
-        self.end.stream_sent()
+        self.connection.stream_sent()
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -204,7 +230,7 @@ class StreamChannel(Channel):
         self._hold()
         self._tell_drained(EndClosed())
         if self.writing.size:
-            self._moved_at = self.end.alarms.now()
+            self._moved_at = self.connection.alarms.now()
             self._limit()
         else:
             self._dismiss("")
@@ -214,7 +240,7 @@ class StreamChannel(Channel):
         if self.ended:
             self.reading.discard()
             return
-        self.end.forget(self)
+        self.connection.forget(self)
         self.over(why)
         self.reading.discard()
         self._dismiss(why or ABORTED)
@@ -222,12 +248,12 @@ class StreamChannel(Channel):
     def _dismiss(self, error: str) -> None:
         if not self._dismissed:
             self._dismissed = True
-            self.end.alarms.cancel(self)
-            self.end.connection.dismiss(self.session, self.end.alarms.now(), error)
+            self.connection.alarms.cancel(self)
+            self.connection.wire.dismiss(self.wire, self.connection.alarms.now(), error)
 
     def _limit(self) -> None:
         wait = LINGER if self._closers else PATIENCE
-        self.end.alarms.schedule(self, max(self.end.alarms.now(), self._moved_at + wait))
+        self.connection.alarms.schedule(self, max(self.connection.alarms.now(), self._moved_at + wait))
 
     def fire(self, now: float) -> None:
         """The peer took nothing of what is left to be sent, for some time."""
@@ -251,7 +277,7 @@ class StreamChannel(Channel):
         error = ForceClosed(cut) if cut is not None and self.open else None
         self._undelivered = self.writing.size > 0
         self.writing.discard()
-        self.end.alarms.cancel(self)
+        self.connection.alarms.cancel(self)
         super().over(cut)
         self._hold()
         self._tell_drained(error or EndClosed())

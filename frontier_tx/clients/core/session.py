@@ -3,9 +3,10 @@
 Operations take a ``done`` that is called once with (result, error); adapters make Deferreds or futures of it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.hosts import SessionHost
 from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Message, Pending, Request
 from frontier_tx.clients.core.values import TAIL, octets, seconds, string
@@ -27,24 +28,26 @@ from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.times import UNSET, format_time
 
-if TYPE_CHECKING:
-    from frontier_tx.clients.core.end import End
-
 #: Bytes of a method's name that an answer repeats; what is longer is left out.
 LONGEST_KEY = 4096
 
 
-class Channel:
+class ClientSession:
     """One session of a connection.
 
     :param tailed: ``custom`` ends in the edge's id, as between a service and its gateway.
     """
 
     def __init__(
-        self, end: "End", session: Session, methods: dict[str, Any], messages: Inbox[Message], tailed: bool = False
+        self,
+        connection: SessionHost,
+        wire: Session,
+        methods: dict[str, Any],
+        messages: Inbox[Message],
+        tailed: bool = False,
     ) -> None:
-        self.end = end
-        self.session = session
+        self.connection = connection
+        self.wire = wire
         self.methods = methods
         self.messages = messages
         self.tailed = tailed
@@ -58,7 +61,7 @@ class Channel:
     @property
     def home(self) -> Home:
         """Where it may be used."""
-        return self.end.home
+        return self.connection.home
 
     # -- sending ------------------------------------------------------------------------------------------
 
@@ -67,23 +70,23 @@ class Channel:
 
         :raises PayloadTooLarge: the peer does not take a frame of this size.
         """
-        end = self.end
-        if not end.connection.fits(len(body) + 8):
+        connection = self.connection
+        if not connection.wire.fits(len(body) + 8):
             raise PayloadTooLarge
-        end.connection.sessions.write(self.session, f.pack_of_session(kind, packet_id, self.session.id, body))
+        connection.wire.sessions.write(self.wire, f.pack_of_session(kind, packet_id, self.wire.id, body))
 
     def _start(self, kind: int, body: bytes, done: Done, timeout: float | None, deadline: float | None) -> Pending:
-        end = self.end
+        connection = self.connection
         self._check_open()
-        if end.pending >= end.bounds.pending:
+        if connection.pending >= connection.bounds.pending:
             raise TooManyPending
-        packet_id = next(end.connection.ids)
+        packet_id = next(connection.wire.ids)
         pending = Pending(self, packet_id, kind, done)
         self.send(kind, packet_id, body)
         self._pending[packet_id] = pending
-        end.pending += 1
-        now = end.alarms.now()
-        until = now + max(0.0, deadline - end.wall_clock()) if deadline is not None else None
+        connection.pending += 1
+        now = connection.alarms.now()
+        until = now + max(0.0, deadline - connection.wall_clock()) if deadline is not None else None
         if timeout is not None and (until is None or now + timeout <= until):
             pending.limit(now + timeout, OperationTimeout)
         elif until is not None:
@@ -91,13 +94,13 @@ class Channel:
         return pending
 
     def _check_open(self) -> None:
-        if not self.open or not self.session.writable or not self.end.connection.connected:
+        if not self.open or not self.wire.writable or not self.connection.wire.connected:
             raise EndClosed
-        if self.end.link.unsent > self.end.bounds.unsent_bytes:
+        if self.connection.transport.unsent > self.connection.bounds.unsent_bytes:
             raise SendBufferFull
 
     def _until(self, timeout: float | None) -> str:
-        return UNSET if timeout is None else format_time(self.end.wall_clock() + seconds(timeout, "timeout"))
+        return UNSET if timeout is None else format_time(self.connection.wall_clock() + seconds(timeout, "timeout"))
 
     def call(
         self,
@@ -147,7 +150,7 @@ class Channel:
         if not at_most_once:
             return self._start(f.MESSAGE, body, done, timeout, deadline)
         self._check_open()
-        self.send(f.MESSAGE, next(self.end.connection.ids), body)
+        self.send(f.MESSAGE, next(self.connection.wire.ids), body)
         done(None, None)
         return None
 
@@ -209,8 +212,8 @@ class Channel:
         """Take an operation off the table."""
         pending = self._pending.pop(packet_id, None)
         if pending is not None:
-            self.end.pending -= 1
-            self.end.alarms.cancel(pending)
+            self.connection.pending -= 1
+            self.connection.alarms.cancel(pending)
         return pending
 
     def _answered(self, kind: int, packet_id: int, body: bytes) -> None:
@@ -230,7 +233,7 @@ class Channel:
             pending.done(data.payload if kind == f.RESPONSE else None, None)
 
     def _requested(self, packet_id: int, data: MessageData) -> None:
-        end = self.end
+        connection = self.connection
         try:
             method = data.key.decode()
         except UnicodeDecodeError:
@@ -242,12 +245,12 @@ class Channel:
             self._respond(packet_id, data.key, b"", no_such_rpc(data.key))
             return
         request = Request(self, packet_id, method, data)
-        if end.running >= end.bounds.requests or not end.intake.request_budget.take(request.size):
+        if connection.running >= connection.bounds.requests or not connection.intake.request_budget.take(request.size):
             self._respond(packet_id, data.key, b"", TooManyPending.text)
             return
         self._running[packet_id] = request
-        end.running += 1
-        request.cancel_handler = end.intake.run(handler, request)
+        connection.running += 1
+        request.cancel_handler = connection.intake.run(handler, request)
 
     def answer(self, packet_id: int, request: Request, method: str, value: bytes, error: str) -> None:
         """A handler is done; on a session that is over nobody hears it.
@@ -256,8 +259,8 @@ class Channel:
         """
         if self.open:
             self._respond(packet_id, method.encode(), b"" if error else value, error)
-        self.end.running -= 1
-        self.end.intake.request_budget.give_back(request.size)
+        self.connection.running -= 1
+        self.connection.intake.request_budget.give_back(request.size)
         if self._running.get(packet_id) is request:
             del self._running[packet_id]
 

@@ -1,12 +1,13 @@
-"""A client's end of one connection, sans-IO: what comes is sorted into channels, one per session."""
+"""A client's end of one connection, sans-IO: what comes is sorted into streams, one per session."""
 
 from collections.abc import Callable
 from typing import Protocol
 
-from frontier_tx.clients.core.channel import Channel
 from frontier_tx.clients.core.home import Home
+from frontier_tx.clients.core.hosts import FrameTransport
 from frontier_tx.clients.core.intake import Bounds, Done, Intake
-from frontier_tx.clients.core.stream_channel import LINGER, StreamChannel
+from frontier_tx.clients.core.session import ClientSession
+from frontier_tx.clients.core.stream import LINGER, StreamSession
 from frontier_tx.clients.core.values import octets, string
 from frontier_tx.errors import (
     ConnectionRefused,
@@ -19,7 +20,6 @@ from frontier_tx.errors import (
 )
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
-from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.ids import DEFAULT_SESSION
 from frontier_tx.wire.session import Session
@@ -28,41 +28,17 @@ from frontier_tx.wire.session import Session
 FRAME_LIMIT = 16_777_216
 
 
-class Link(Protocol):
-    """What carries the frames of an end."""
-
-    @property
-    def connection(self) -> Connection:
-        """The machine of the connection."""
-
-    @property
-    def unsent(self) -> int:
-        """Bytes that wait because the peer does not take them."""
-
-    def pause_reading(self) -> None:
-        """Take no more bytes until as many ``resume_reading`` came."""
-
-    def resume_reading(self) -> None:
-        """Undo one ``pause_reading``."""
-
-    def close(self) -> None:
-        """Say goodbye in order, in bounded time."""
-
-    def abort(self, reason: str) -> None:
-        """End at once."""
-
-
-class Owner(Protocol):
+class ConnectionOwner(Protocol):
     """Who wants to know how a connection fares."""
 
-    def came_online(self, end: "End") -> None:
+    def came_online(self, connection: "ClientConnection") -> None:
         """The server accepted."""
 
-    def went_offline(self, end: "End", reason: str) -> None:
+    def went_offline(self, connection: "ClientConnection", reason: str) -> None:
         """The connection is over; called once."""
 
 
-class End:
+class ClientConnection:
     """One connection.
 
     :param tailed: a service's: ``custom`` of session 1 ends in an edge id.
@@ -74,8 +50,8 @@ class End:
 
     def __init__(
         self,
-        link: Link,
-        owner: Owner,
+        transport: FrameTransport,
+        owner: ConnectionOwner,
         intake: Intake,
         alarms: Alarms,
         wall_clock: Callable[[], float],
@@ -83,17 +59,17 @@ class End:
         tailed: bool = False,
         home: Home | None = None,
     ) -> None:
-        self.link = link
+        self.transport = transport
         self.owner = owner
         self.intake = intake
         self.bounds: Bounds = intake.bounds
         self.alarms = alarms
         self.wall_clock = wall_clock
         self.tailed = tailed
-        self.connection = link.connection
+        self.wire = transport.connection
         self.home = home or Home()
-        self.main: Channel | None = None
-        self.channels: dict[int, StreamChannel] = {}
+        self.main: ClientSession | None = None
+        self.streams: dict[int, StreamSession] = {}
         #: Operations under way, and handlers that run.
         self.pending = 0
         self.running = 0
@@ -102,7 +78,7 @@ class End:
         #: The server's reason when it said goodbye, where it gave one.
         self.farewell = ""
         #: Streams on which somebody waits to write.
-        self.drains: dict[StreamChannel, None] = {}
+        self.drains: dict[StreamSession, None] = {}
         self._opening: dict[int, Done] = {}
         self._congestions = 0
         self._leaving = False
@@ -113,16 +89,16 @@ class End:
 
     def frame(self, frame: Frame) -> None:
         """An application frame of a live session came."""
-        channel = self.channels.get(frame.session_id) if frame.session_id != DEFAULT_SESSION else self.main
-        if channel is not None:
-            channel.receive(frame)
+        stream = self.streams.get(frame.session_id) if frame.session_id != DEFAULT_SESSION else self.main
+        if stream is not None:
+            stream.receive(frame)
 
     def event(self, event: e.Event) -> None:
         """Something happened on the connection or session layer."""
         match event:
             case e.ConnAccepted():
-                session = self.connection.sessions.live[DEFAULT_SESSION]
-                self.main = Channel(self, session, self.intake.methods, self.intake.messages, self.tailed)
+                session = self.wire.sessions.live[DEFAULT_SESSION]
+                self.main = ClientSession(self, session, self.intake.methods, self.intake.messages, self.tailed)
                 self.intake.messages.listeners.add(self.congested)
                 if self.intake.messages.full:
                     self.congested(True)
@@ -132,7 +108,7 @@ class End:
             case e.SessionRequested():
                 self._requested(event)
             case e.SessionOpened(negotiate_id, session):
-                self._opened(negotiate_id, self._channel(session))
+                self._opened(negotiate_id, self._stream(session))
             case e.SessionFailed(negotiate_id, error):
                 done = self._opening.pop(negotiate_id, None)
                 if done is not None:
@@ -144,7 +120,7 @@ class End:
             case e.SessionEnded(session):
                 self._session_over(session.id, None)
             case e.CreditGranted(session):
-                stream = self.channels.get(session.id)
+                stream = self.streams.get(session.id)
                 if stream is not None:
                     stream.credited()
             case _:
@@ -154,9 +130,9 @@ class End:
         """The connection is over: everything pending fails."""
         self.over = True
         self.intake.messages.listeners.discard(self.congested)
-        for channel in list(self.channels.values()):
-            channel.over("")
-        self.channels.clear()
+        for stream in list(self.streams.values()):
+            stream.over("")
+        self.streams.clear()
         if self.main is not None:
             self.main.over("")
         opening, self._opening = self._opening, {}
@@ -166,36 +142,42 @@ class End:
 
     def drained(self) -> None:
         """The link sent something: whoever waits to write goes on when enough is gone."""
-        if self.drains and self.link.unsent <= self.bounds.low_water:
-            for channel in list(self.drains):
-                channel.drained()
+        if self.drains and self.transport.unsent <= self.bounds.low_water:
+            for stream in list(self.drains):
+                stream.drained()
 
     def congested(self, full: bool) -> None:
         """A queue of this end is full, or no longer: while any is, nothing is read."""
         self._congestions += 1 if full else -1
         if not (self.over or self._leaving):
             if full and self._congestions == 1:
-                self.link.pause_reading()
+                self.transport.pause_reading()
             elif not full and not self._congestions:
-                self.link.resume_reading()
+                self.transport.resume_reading()
 
     # -- leaving ------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Say goodbye in order. What streams have still to send goes first, as long as anything of it is taken."""
+        """Say goodbye in order. What streams have still to send goes first, as long as anything of it is taken.
+
+        A stream on which somebody is still writing is cut: its reader must not take what came for all of it.
+        """
         if self._leaving or self.over:
             return
         self._leaving = True
+        for stream in list(self.streams.values()):
+            if stream.unfinished:
+                stream.abort()
         if self._congestions:
             # The far side's part of the goodbye comes behind what was not read.
-            self.link.resume_reading()
+            self.transport.resume_reading()
         if self._unsent_streams():
             self.alarms.schedule(self, self.alarms.now() + LINGER)
         else:
-            self.link.close()
+            self.transport.close()
 
-    def _unsent_streams(self) -> list[StreamChannel]:
-        return [channel for channel in self.channels.values() if channel.writing.size]
+    def _unsent_streams(self) -> list[StreamSession]:
+        return [stream for stream in self.streams.values() if stream.writing.size]
 
     def stream_sent(self) -> None:
         """A stream has nothing more that waits."""
@@ -209,25 +191,25 @@ class End:
 
     def fire(self, now: float) -> None:
         """The far sides did not take what streams had to send."""
-        for channel in self._unsent_streams():
-            channel.abort("timeout")
+        for stream in self._unsent_streams():
+            stream.abort("timeout")
         self._go()
 
     def _go(self) -> None:
         self.alarms.cancel(self)
-        self.link.close()
+        self.transport.close()
 
     # -- streams ------------------------------------------------------------------------------------------
 
     def open(self, peer: str, meta: bytes, done: Done) -> Callable[[], None]:
-        """Open a session; ``done`` gets its channel. Returns what cancels: a late channel is then closed.
+        """Open a session; ``done`` gets its stream. Returns what cancels: a late stream is then closed.
 
         :raises TypeError: a value of a wrong type. :raises MultiplexerClosed: the connection is not up.
         """
         meta, peer = octets(meta, "meta"), string(peer, "target")
         if self.over:
             raise MultiplexerClosed
-        negotiate_id = self.connection.open_session(meta, peer, self.alarms.now())
+        negotiate_id = self.wire.open_session(meta, peer, self.alarms.now())
         self._opening[negotiate_id] = done
 
         def cancel() -> None:
@@ -235,50 +217,50 @@ class End:
 
         return cancel
 
-    def streams(self) -> list[StreamChannel]:
+    def open_streams(self) -> list[StreamSession]:
         """All open streams."""
-        return [channel for channel in self.channels.values() if channel.open]
+        return [stream for stream in self.streams.values() if stream.open]
 
-    def _opened(self, negotiate_id: int, channel: StreamChannel) -> None:
+    def _opened(self, negotiate_id: int, stream: StreamSession) -> None:
         done = self._opening.pop(negotiate_id, None)
         if done is None:
-            channel.abort()
+            stream.abort()
         else:
-            done(channel, None)
+            done(stream, None)
 
     def _requested(self, request: e.SessionRequested) -> None:
         intake = self.intake
         now = self.alarms.now()
         if intake.streams.closed or self._leaving:
-            self.connection.refuse_session(request, now, EndClosed.text)
+            self.wire.refuse_session(request, now, EndClosed.text)
             return
         if intake.on_stream is None and len(intake.streams.items) >= self.bounds.accept:
-            self.connection.refuse_session(request, now, ReceiverCongested.text)
+            self.wire.refuse_session(request, now, ReceiverCongested.text)
             return
-        channel = self._channel(self.connection.accept_session(request, now))
+        stream = self._stream(self.wire.accept_session(request, now))
         if intake.on_stream is not None:
-            intake.on_stream(channel)
-        elif channel.offer():
-            intake.streams.put(channel)
+            intake.on_stream(stream)
+        elif stream.offer():
+            intake.streams.put(stream)
         else:
-            channel.abort(ReceiverCongested.text)
+            stream.abort(ReceiverCongested.text)
 
-    def _channel(self, session: Session) -> StreamChannel:
-        channel = self.channels[session.id] = StreamChannel(self, session)
-        return channel
+    def _stream(self, session: Session) -> StreamSession:
+        stream = self.streams[session.id] = StreamSession(self, session)
+        return stream
 
-    def forget(self, channel: StreamChannel) -> None:
+    def forget(self, stream: StreamSession) -> None:
         """A stream was given up: what still comes on it is for nobody."""
-        self.channels.pop(channel.session.id, None)
+        self.streams.pop(stream.wire.id, None)
 
     def _session_over(self, session_id: int, cut: str | None) -> None:
         if session_id == DEFAULT_SESSION:
             if self.main is not None:
                 self.main.over(cut)
                 # Nothing that a client is for works without session 1; the connection is of no use any more.
-                self.link.close()
+                self.transport.close()
             return
-        channel = self.channels.pop(session_id, None)
-        if channel is not None:
-            channel.over(cut)
+        stream = self.streams.pop(session_id, None)
+        if stream is not None:
+            stream.over(cut)
             self.stream_sent()

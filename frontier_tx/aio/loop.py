@@ -1,4 +1,4 @@
-"""An asyncio loop as the clock that timers and outlets want."""
+"""An asyncio loop as the clock that timers and outlets want, and as the home of a client."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,13 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
+
+from frontier_tx.clients.core.home import Home
+
+ANOTHER_LOOP = (
+    "this client belongs to another event loop, the one in which it was first used; make a client of its own here, or "
+    "hand the work over with asyncio.run_coroutine_threadsafe(coroutine, loop)"
+)
 
 
 @implementer(IDelayedCall)
@@ -50,10 +57,16 @@ class LoopCall:
 
 @implementer(IReactorTime)
 class LoopClock:
-    """The loop's clock."""
+    """The clock of a loop; None: of the one that runs when it is first used."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._running = loop
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        if self._running is None:
+            self._running = asyncio.get_running_loop()
+        return self._running
 
     def seconds(self) -> float:
         """Seconds, from no particular moment."""
@@ -66,3 +79,23 @@ class LoopClock:
     def getDelayedCalls(self) -> list[LoopCall]:
         """Not kept."""
         return []
+
+
+class LoopHome(Home):
+    """The loop in which the client was first used, in the same process."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def settle(self) -> None:
+        super().settle()
+        self._loop = asyncio.get_running_loop()
+
+    def check(self) -> None:
+        super().check()
+        # In another thread no loop runs, or another one.
+        if self._loop is not None and asyncio._get_running_loop() is not self._loop:
+            raise RuntimeError(ANOTHER_LOOP)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from frontier_tx.clients.core.end import End
+from frontier_tx.clients.core.connection import ClientConnection
 from frontier_tx.clients.core.intake import Bounds, Intake
 from frontier_tx.clients.core.operations import Request
 from frontier_tx.errors import OperationError
@@ -47,10 +47,10 @@ class FakeLink:
 class Nobody:
     """An owner that listens to nothing."""
 
-    def came_online(self, end: End) -> None:
+    def came_online(self, end: ClientConnection) -> None:
         pass
 
-    def went_offline(self, end: End, reason: str) -> None:
+    def went_offline(self, end: ClientConnection, reason: str) -> None:
         pass
 
 
@@ -65,7 +65,7 @@ class Ends(RuleBasedStateMachine):
         self.running: list[Request] = []
         intake = Intake(lambda handler, request: self.running.append(request), Bounds(pending=8, requests=4))
         intake.methods["m"] = None
-        self.end = End(self.link, Nobody(), intake, alarms, self.clock.seconds)
+        self.end = ClientConnection(self.link, Nobody(), intake, alarms, self.clock.seconds)
         self.server = Connection(Role.SERVER, 0.0)
         self.link.connection.connect()
         for told in self.server.receive(self.link.connection.take_output(), 0.0):
@@ -191,7 +191,7 @@ class Ends(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not self.lost:
             self.lose()
-        assert len(self.ends) == self.started and self.end.pending == 0 and not self.end.channels
+        assert len(self.ends) == self.started and self.end.pending == 0 and not self.end.streams
 
 
 TestEnds = Ends.TestCase
