@@ -79,6 +79,8 @@ class FrontierPlane:
             self._on_lost(link),
             link.is_alive,
             address_key(link.host),
+            meta.version,
+            meta.started,
         )
 
         def claimed(claim: Claim) -> None:
@@ -232,7 +234,8 @@ class FrontierPlane:
 
 def _report(event: PeerEvent, now: int) -> Report:
     online_at = max(1, now - event.age) if event.age else 0
-    return Report(ReportKind(event.method), event.peer_id, event.addr, service_name(event.service), online_at)
+    service = service_name(event.service) if event.service else ""
+    return Report(ReportKind(event.method), event.peer_id, event.addr, service, online_at, event.meta)
 
 
 def _too_slow(_result: Any, seconds: float) -> Any:

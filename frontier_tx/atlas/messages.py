@@ -44,8 +44,11 @@ META_BYTES = 16_384
 FRONTIER_ID_BYTES = 255
 ADDRESS_BYTES = 262
 BOOT_ID_BYTES = 128
+VERSION_BYTES = 64
 #: Bytes of a peer's address as its Frontier saw it, which may be a path.
 PEER_ADDRESS_BYTES = 512
+#: Bytes of what an edge said of itself that are reported, and remembered.
+EDGE_META_BYTES = 512
 #: Bytes of a body that is written in another way than usual: reading it is slow.
 ODD_BYTES = 16_384
 #: Bytes of many events in one call, or of one with the whole meta of its service.
@@ -58,22 +61,26 @@ class BadEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FrontierMeta:
-    """Who connects: identity, advertised addresses, a random text per process (empty with other implementations)."""
+    """Who connects: identity, advertised addresses, and of the process, where it is one of this implementation, a
+    random text, its version and when it began (Unix seconds)."""
 
     frontier_id: str
     service_addr: str
     edge_addr: str
     boot_id: str = ""
+    version: str = ""
+    started: int = 0
 
     def encode(self) -> bytes:
         """The meta of the Conn."""
-        meta = {
+        meta: dict[str, str | int] = {
             "frontier_id": self.frontier_id,
             "advertised_servicebound_addr": self.service_addr,
             "advertised_edgebound_addr": self.edge_addr,
         }
-        if self.boot_id:
-            meta["boot_id"] = self.boot_id
+        for key in ("boot_id", "version", "started"):
+            if value := getattr(self, key):
+                meta[key] = value
         return _compact(meta)
 
     def reached_at(self, host: str) -> "FrontierMeta":
@@ -92,14 +99,14 @@ class FrontierMeta:
         """
         if len(text) > META_BYTES:
             raise BadEvent(f"illegal meta: {len(text)} bytes, at most {META_BYTES} are taken")
-        keys = ("frontier_id", "advertised_servicebound_addr", "advertised_edgebound_addr", "boot_id")
         try:
-            taken = gojson.read_object(text, dict.fromkeys(keys, gojson.read_string))
+            taken = gojson.read_object(text, _META_SHAPE)
         except ValueError as error:
             raise BadEvent(_go_text(text, "apis.FrontierInstance") or f"illegal meta: {error}") from None
-        for key, most in zip(keys, (FRONTIER_ID_BYTES, ADDRESS_BYTES, ADDRESS_BYTES, BOOT_ID_BYTES), strict=True):
+        for key, most in _META_TEXTS.items():
             _check_text(key, taken.get(key, ""), most, plain=key != "frontier_id")
-        return cls(*(taken.get(key, "") for key in keys))
+        name, service, edge, boot, version = (taken.get(key, "") for key in _META_TEXTS)
+        return cls(name, service, edge, boot, version, max(0, taken.get("started", 0)))
 
     @property
     def client_id(self) -> int:
@@ -111,9 +118,23 @@ class FrontierMeta:
         return int.from_bytes(digest[:8]) >> 1 | 1
 
 
-@dataclass(frozen=True, slots=True)
+_META_TEXTS = {
+    "frontier_id": FRONTIER_ID_BYTES,
+    "advertised_servicebound_addr": ADDRESS_BYTES,
+    "advertised_edgebound_addr": ADDRESS_BYTES,
+    "boot_id": BOOT_ID_BYTES,
+    "version": VERSION_BYTES,
+}
+_META_SHAPE: dict[str, gojson.Reader] = {
+    **dict.fromkeys(_META_TEXTS, gojson.read_string),
+    "started": gojson.read_integer,
+}
+
+
+@dataclass(slots=True)
 class PeerEvent:
-    """One event of an edge or a service; ``service`` is the whole meta of the service as text.
+    """One event of an edge or a service; ``service`` is the whole meta of the service as text, ``meta`` the beginning
+    of that of an edge (both empty in other events than the one that it came).
 
     ``age`` is for how many seconds a peer had been there when it was reported, where that is a repetition: a peer that
     another Frontier has seen since is not taken from there.
@@ -125,6 +146,12 @@ class PeerEvent:
     addr: str = ""
     service: str = ""
     age: int = 0
+    meta: str = ""
+
+    @property
+    def text_size(self) -> int:
+        """Characters of what the peer said of itself."""
+        return len(self.service) + len(self.meta)
 
     def encode(self) -> bytes:
         """The value of the call."""
@@ -143,6 +170,8 @@ class PeerEvent:
             fields["addr"] = self.addr
         if self.age:
             fields["age"] = self.age
+        if self.meta:
+            fields["meta"] = self.meta
         return fields
 
     @classmethod
@@ -161,7 +190,7 @@ class PeerEvent:
         if not 0 < peer_id <= MAX_PEER_ID:
             return cls._decode_tolerantly(method, bytes(text))
         _check_text("addr", body.addr, PEER_ADDRESS_BYTES)
-        return cls(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age))
+        return cls(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age), _cut(body.meta))
 
     @classmethod
     def _decode_tolerantly(cls, method: str, text: bytes) -> "PeerEvent":
@@ -176,6 +205,7 @@ class PeerEvent:
             "addr": _field(gojson.read_string, kind, "addr", "string"),
             "service": _field(gojson.read_string, kind, "service", "string"),
             "age": _field(gojson.read_integer, kind, "age", "int64"),
+            "meta": _field(gojson.read_string, kind, "meta", "string"),
         }
         try:
             taken = gojson.read_object(text, shape)
@@ -186,9 +216,9 @@ class PeerEvent:
         peer_id = taken.get(id_key, 0)
         if not 0 < peer_id <= MAX_PEER_ID:
             raise BadEvent(f"illegal {id_key} {peer_id}: an id is a number from 1 to {MAX_PEER_ID}")
-        frontier_id, addr, service = (taken.get(key, "") for key in ("frontier_id", "addr", "service"))
+        frontier_id, addr, service, meta = (taken.get(key, "") for key in ("frontier_id", "addr", "service", "meta"))
         _check_text("addr", addr, PEER_ADDRESS_BYTES)
-        return cls(method, peer_id, frontier_id, addr, service, max(0, taken.get("age", 0)))
+        return cls(method, peer_id, frontier_id, addr, service, max(0, taken.get("age", 0)), _cut(meta))
 
 
 def encode_stats(frontier_id: str, edges: int, services: int) -> bytes:
@@ -244,6 +274,7 @@ class _Body(msgspec.Struct):
     addr: str = ""
     service: str = ""
     age: int = 0
+    meta: str = ""
 
 
 # A list of so many places: one that is longer is refused where it gets too long, and not when all of it was read.
@@ -265,6 +296,10 @@ def _check_text(key: str, text: str, most: int, plain: bool = False) -> None:
         raise BadEvent(f"illegal {key}: {size} bytes, at most {most} are taken")
     if not text.isprintable() or (plain and (not text.isascii() or " " in text)):
         raise BadEvent(f"illegal {key}: it has characters that no such name has")
+
+
+def _cut(meta: str) -> str:
+    return meta if len(meta) * 4 <= EDGE_META_BYTES else meta.encode()[:EDGE_META_BYTES].decode("utf-8", "ignore")
 
 
 def _event(item: msgspec.Raw) -> PeerEvent:

@@ -1,7 +1,7 @@
 """Both ends of the atlas plane as Twisted protocols. Subclass them, or put them on a transport of your own."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress
@@ -185,11 +185,10 @@ class AtlasServerProtocol(WireProtocol):
         if self._under_way == CALLS_UNDER_WAY:
             self.pause_reading()
         doing: Deferred[Any] = self._atlas.called(self, method, value)
-        doing.addCallbacks(lambda _: "", lambda failure: failure.getErrorMessage() or "failed")
-        doing.addCallback(lambda error: self._done(packet_id, key, error))
-        doing.addErrback(self._broken)
+        doing.addBoth(self._done, packet_id, key).addErrback(self._broken)
 
-    def _done(self, packet_id: int, key: bytes, error: str) -> None:
+    def _done(self, outcome: Failure | None, packet_id: int, key: bytes) -> None:
+        error = (outcome.getErrorMessage() or "failed") if isinstance(outcome, Failure) else ""
         if self._under_way == CALLS_UNDER_WAY:
             self.resume_reading()
         self._under_way -= 1
@@ -296,11 +295,30 @@ class _Call:
         self.link.finish(self.packet_id, OperationTimeout())
 
 
+class ILinkOwner(Protocol):
+    """Who has a link to Frontlas."""
+
+    def link_made(self, link: "AtlasClientProtocol") -> None:
+        """It has a transport."""
+
+    def link_up(self, link: "AtlasClientProtocol") -> None:
+        """Frontlas accepted."""
+
+    def link_announced(self, link: "AtlasClientProtocol") -> None:
+        """Frontlas announced a method: see ``methods``."""
+
+    def link_down(self, link: "AtlasClientProtocol", reason: str) -> None:
+        """It is over."""
+
+    def transport_gone(self, link: "AtlasClientProtocol") -> None:
+        """Its transport is closed; where that says a goodbye of its own, some time after the link is down."""
+
+
 @implementer(IAtlasProtocol)
 class AtlasClientProtocol(WireProtocol):
     """A Frontier's end of its link to Frontlas.
 
-    ``up`` and ``announced`` are hooks for whoever reports; ``call`` is what it reports with.
+    :param owner: is told what becomes of the link, and reports with ``call``.
     """
 
     log = Logger(namespace="frontier.atlas")
@@ -310,10 +328,12 @@ class AtlasClientProtocol(WireProtocol):
         meta: FrontierMeta,
         alarms: Alarms,
         outlet: Outlet,
+        owner: ILinkOwner,
         limits: Limits | None = None,
         call_seconds: float = 10.0,
     ) -> None:
         super().__init__(Role.CLIENT, alarms, outlet, limits)
+        self._owner = owner
         self._meta = meta
         self._call_seconds = call_seconds
         self._calls: dict[int, _Call] = {}
@@ -322,17 +342,12 @@ class AtlasClientProtocol(WireProtocol):
         #: Why Frontlas refused, empty where it did not.
         self.refusal = ""
 
-    def up(self) -> None:
-        """Frontlas accepted."""
-
-    def announced(self, method: str) -> None:
-        """Frontlas announced a method."""
-
-    def down(self, reason: str) -> None:
-        """The link is over; ``refusal`` tells whether it was turned away."""
-
     def connection_ready(self) -> None:
-        """Introduce this Frontier."""
+        """Introduce this Frontier, with the address of this link where it does not know its own."""
+        self._owner.link_made(self)
+        assert self.transport is not None
+        host = getattr(self.transport.getHost(), "host", "")
+        self._meta = self._meta.reached_at(host.removeprefix("::ffff:") if "." in host else host)
         self.outlet.enter()
         try:
             self.connection.connect(self._meta.encode(), kind=KIND)
@@ -343,7 +358,7 @@ class AtlasClientProtocol(WireProtocol):
         """Note acceptance and refusal."""
         match event:
             case e.ConnAccepted():
-                self.up()
+                self._owner.link_up(self)
             case e.ConnRefused(error=error):
                 self.refusal = error
             case e.SessionRequested():
@@ -354,9 +369,8 @@ class AtlasClientProtocol(WireProtocol):
         if frame.type == f.REGISTER:
             body = f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT)
             self.connection.write(body)
-            method = frame.body.decode("utf-8", "replace")
-            self.methods.add(method)
-            self.announced(method)
+            self.methods.add(frame.body.decode("utf-8", "replace"))
+            self._owner.link_announced(self)
         elif frame.type == f.RESPONSE:
             data = read_message(frame.body)
             self.finish(frame.packet_id, RemoteError(data.error) if data.error else None)
@@ -389,7 +403,11 @@ class AtlasClientProtocol(WireProtocol):
         """Fail what is under way."""
         for packet_id in list(self._calls):
             self.finish(packet_id, ForceClosed())
-        self.down(self.refusal or reason)
+        self._owner.link_down(self, self.refusal or reason)
+
+    def transport_gone(self) -> None:
+        """Tell the owner."""
+        self._owner.transport_gone(self)
 
 
 def _failed(error: Exception) -> "Deferred[None]":

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from frontier_tx import __version__
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.reporter import LinkState, Reporter
 from frontier_tx.config.address import is_unspecified, join_host_port, split_host_port
@@ -54,6 +56,8 @@ def meta_of(config: FrontierConfig, service_port: int, edge_port: int) -> Fronti
         advertised(config.servicebound.listen, service_port),
         advertised(config.edgebound.listen, edge_port),
         secrets.token_hex(8),
+        __version__,
+        int(time.time()),
     )
 
 

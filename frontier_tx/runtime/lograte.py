@@ -47,6 +47,26 @@ class LogRate:
         return f" ({untold} more before it)" if untold else ""
 
 
+class Troubles:
+    """Names each trouble once, until all is well again."""
+
+    __slots__ = ("_named",)
+
+    def __init__(self) -> None:
+        self._named: set[object] = set()
+
+    def is_new(self, what: object) -> bool:
+        """Whether this one was not named since all was well; of more than ``KINDS`` different ones no more are."""
+        if what in self._named or len(self._named) >= KINDS:
+            return False
+        self._named.add(what)
+        return True
+
+    def over(self) -> None:
+        """All is well again."""
+        self._named.clear()
+
+
 class LogRates:
     """One ``LogRate`` for each kind of line.
 

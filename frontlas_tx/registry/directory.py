@@ -38,7 +38,7 @@ class Entry:
     ``renewed`` and ``left`` are milliseconds (``left`` 0 while held).  ``born`` (seconds) and ``generation``
     change with the node's process: older peers do not count.  ``hung_up`` says that the node's own side ended
     the last link.  ``origin`` is the address that its link comes from, ``held`` how many peers it had at the last
-    renewal or at its end.
+    renewal or at its end. ``version`` and ``started`` (seconds) are those of its process.
     """
 
     frontier_id: str
@@ -55,6 +55,8 @@ class Entry:
     hung_up: bool = False
     origin: str = ""
     held: int = 0
+    version: str = ""
+    started: int = 0
 
     def alive(self, now: int, lease: Lease) -> bool:
         """Whether the peers of this Frontier count as online."""
@@ -73,7 +75,9 @@ class Entry:
 
     def record(self, alive: bool) -> FrontierRecord:
         """What is told to those who ask."""
-        return FrontierRecord(self.frontier_id, self.sb, self.eb, alive, self.boot, self.respelled)
+        seen = (self.left or self.renewed) // 1000
+        about = (self.boot, self.respelled, self.version, self.started, seen)
+        return FrontierRecord(self.frontier_id, self.sb, self.eb, alive, *about)
 
     def released(self, now: int, by_peer: bool, held: int = 0) -> Entry:
         """The entry after its holder left with so many peers."""
@@ -105,10 +109,12 @@ def claimed(
     now: int,
     number: int,
     origin: str = "",
+    version: str = "",
+    started: int = 0,
 ) -> Entry:
     """The entry after an accepted claim; ``number`` is used only for a new one."""
     if current is None:
-        return Entry(frontier_id, number, sb, eb, boot, token, now, origin=origin)
+        return Entry(frontier_id, number, sb, eb, boot, token, now, origin=origin, version=version, started=started)
     replaced = not current.is_process(boot)
     return replace(
         current,
@@ -120,6 +126,8 @@ def claimed(
         left=0,
         hung_up=False,
         origin=origin,
+        version=version,
+        started=started,
         born=now // 1000 if replaced else current.born,
         generation=current.generation + (1 if replaced else 0),
         respelled=current.respelled != replaced,

@@ -78,6 +78,8 @@ class IRegistry(Interface):
         on_lost: Callable[[str], None] | None = None,
         probe: Callable[[], Deferred[bool]] | None = None,
         origin: str = "",
+        version: str = "",
+        started: int = 0,
     ) -> Deferred[Claim]:
         """Take the identity for one connection.
 
@@ -90,6 +92,7 @@ class IRegistry(Interface):
         none is sent, a node whose own side ended its last link (see ``release``) counts as restarted.
         ``on_lost`` is called once if another connection takes over; close the connection then. ``probe`` asks this
         connection for a sign of life and gives within a few seconds whether one came; without it the connection lives.
+        ``version`` and ``started`` are shown in the Frontier's record.
         """
 
     def renew(claim: Claim) -> Deferred[None]:
@@ -131,8 +134,8 @@ class IRegistry(Interface):
     def edges(edge_ids: Sequence[int]) -> Deferred[list[EdgeRecord | None]]:
         """The same for several, positions kept."""
 
-    def edges_page(cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
-        """One step over all online edges; ``count`` is a hint of how many to return."""
+    def edges_page(cursor: int, count: int, frontier_id: str = "") -> Deferred[Page[EdgeRecord]]:
+        """One step over all online edges, or those of one Frontier; ``count`` is a hint of how many to return."""
 
     def frontiers() -> Deferred[list[FrontierRecord]]:
         """All Frontiers to be listed, in the order of their first claim."""
@@ -149,8 +152,8 @@ class IRegistry(Interface):
     def services(service_ids: Sequence[int]) -> Deferred[list[ServiceRecord | None]]:
         """The same for several, positions kept."""
 
-    def services_page(cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
-        """One step over all service connections (one record per service and Frontier)."""
+    def services_page(cursor: int, count: int, frontier_id: str = "") -> Deferred[Page[ServiceRecord]]:
+        """One step over all service connections (one record per service and Frontier), or those of one Frontier."""
 
     def counts() -> Deferred[Counts]:
         """Live numbers of the whole cluster."""

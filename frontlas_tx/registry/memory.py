@@ -129,6 +129,8 @@ class MemoryRegistry:
         on_lost: Callable[[str], None] | None = None,
         probe: Callable[[], Deferred[bool]] | None = None,
         origin: str = "",
+        version: str = "",
+        started: int = 0,
     ) -> Claim:
         sb, eb, boot = advertised_sb_addr, advertised_eb_addr, boot_id
         same = bool(sb) and (entry := self._entries.get(frontier_id)) is not None and (entry.sb, entry.eb) == (sb, eb)
@@ -143,7 +145,7 @@ class MemoryRegistry:
         now, current = self._now(), self._entries.get(frontier_id)
         number = current.number if current is not None else self._free_number(origin)
         token = f"memory/{next(self._serial)}"
-        entry = claimed(current, frontier_id, sb, eb, boot, token, now, number, origin)
+        entry = claimed(current, frontier_id, sb, eb, boot, token, now, number, origin, version, started)
         if current is not None and entry.generation != current.generation:
             self._records.drop(frontier_id, current.generation)
         self._entries[frontier_id] = entry
@@ -257,8 +259,8 @@ class MemoryRegistry:
     def edges(self, edge_ids: Sequence[int]) -> Deferred[list[EdgeRecord | None]]:
         return succeed([self._records.edge(edge_id) for edge_id in edge_ids])
 
-    def edges_page(self, cursor: int, count: int) -> Deferred[Page[EdgeRecord]]:
-        found, rest = self._records.walk(cursor, lambda held: held.edges, page_size(count))
+    def edges_page(self, cursor: int, count: int, frontier_id: str = "") -> Deferred[Page[EdgeRecord]]:
+        found, rest = self._records.walk(cursor, lambda held: held.edges, page_size(count), frontier_id)
         return succeed(Page(rest, [self._records.edges[edge_id] for edge_id, _name in found]))
 
     def frontiers(self) -> Deferred[list[FrontierRecord]]:
@@ -277,8 +279,8 @@ class MemoryRegistry:
     def services(self, service_ids: Sequence[int]) -> Deferred[list[ServiceRecord | None]]:
         return succeed([self._records.service(service_id) for service_id in service_ids])
 
-    def services_page(self, cursor: int, count: int) -> Deferred[Page[ServiceRecord]]:
-        found, rest = self._records.walk(cursor, lambda held: held.services, page_size(count))
+    def services_page(self, cursor: int, count: int, frontier_id: str = "") -> Deferred[Page[ServiceRecord]]:
+        found, rest = self._records.walk(cursor, lambda held: held.services, page_size(count), frontier_id)
         return succeed(Page(rest, [self._records.services[service_id][name] for service_id, name in found]))
 
     def counts(self) -> Deferred[Counts]:

@@ -264,12 +264,17 @@ class MemoryRecords:
         return max(records, key=lambda record: (record.update_time, record.frontier_id), default=None)
 
     def walk(
-        self, cursor: int, part: Callable[[Members], WalkableIds], count: int
+        self, cursor: int, part: Callable[[Members], WalkableIds], count: int, frontier_id: str
     ) -> tuple[list[tuple[int, str]], int]:
-        """About ``count`` identities with their Frontiers from ``cursor`` on, and where the next step begins."""
+        """About ``count`` identities with their Frontiers from ``cursor`` on, of one Frontier if it is named,
+        and where the next step begins."""
         number, inner = decode_cursor(cursor)
         entries = sorted(
-            (entry for entry in self._entries.values() if entry.number >= number and self._alive(entry)),
+            (
+                entry
+                for entry in self._entries.values()
+                if entry.number >= number and frontier_id in ("", entry.frontier_id) and self._alive(entry)
+            ),
             key=lambda entry: entry.number,
         )
         found: list[tuple[int, str]] = []

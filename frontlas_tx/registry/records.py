@@ -26,7 +26,9 @@ class FrontierRecord:
     """One Frontier node of the cluster.
 
     ``advertised_sb_addr`` is the address exactly as the node reported it; ``alive`` says whether its lease
-    runs. ``respelled`` flips whenever the node's process was replaced, see :attr:`listed_sb_addr`.
+    runs. ``respelled`` flips whenever the node's process was replaced, see :attr:`listed_sb_addr`. ``version`` and
+    ``started`` (Unix seconds) are those of the process, empty and 0 with Go Frontiers, which do not tell them;
+    ``last_seen`` is when the lease was renewed last.
     """
 
     frontier_id: str
@@ -35,6 +37,9 @@ class FrontierRecord:
     alive: bool = True
     boot_id: str = ""
     respelled: bool = False
+    version: str = ""
+    started: int = 0
+    last_seen: int = field(default=0, compare=False)
 
     @property
     def listed_sb_addr(self) -> str:
@@ -182,6 +187,8 @@ class Claim:
     on_lost: Callable[[str], None] | None = field(default=None, repr=False)
     probe: Callable[[], Deferred[bool]] | None = field(default=None, repr=False)
     origin: str = ""
+    version: str = ""
+    started: int = 0
     lost: str | None = None
     contenders: int = 0
 

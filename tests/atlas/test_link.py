@@ -353,10 +353,23 @@ def test_an_event_that_is_made_to_be_slow_is_refused(piece: bytes) -> None:
     assert time.process_time() - at < 0.05
 
 
+def test_what_a_frontier_and_an_edge_say_of_themselves_arrives(world: World) -> None:
+    meta = m.FrontierMeta("frontier01", "10.0.0.1:30011", "10.0.0.1:30012", "x", "9.9", 1_799_999_000)
+    assert m.FrontierMeta.decode(meta.encode()) == meta
+    world.edge(5)
+    long = '{"model":"' + "é" * 500 + '"}'
+    world.core.repository.edges[5].meta = long.encode()
+    world.reporter(meta)
+    [frontier] = result(world.registry.frontiers())
+    assert (frontier.version, frontier.started) == ("9.9", 1_799_999_000)
+    kept = result(world.registry.edge(5)).meta
+    assert len(kept.encode()) == m.EDGE_META_BYTES and long.startswith(kept)
+
+
 def test_interfaces(world: World) -> None:
     assert verifyObject(IAtlas, world.plane)
     assert verifyObject(IAtlasProtocol, world.factory.buildProtocol(None))
-    assert verifyObject(IAtlasProtocol, AtlasClientProtocol(META, world.alarms, world.outlet))
+    assert verifyObject(IAtlasProtocol, AtlasClientProtocol(META, world.alarms, world.outlet, world.reporter()))
 
 
 def test_what_comes_behind_many_events_waits_for_them(world: World) -> None:

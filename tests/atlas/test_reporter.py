@@ -81,7 +81,7 @@ def test_a_complete_report_takes_no_edge_from_who_has_seen_it_since(world: World
 def test_a_frontlas_that_is_back_hears_of_everything_within_a_heartbeat_interval(world: World, jitter: float) -> None:
     lasting(world, 1)
     reporter = world.reporter()
-    reporter._jitter = lambda: jitter
+    reporter._retry._chance = lambda: jitter
     for outage in (5, 45, 300):
         world.endpoint.away = True
         world.endpoint.pipes[-1].cut()
@@ -237,13 +237,13 @@ def test_a_taken_id_ends_those_who_want_it_so(world: World) -> None:
         world.clock, world.alarms, world.outlet, lambda: 0.5, id_taken=lambda: taken.append(True),
     )  # fmt: skip
     other.start()
-    world.run(1)
+    world.run(0.5)
     assert taken == [True]
     assert other.trouble == r.ID_TAKEN
 
 
 def test_more_than_can_wait_is_told_as_a_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(r, "WAITING_AT_MOST", 10)
+    monkeypatch.setattr("frontier_tx.atlas.telling.WAITING_AT_MOST", 10)
     reporter = world.reporter()
     reporter._loop.stop()
     for n in range(1, 41):

@@ -110,6 +110,44 @@ async def test_an_edge_is_found_until_it_goes(world: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_a_process_and_an_edge_say_of_themselves_is_shown(world: Any) -> None:
+    began = int(world.clock.seconds()) - 100
+    a = await take(world, "a", boot_id="x", version="1.2", started=began)
+    await take(world, "b")
+    [first, second] = await world.registry.frontiers()
+    assert (first.version, first.started, second.version, second.started) == ("1.2", began, "", 0)
+    assert first.last_seen == pytest.approx(world.clock.seconds(), abs=2)
+    await world.advance(10)
+    await world.registry.renew(a)
+    [first, second] = await world.registry.frontiers()
+    assert first.last_seen - second.last_seen == pytest.approx(10, abs=2)
+    meta = '{"model":"é","site":7}'
+    await tell(world, a, Report(ON, 77, "h:1", meta=meta), Report(ON, 78, "h:1"))
+    await tell(world, a, Report(BEAT, 77))
+    assert [edge.meta for edge in await world.registry.edges([77, 78])] == [meta, ""]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_walk_over_one_frontier_meets_its_peers_alone(world: Any) -> None:
+    for n, name in enumerate("abc"):
+        claim = await take(world, name)
+        await tell(world, claim, *(Report(ON, 100 * n + i) for i in range(1, 51)), Report(S_ON, 7, "h:1", "svc"))
+    await world.settle()
+    for page in (world.registry.edges_page, world.registry.services_page):
+        for name in "bx":
+            cursor, met = 0, []
+            while True:
+                step = await page(cursor, 10, name)
+                met += step.records
+                cursor = step.cursor
+                if not cursor:
+                    break
+            assert {record.frontier_id for record in met} == ({name} if name == "b" else set())
+            if page == world.registry.edges_page and name == "b":
+                assert {record.edge_id for record in met} == set(range(101, 151))
+
+
+@pytest_twisted.ensureDeferred
 async def test_positions_are_kept_for_unknown_ids(world: Any) -> None:
     claim = await take(world, "a")
     biggest = 2**64 - 1

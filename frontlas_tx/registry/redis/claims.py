@@ -81,13 +81,16 @@ class RedisClaims:
         on_lost: Callable[[str], None] | None = None,
         probe: Callable[[], Deferred[bool]] | None = None,
         origin: str = "",
+        version: str = "",
+        started: int = 0,
     ) -> Claim:
         """See ``IRegistry.claim``."""
         sb, eb, boot = advertised_sb_addr, advertised_eb_addr, boot_id
         token = f"{self._instance}/{next(self._serial)}"
         await self._index.fresh(STALE)
         await self._go_allows(frontier_id)
-        code, text, former_text, gone_text = await self._claim_entry(frontier_id, sb, eb, boot, token, origin)
+        about = (origin, version, started)
+        code, text, former_text, gone_text = await self._claim_entry(frontier_id, sb, eb, boot, token, about)
         if code == 2:
             raise no_room()
         if code == 0:
@@ -96,7 +99,8 @@ class RedisClaims:
         entry = decode_entry(text)
         former = decode_entry(former_text) if former_text else None
         returning = former is not None and former.generation == entry.generation
-        claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost, probe, origin)
+        process = (entry.born, entry.respelled, returning)
+        claim = Claim(frontier_id, token, sb, eb, boot, *process, on_lost, probe, *about)
         self.void(frontier_id, "another connection of this frontier took its place")
         table = PeerTable(self._max_peers, self.budget, origin)
         records = PeerRecords(
@@ -129,7 +133,7 @@ class RedisClaims:
             raise FrontierAlreadySetError
 
     async def _claim_entry(
-        self, frontier_id: str, sb: str, eb: str, boot: str, token: str, origin: str
+        self, frontier_id: str, sb: str, eb: str, boot: str, token: str, about: tuple[str, str, int]
     ) -> tuple[int, bytes, bytes, bytes]:
         """What the claim script answers; a holder that is gone, silent, or shows no sign of life is not respected."""
         stale, dead, looked = "", DEAD, False
@@ -145,7 +149,7 @@ class RedisClaims:
                 int(self._lease.alive * 1000),
                 stale,
                 int(dead * 1000),
-                origin,
+                *about,
             )
             [reply] = await ask(self._redis, request)
             if reply[0] != 0 or looked:
@@ -232,8 +236,8 @@ class RedisClaims:
     async def _claim_again(self, holder: Holder, stale: str) -> Reply:
         claim, lease = holder.claim, int(self._lease.alive * 1000)
         identity = (claim.frontier_id, claim.advertised_sb_addr, claim.advertised_eb_addr, claim.boot_id)
-        dead = int(DEAD * 1000)
-        request = CLAIM(INDEX, self._index.lease_time(), *identity, claim.token, lease, stale, dead, claim.origin)
+        dead, about = int(DEAD * 1000), (claim.origin, claim.version, claim.started)
+        request = CLAIM(INDEX, self._index.lease_time(), *identity, claim.token, lease, stale, dead, *about)
         [reply] = await ask(self._redis, request)
         holder.records.lost = True
         return reply

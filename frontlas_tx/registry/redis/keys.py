@@ -98,6 +98,8 @@ class _Entry(msgspec.Struct):
     up: int = 0
     ip: str = ""
     has: int = 1
+    ver: str = ""
+    up_at: int = 0
 
 
 _encode = msgspec.json.Encoder().encode
@@ -170,14 +172,15 @@ def encode_entry(entry: Entry) -> bytes:
             int(entry.hung_up),
             entry.origin,
             entry.held,
+            entry.version,
+            entry.started,
         )
     )
 
 
 def _to_entry(e: _Entry) -> Entry:
-    return Entry(
-        e.id, e.n, e.sb, e.eb, e.boot, e.token, e.at, e.left, e.born, e.gen, bool(e.re), bool(e.up), e.ip, e.has
-    )
+    state = (e.at, e.left, e.born, e.gen, bool(e.re), bool(e.up))
+    return Entry(e.id, e.n, e.sb, e.eb, e.boot, e.token, *state, e.ip, e.has, e.ver, e.up_at)
 
 
 def decode_entry(text: bytes) -> Entry:

@@ -78,15 +78,15 @@ class RedisQueries:
         return page_of(await self._numbered(), cursor, count)
 
     @deferred
-    async def edges_page(self, cursor: int, count: int) -> Page[EdgeRecord]:
-        found, rest = await self._step(cursor, count, edges_of)
+    async def edges_page(self, cursor: int, count: int, frontier_id: str = "") -> Page[EdgeRecord]:
+        found, rest = await self._step(cursor, count, frontier_id, edges_of)
         edges = await self.edges([edge_id for edge_id, _entry in found])
         pairs = zip(edges, found, strict=True)
         return Page(rest, [edge for edge, (_, entry) in pairs if edge and edge.frontier_id == entry.frontier_id])
 
     @deferred
-    async def services_page(self, cursor: int, count: int) -> Page[ServiceRecord]:
-        found, rest = await self._step(cursor, count, services_of)
+    async def services_page(self, cursor: int, count: int, frontier_id: str = "") -> Page[ServiceRecord]:
+        found, rest = await self._step(cursor, count, frontier_id, services_of)
         asked = [command("HGET", service_key(service_id), entry.frontier_id) for service_id, entry in found]
         records = [
             (decode_service(service_id, text), entry)
@@ -245,14 +245,19 @@ class RedisQueries:
         )
         return Counts(len(entries), sum(sizes[: len(entries)]), sum(sizes[len(entries) :]))
 
-    async def _step(self, cursor: int, count: int, key: Callable[[Entry], str]) -> tuple[list[tuple[int, Entry]], int]:
-        """One step over the members of all live Frontiers: about ``count`` ids with their Frontiers, next cursor.
+    async def _step(
+        self, cursor: int, count: int, frontier_id: str, key: Callable[[Entry], str]
+    ) -> tuple[list[tuple[int, Entry]], int]:
+        """One step over the members of all live Frontiers, or of one: about ``count`` ids with their Frontiers, and
+        the next cursor.
 
         Frontiers that hold little are asked together, so that a page across many costs few round trips.
         """
         await self._index.fresh(STALE)
         number, inner = decode_cursor(cursor)
-        entries = [entry for entry in self._index.live() if entry.number >= number]
+        of_one = frontier_id and self._index.get(frontier_id)
+        living = self._index.live() if not frontier_id else [of_one] if of_one and self._index.alive(of_one) else []
+        entries = [entry for entry in living if entry.number >= number]
         size = page_size(count)
         found: list[tuple[int, Entry]] = []
         if entries and entries[0].number != number:

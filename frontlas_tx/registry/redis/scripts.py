@@ -138,7 +138,7 @@ if current and current.left == 0 and now < current.at + lease then
 end
 local entry = {id = id, sb = sb, eb = eb, boot = boot, token = token, at = now, left = 0, up = 0}
 local gone
-entry.ip, entry.has = origin, 0
+entry.ip, entry.has, entry.ver, entry.up_at = origin, 0, ARGV[11], tonumber(ARGV[12])
 if current then
   entry.has = current.has or 1
   local replaced = current.boot ~= boot or (boot == '' and current.up == 1)
@@ -157,9 +157,9 @@ end
 return {1, put(entry), current and cjson.encode(current) or '', gone and cjson.encode(gone) or ''}
 """
 )
-"""now, id, both addresses, boot id, token, lease ms, token known to be dead, ms after which an
-unseen instance is dead, address that the link comes from -> 1, entry, former entry, entry that made room for it; 0,
-entry of the holder; 2 if the index is full."""
+"""now, id, both addresses, boot id, token, lease ms, token known to be dead, ms after which an unseen instance is dead,
+address that the link comes from, version and beginning of the process -> 1, entry, former entry, entry that made room
+for it; 0, entry of the holder; 2 if the index is full."""
 
 RENEW = Script(
     _NOW
