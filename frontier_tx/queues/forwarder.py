@@ -19,7 +19,8 @@ from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
 
-WAITS = Backoff(first=0.25, most=10.0)
+#: Between attempts; short, as an edge waits `buffer.seconds` at most.
+WAITS = Backoff(first=0.25, most=3.0)
 #: Seconds that one attempt may take.
 ATTEMPT = 10.0
 #: While the broker works on a batch, the next one waits so many seconds for more messages, or for so many messages. One
