@@ -159,7 +159,7 @@ class Forwarder:
 
     def _away(self, reason: str) -> None:
         """Away: what was sent goes back, and after a while there is a next attempt."""
-        self.connected, self.trouble = False, " ".join(reason.split())[:300]
+        self.connected, self.trouble = False, " ".join(reason.split())[:300].rstrip(".")
         # What the old connection still says is of no account.
         self._epoch += 1
         self.outbox.back()
