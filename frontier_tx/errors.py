@@ -128,6 +128,14 @@ class ConnectFailed(OperationError):
     private = True
 
 
+class HandlerError(FrontierError):
+    """Raise it in a handler: its text reaches the caller as it is."""
+
+
+class UnusableResult(OperationError, TypeError):
+    """A handler returned what is no answer."""
+
+
 # -- answers ----------------------------------------------------------------------------------------------
 
 

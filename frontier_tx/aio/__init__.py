@@ -12,7 +12,7 @@ from frontier_tx.clients.cluster.member import FrontierState
 from frontier_tx.clients.core.intake import Bounds, Intake
 from frontier_tx.clients.core.operations import Message, Request
 from frontier_tx.clients.core.presence import EdgeEvent
-from frontier_tx.clients.errors import (
+from frontier_tx.errors import (
     Canceled,
     ConnectFailed,
     ConnectionRefused,

@@ -9,8 +9,7 @@ from frontier_tx.aio.futures import Tasks
 from frontier_tx.aio.loop import LoopClock, LoopHome
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
-from frontier_tx.clients.cluster.core import ClusterOptions
-from frontier_tx.clients.cluster.face import ClusterFace
+from frontier_tx.clients.cluster.face import ClusterFace, ClusterOptions
 from frontier_tx.clients.cluster.frontlas_client import EndpointFor
 from frontier_tx.clients.core.intake import Bounds
 

@@ -11,7 +11,8 @@ from frontier_tx.clients.cluster.service import ClusterService
 from frontier_tx.clients.core.intake import Bounds, Intake
 from frontier_tx.clients.core.operations import Message, Request
 from frontier_tx.clients.core.presence import EdgeEvent
-from frontier_tx.clients.errors import (
+from frontier_tx.clients.stream import Stream
+from frontier_tx.errors import (
     Canceled,
     ConnectFailed,
     ConnectionRefused,
@@ -31,7 +32,6 @@ from frontier_tx.clients.errors import (
     TooManyPending,
     TopicNotOnline,
 )
-from frontier_tx.clients.stream import Stream
 from frontier_tx.wire.limits import Limits
 
 __all__ = [

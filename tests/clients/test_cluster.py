@@ -189,9 +189,9 @@ async def test_calls_reach_edges_on_every_frontier(cluster: Cluster) -> None:
     assert await service.call(two.edge_id, "who") == b"two at f2"
     asked = service.frontlas.asked
     assert await service.call(two.edge_id, "who") == b"two at f2"
-    lists = service.core.roster.lists
-    assert service.frontlas.asked - asked <= service.core.roster.lists - lists + 1
-    members = service.core.roster.members.values()
+    lists = service.roster.lists
+    assert service.frontlas.asked - asked <= service.roster.lists - lists + 1
+    members = service.roster.members.values()
     assert {member.reconnector.client_id for member in members if member.online} == {service.service_id}
     assert service.service_id != 0
 
@@ -227,7 +227,7 @@ async def test_a_frontier_that_joins_is_known_before_the_next_list(cluster: Clus
     await deferLater(reactor, 0.1)
     await cluster.frontier("f2")
     await until(lambda: sum(state.online for state in service.frontiers) == 2)
-    assert service.core.roster.lists <= 3
+    assert service.roster.lists <= 3
 
 
 @pytest_twisted.ensureDeferred
@@ -252,7 +252,7 @@ async def test_a_call_that_the_edge_may_have_begun_is_not_made_again(cluster: Cl
         connection.abort("broken")
     with pytest.raises((ForceClosed, ForceClosed), match=r"^force closed$"):
         await calling
-    assert len(begun) == 1 and service.core.finder.retries == 0
+    assert len(begun) == 1 and service.finder.retries == 0
     assert await service.call(edge_id, "who") == b"e at f2"
 
 
@@ -268,7 +268,7 @@ async def test_an_edge_that_moved_is_found_again_with_one_retry(cluster: Cluster
     await service.register_get_edge_id(lambda meta: edge_id)
     await second.edge("e")
     assert await service.call(edge_id, "who") == b"e at f2"
-    assert service.core.finder.retries == 1
+    assert service.finder.retries == 1
     assert service.service_id == service_id_before
 
 
@@ -282,14 +282,12 @@ async def test_application_errors_change_nothing(cluster: Cluster) -> None:
 
     await edge.register("refuse", refuse)
     service = await cluster.service()
-    (member,) = service.core.roster.members.values()
+    (member,) = service.roster.members.values()
     before = member.epoch
     for method, text in (("refuse", "no"), ("nothing", "no such rpc: nothing")):
         with pytest.raises(RemoteError, match=f"^{text}$"):
             await service.call(edge.edge_id, method)
-    assert (
-        member.online and member.epoch == before and service.core.finder.retries == 0 and len(service.core.routes) == 1
-    )
+    assert member.online and member.epoch == before and service.finder.retries == 0 and len(service.routes) == 1
 
 
 @pytest_twisted.ensureDeferred

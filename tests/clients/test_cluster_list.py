@@ -57,16 +57,15 @@ class World:
         self.dialled: list[int] = []
         self.frontlas = Frontlas()
         self.frontlas.listed = [self.listed(port) for port in ports]
-        self.surface = ClusterService(
+        self.service = ClusterService(
             reactor=self.clock,
             endpoint_for=self.endpoint,
             wall_clock=self.clock.seconds,
             reconnect=Backoff(first=1.0, most=1.0),
             **options,
         )
-        self.service = self.surface.core
-        for part in (self.service, self.service.roster, self.service.finder):
-            vars(part)["frontlas" if part is self.service else "_frontlas"] = self.frontlas
+        self.service.frontlas = self.frontlas  # type: ignore[assignment]
+        self.service.roster._frontlas = self.service.finder._frontlas = self.frontlas  # type: ignore[assignment]
         self.roster = self.service.roster
 
     def listed(self, port: int) -> Listed:
@@ -220,7 +219,7 @@ def test_the_wait_for_a_connection_is_within_the_callers_time() -> None:
     world.connect()
     world.gates[2].connect = lambda factory: Deferred()  # type: ignore[method-assign]
     world.frontlas.holders[7] = world.listed(2)
-    called = world.surface.call(7, "m", timeout=1.0)
+    called = world.service.call(7, "m", timeout=1.0)
     world.run(1.1)
     assert outcome(called).check(OperationTimeout)
 

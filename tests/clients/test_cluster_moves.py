@@ -65,12 +65,12 @@ class Moving(World):
         return self.call(EDGE, "where", **options)
 
     def call(self, edge_id: int, method: str, **options: Any) -> Deferred[bytes]:
-        calling = self.surface.call(edge_id, method, **options)
+        calling = self.service.call(edge_id, method, **options)
         self.settle()
         return calling
 
     def open(self) -> Deferred[Any]:
-        opening = self.surface.open_stream(EDGE, b"meta")
+        opening = self.service.open_stream(EDGE, b"meta")
         self.settle()
         return opening
 
@@ -96,7 +96,7 @@ def test_a_call_a_message_and_a_stream_to_an_edge_that_moved_succeed_at_the_firs
     world.move(2)
     assert outcome(world.where()) == b"2"
     world.move(1)
-    sending = world.surface.publish(EDGE, b"news")
+    sending = world.service.publish(EDGE, b"news")
     receiving = world.edge.receive()
     world.settle()
     message = outcome(receiving)

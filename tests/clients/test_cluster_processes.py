@@ -128,7 +128,7 @@ def test_a_cluster_service_through_the_death_of_the_parts(cluster: Cluster, no_r
             # The Frontlas that is asked is killed: another is, and no call to anybody fails.
             cluster.a.send(signal.SIGKILL)
             for edge in edges:
-                service.core.routes.drop(edge.edge_id)
+                service.routes.drop(edge.edge_id)
                 assert await service.call(edge.edge_id, "where", timeout=10)
             assert service.frontlas.trouble == ""
 

@@ -9,7 +9,12 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from frontier_tx.clients import Bounds, ConnectionRefused, HandlerError, Request
-from frontier_tx.clients.errors import LONGEST_TEXT, ConnectFailed, ForceClosed, RemoteError
+from frontier_tx.clients.core.answers import LONGEST_TEXT
+from frontier_tx.errors import (
+    ConnectFailed,
+    ForceClosed,
+    RemoteError,
+)
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json

@@ -9,8 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from frontier_tx.clients.core.intake import Bounds, ignore
 from frontier_tx.clients.core.stream import StreamSession
-from frontier_tx.clients.errors import SendBufferFull
-from frontier_tx.errors import EndClosed, ForceClosed
+from frontier_tx.errors import (
+    EndClosed,
+    ForceClosed,
+    SendBufferFull,
+)
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json
 from frontier_tx.wire.session import Session

@@ -23,8 +23,10 @@ from twisted.internet.defer import Deferred
 
 import frontier_tx.aio
 import frontier_tx.clients
-from frontier_tx.clients.errors import HandlerError
-from frontier_tx.errors import FrontierError
+from frontier_tx.errors import (
+    FrontierError,
+    HandlerError,
+)
 from tests.interop.ends import EndError
 
 Fields = dict[str, Any]

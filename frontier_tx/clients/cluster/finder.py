@@ -4,7 +4,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
@@ -18,7 +18,6 @@ from frontier_tx.clients.deferring import deferred
 from frontier_tx.clients.surface.flavour import Handle, cancel, error_of
 from frontier_tx.clients.surface.speaking import StartOn
 from frontier_tx.errors import (
-    Canceled,
     ConnectFailed,
     EdgeNotOnline,
     EndClosed,
@@ -241,7 +240,7 @@ class Operation:
         working.addCallbacks(lambda result: self._done(result, None), self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        self._done(None, Canceled() if isinstance(failure.value, CancelledError) else error_of(failure))
+        self._done(None, error_of(failure))
 
     def cancel(self) -> None:
         """Give it up; harmless when it is over."""

@@ -121,7 +121,6 @@ class FrontlasClient:
         self._slots = DeferredSemaphore(CONCURRENT)
         self._quiet_until = float("-inf")
         self._trouble = ""
-        self._told = False
         self._closed = False
         #: Questions asked, and those that no server answered.
         self.asked = 0
@@ -244,17 +243,15 @@ class FrontlasClient:
         raise self._ill(cause)
 
     def _well(self, name: str) -> None:
-        self._trouble = ""
-        if self._told:
-            self._told = False
+        if self._trouble:
+            self._trouble = ""
             self.log.info("Frontlas {name} answers again", name=name)
 
     def _ill(self, cause: str) -> FrontlasUnavailable:
         self.failed += 1
-        self._trouble = f"no Frontlas can be asked: {cause}"
+        known, self._trouble = self._trouble, f"no Frontlas can be asked: {cause}"
         self._quiet_until = self._clock.seconds() + PAUSE
-        if not self._told and not self._closed:
-            self._told = True
+        if not (known or self._closed):
             self.log.warn("{trouble}; the Frontiers and edges known so far are used on", trouble=self._trouble)
         return FrontlasUnavailable(self._trouble)
 

@@ -15,6 +15,7 @@ from frontier_tx.clients.core.reconnect import Reconnector
 from frontier_tx.clients.surface.flavour import Callbacks, tell
 from frontier_tx.errors import ConnectFailed, EndClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
+from frontier_tx.runtime.lograte import Troubles
 
 #: Seconds between two lists.
 EVERY = 10.0
@@ -70,8 +71,7 @@ class Roster:
         self._pioneer: IDelayedCall | None = None
         self._watch_timer: IDelayedCall | None = None
         self._listing = False
-        self._list_trouble = ""
-        self._full_told = False
+        self._troubles = Troubles()
         self._up = 0
 
     @property
@@ -145,10 +145,9 @@ class Roster:
     def _list_failed(self, failure: Failure) -> None:
         # Frontlas that is away is named by its client, once.
         text = failure.getErrorMessage()
-        if self.closed or isinstance(failure.value, FrontlasUnavailable) or text == self._list_trouble:
-            return
-        self._list_trouble = text
-        self._log.warn("Frontlas gives no list of Frontiers: {text}", text=text)
+        away = isinstance(failure.value, FrontlasUnavailable)
+        if not (self.closed or away) and self._troubles.is_new(text):
+            self._log.warn("Frontlas gives no list of Frontiers: {text}", text=text)
 
     def _watch(self) -> None:
         watching = Deferred.fromCoroutine(self._frontlas.watch_joins(self._joined))
@@ -169,7 +168,6 @@ class Roster:
         if self.closed:
             return
         self.lists += 1
-        self._list_trouble = ""
         for member in list(self.members.values()):
             if member.frontier_id in listed:
                 continue
@@ -180,10 +178,11 @@ class Roster:
             try:
                 self.member(one).missing = 0
             except TooManyFrontiers as error:
-                if not self._full_told:
-                    self._full_told = True
+                if self._troubles.is_new(str(error)):
                     self._log.warn("{error}", error=error)
                 break
+        else:
+            self._troubles.over()
 
     # -- members ------------------------------------------------------------------------------------------
 

@@ -8,8 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 
-from frontier_tx.clients.cluster.core import ClusterOptions
-from frontier_tx.clients.cluster.face import ClusterFace
+from frontier_tx.clients.cluster.face import ClusterFace, ClusterOptions
 from frontier_tx.clients.cluster.frontlas_client import EndpointFor
 from frontier_tx.clients.core.home import ReactorHome
 from frontier_tx.clients.core.intake import Bounds

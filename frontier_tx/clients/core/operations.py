@@ -3,11 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from frontier_tx.clients.core.answers import fitting, reference, spoken_text
 from frontier_tx.clients.core.hosts import OperationHost
 from frontier_tx.clients.core.intake import Done
 from frontier_tx.clients.core.values import octets, string
-from frontier_tx.clients.errors import UnusableResult, fitting, reference, spoken_text
-from frontier_tx.errors import Canceled, DeadlineExceeded, OperationTimeout, PayloadTooLarge, from_answer
+from frontier_tx.errors import (
+    Canceled,
+    DeadlineExceeded,
+    OperationTimeout,
+    PayloadTooLarge,
+    UnusableResult,
+    from_answer,
+)
 from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import MessageData, message_json

@@ -13,6 +13,7 @@ from frontier_tx.clients.core.intake import Done, Intake, ignore
 from frontier_tx.clients.core.session import ClientSession
 from frontier_tx.clients.core.values import id_bytes, instance, note, octets
 from frontier_tx.errors import ConnectFailed, EndClosed, OperationError
+from frontier_tx.runtime.lograte import Troubles
 from frontier_tx.timers import Alarms
 
 #: Notes on an ``EndClosed``, which a traceback shows beside its text.
@@ -35,7 +36,7 @@ class Reconnector:
     :param attempt_seconds: for one attempt, handshake included; None: as long as the dialler and the wire give it.
     :param connected: called each time that a connection is up; ``lost`` each time that one ends, with the reason;
         ``finished`` when there will be no further one, ``cleared`` when the last transport is closed too. ``failing``
-        is told why an attempt failed that is followed by another, and whether the one before failed alike.
+        is told why an attempt failed that is followed by another, and whether that was told since a connection was up.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Reconnector:
         self.trouble = ""
         #: When the last attempt began.
         self.tried_at = float("-inf")
+        self._troubles = Troubles()
         self._dial = dial
         self._attempt_seconds = attempt_seconds
         self._connected = connected
@@ -270,6 +272,7 @@ class Reconnector:
         self.client_id = connection.wire.client_id
         self.retry.worked()
         self.trouble = ""
+        self._troubles.over()
         for method in self.intake.methods:
             connection.main.register(method, ignore)
         first, self._first = self._first, None
@@ -296,9 +299,9 @@ class Reconnector:
         late, self._late = self._late, None
         error = late or error
         why = str(error) or type(error).__name__
-        same, self.trouble = why == self.trouble, why
+        self.trouble = why
         if self._again(error):
-            self._failing(why, same)
+            self._failing(why, not self._troubles.is_new(why))
 
     def _again(self, error: Exception) -> bool:
         """Plan the next attempt; False where there is none, and all is over."""

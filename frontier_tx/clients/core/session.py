@@ -5,12 +5,12 @@ Operations take a ``done`` that is called once with (result, error); adapters ma
 
 from typing import Any
 
+from frontier_tx.clients.core.answers import no_such_rpc
 from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.hosts import SessionHost
 from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Message, Pending, Request
 from frontier_tx.clients.core.values import TAIL, octets, seconds, string
-from frontier_tx.clients.errors import SendBufferFull, no_such_rpc
 from frontier_tx.errors import (
     DeadlineExceeded,
     EndClosed,
@@ -19,6 +19,7 @@ from frontier_tx.errors import (
     PayloadTooLarge,
     ReceiverCongested,
     RemoteError,
+    SendBufferFull,
     TooManyPending,
 )
 from frontier_tx.wire import frame as f

@@ -11,8 +11,12 @@ from frontier_tx.clients.core.reading import Reading
 from frontier_tx.clients.core.session import ClientSession
 from frontier_tx.clients.core.values import octets
 from frontier_tx.clients.core.writing import Writing
-from frontier_tx.clients.errors import SendBufferFull
-from frontier_tx.errors import EndClosed, ForceClosed, ReceiverCongested
+from frontier_tx.errors import (
+    EndClosed,
+    ForceClosed,
+    ReceiverCongested,
+    SendBufferFull,
+)
 from frontier_tx.wire.session import Session
 
 #: What a stream that nobody accepted yet costs besides what came on it.

@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from frontier_tx.clients.core.home import Home
 from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Request
+from frontier_tx.errors import Canceled
 
 B = TypeVar("B")
 N = TypeVar("N")
@@ -52,7 +53,9 @@ def waiting_for(make: "Callable[[], Deferred[Any]]") -> Start:
 
 
 def error_of(failure: Failure) -> Exception:
-    """Return what a failure holds as something that can be raised."""
+    """Return what a failure holds as what the caller is told."""
+    if isinstance(failure.value, CancelledError):
+        return Canceled()
     return failure.value if isinstance(failure.value, Exception) else RuntimeError(repr(failure.value))
 
 
