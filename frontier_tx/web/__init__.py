@@ -1,5 +1,5 @@
 """The web page of the control planes: files without a build step, and what hands them out."""
 
-from frontier_tx.web.files import WebFiles
+from frontier_tx.web.files import web_files
 
-__all__ = ["WebFiles"]
+__all__ = ["web_files"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Protocol
 
 _TYPES = {
     "html": "text/html; charset=utf-8",
@@ -34,57 +35,49 @@ _HEADERS = (
 )
 
 
+class Request(Protocol):
+    """What an answer depends on."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the request, names in lower case."""
+
+
 @dataclass(frozen=True, slots=True)
-class WebAnswer:
-    """Status, headers and body of an answer; its length is not among the headers."""
+class WebFile:
+    """A file of the page, as it is and packed by gzip."""
 
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
+    path: str
     media: str
     plain: bytes
     packed: bytes
     tag: str
 
+    def serve(self, request: Request) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Status, headers and body of the answer to GET or HEAD; the length is not among the headers."""
+        headers = [*_HEADERS, ("ETag", self.tag)]
+        if self.tag in request.headers.get("if-none-match", ""):
+            return 304, headers, b""
+        headers.append(("Content-Type", self.media))
+        if _takes_gzip(request.headers.get("accept-encoding", "")):
+            return 200, [*headers, ("Content-Encoding", "gzip")], self.packed
+        return 200, headers, self.plain
 
-class WebFiles:
+
+def web_files(product: str) -> list[WebFile]:
     """The page of ``product``, which is ``frontier`` or ``frontlas``: ``/`` and what is under ``/ui/``."""
+    return list(_read(files("frontier_tx.web") / "static", _PREFIX, product))
 
-    def __init__(self, product: str) -> None:
-        self._files: dict[str, _File] = {}
-        self._read(files("frontier_tx.web") / "static", _PREFIX)
-        page = self._files.pop(_PREFIX + "index.html")
-        self._files["/"] = _made(page.media, page.plain.replace(b'"frontier"', b'"%s"' % product.encode(), 1))
 
-    @property
-    def paths(self) -> list[str]:
-        """All paths that have an answer."""
-        return list(self._files)
-
-    def answer(self, verb: str, path: str, headers: Mapping[str, str]) -> WebAnswer | None:
-        """The answer to a request with these headers (names in lower case), None where nothing of the page is asked
-        for. ``path`` is without a query."""
-        file = self._files.get(path)
-        if file is None or verb not in ("GET", "HEAD"):
-            return None
-        common = [*_HEADERS, ("ETag", file.tag)]
-        if file.tag in headers.get("if-none-match", ""):
-            return WebAnswer(304, common, b"")
-        fields = [("Content-Type", file.media), *common]
-        if _takes_gzip(headers.get("accept-encoding", "")):
-            return WebAnswer(200, [*fields, ("Content-Encoding", "gzip")], file.packed)
-        return WebAnswer(200, fields, file.plain)
-
-    def _read(self, folder: Traversable, prefix: str) -> None:
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                self._read(entry, f"{prefix}{entry.name}/")
-            elif media := _TYPES.get(entry.name.rpartition(".")[2]):
-                self._files[prefix + entry.name] = _made(media, entry.read_bytes())
+def _read(folder: Traversable, prefix: str, product: str) -> Iterator[WebFile]:
+    for entry in folder.iterdir():
+        media = _TYPES.get(entry.name.rpartition(".")[2])
+        if entry.is_dir():
+            yield from _read(entry, f"{prefix}{entry.name}/", product)
+        elif entry.name == "index.html":
+            yield _made("/", _TYPES["html"], entry.read_bytes().replace(b'"frontier"', b'"%s"' % product.encode(), 1))
+        elif media is not None:
+            yield _made(prefix + entry.name, media, entry.read_bytes())
 
 
 def _takes_gzip(accepted: str) -> bool:
@@ -92,6 +85,6 @@ def _takes_gzip(accepted: str) -> bool:
     return any(name.strip() == "gzip" and "".join(rest.split()) != "q=0" for name, _, rest in codings)
 
 
-def _made(media: str, plain: bytes) -> _File:
-    # Weak, for it names both codings of the body.
-    return _File(media, plain, gzip.compress(plain, 9, mtime=0), f'W/"{sha256(plain).hexdigest()[:20]}"')
+def _made(path: str, media: str, plain: bytes) -> WebFile:
+    # The tag is weak, for it names both codings of the body.
+    return WebFile(path, media, plain, gzip.compress(plain, 9, mtime=0), f'W/"{sha256(plain).hexdigest()[:20]}"')

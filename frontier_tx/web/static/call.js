@@ -86,7 +86,7 @@ function asHex(data) {
 
 /** A form that calls a method of a peer. `side` is "edges" or "services", `base` the root of the API; `choose(method)` fills in a name. */
 export function callForm({ base, side, id, methods, signal }) {
-  const who = side === "edges" ? "edge" : "service";
+  const who = one(side);
   const method = h("input", { id: "call-method", required: true, list: "methods", autocomplete: "off", spellcheck: "false", value: methods[0] ?? "" });
   const timeout = h("input", { id: "call-timeout", type: "number", min: "0.1", max: "3600", step: "any", value: "30", required: true });
   const known = h("datalist", { id: "methods" });
@@ -114,22 +114,25 @@ export function callForm({ base, side, id, methods, signal }) {
   return { element: form, learn, choose: (name) => { method.value = name; fields[1].focus(); } };
 }
 
-/** A form that sends an edge a message. */
-export function messageForm({ base, id, signal }) {
-  const topic = h("input", { id: "message-topic", autocomplete: "off", spellcheck: "false" });
+/** A form that sends a peer a message. */
+export function messageForm({ base, side, id, topics = [], signal }) {
+  const who = one(side);
+  const topic = h("input", { id: "message-topic", list: "topics", autocomplete: "off", spellcheck: "false", value: topics[0] ?? "" });
   const { fields, take } = bodyFields("message", "Message");
   return transfer({
-    fields: [h("label", { for: topic.id }, "Topic"), topic, fields],
+    fields: [h("div", {}, h("label", { for: topic.id }, "Topic"), topic, h("datalist", { id: "topics" }, topics.map((name) => h("option", { value: name })))), fields],
     go: "Send",
     signal,
     async work(abort) {
       const { body, type } = take();
-      return send(`${base}/edges/${part(id)}/messages`, { topic: topic.value }, body, type, AbortSignal.any([abort, AbortSignal.timeout(60_000)]));
+      return send(`${base}/${side}/${part(id)}/messages`, { topic: topic.value }, body, type, AbortSignal.any([abort, AbortSignal.timeout(60_000)]));
     },
-    done: (_, took) => notice("good", `The edge has acknowledged it after ${took}.`),
-    failed: (error, took) => blame(error, "edge", took),
+    done: (_, took) => notice("good", `The ${who} has acknowledged it after ${took}.`),
+    failed: (error, took) => blame(error, who, took),
   });
 }
+
+const one = (side) => (side === "edges" ? "edge" : "service");
 
 function blame(error, who, took) {
   if (error instanceof SyntaxError) return notice("bad", `Nothing was sent: ${error.message}.`);

@@ -1,6 +1,7 @@
 // What the server says of itself, asked again and again, and kept for the charts.
 
 import { get } from "./api.js";
+import { figuresOf } from "./figures.js";
 
 const SECONDS = 2;
 const KEPT = 150;
@@ -22,8 +23,10 @@ export async function refresh() {
     const [info, stats] = await Promise.all([get(`${live.base}/server`), get(`${live.base}/server/stats`)]);
     live.info = info;
     live.error = null;
-    if (live.samples.length && Number(live.samples.at(-1).time) > Number(stats.time)) live.samples.length = 0;
-    live.samples.push({ at: Date.now() / 1000, counters: stats.counters ?? {}, gauges: stats.gauges ?? {} });
+    const sample = { at: Number(stats.time), figures: figuresOf(stats) };
+    // Another server may answer now, one whose clock is behind.
+    if (live.samples.at(-1)?.at > sample.at) live.samples.length = 0;
+    if (live.samples.at(-1)?.at !== sample.at) live.samples.push(sample);
     if (live.samples.length > KEPT) live.samples.shift();
   } catch (error) {
     live.error = error;
@@ -44,22 +47,16 @@ export function start(base) {
 /** Whether the caller's token, or the lack of one, has this role. */
 export const may = (role) => Boolean(live.info?.roles?.includes(role));
 
-/** A counter per second, as a function of a place in the samples. */
-export const rate = (...names) => (samples, index) => {
+/** A counter per second, as a function of a place in the samples; null where the server does not tell. */
+export const rate = (name) => (samples, index) => {
   const now = samples[index];
   const before = samples[index - 1];
-  if (!before || now.at - before.at > 4 * SECONDS) return null;
-  const known = names.filter((name) => name in now.counters);
-  if (!known.length) return null;
-  const grown = known.reduce((sum, name) => sum + Number(now.counters[name]) - Number(before.counters[name] ?? 0), 0);
-  return Math.max(0, grown / (now.at - before.at));
+  if (!before || now.at - before.at > 4 * SECONDS || !(name in now.figures) || !(name in before.figures)) return null;
+  return Math.max(0, (now.figures[name] - before.figures[name]) / (now.at - before.at));
 };
 
-/** A gauge, likewise. */
-export const gauge = (name) => (samples, index) => {
-  const value = samples[index].gauges[name];
-  return value === undefined || value === null ? null : Number(value);
-};
+/** A figure as it is, likewise. */
+export const gauge = (name) => (samples, index) => samples[index].figures[name] ?? null;
 
 /** The newest value of such a function; null where the server does not tell. */
 export const latest = (value) => (live.samples.length ? value(live.samples, live.samples.length - 1) : null);

@@ -33,9 +33,9 @@ export function clusterPage({ signal }) {
     tile("Services", () => live.info?.services ?? sum("services")(), count, "#/services"),
   ];
   const charts = [
-    new Chart("Questions", [{ label: "", value: rate("requests", "queries") }], perSecond),
-    new Chart("Reports of Frontiers", [{ label: "", value: rate("reports") }], perSecond),
-    new Chart("Time of Redis", [{ label: "p50", value: gauge("redis_ms_p50") }, { label: "p99", value: gauge("redis_ms_p99") }], milliseconds),
+    new Chart("Questions", [{ label: "", value: rate("questions") }], perSecond),
+    new Chart("Commands to Redis", [{ label: "", value: rate("redisCommands") }], perSecond),
+    new Chart("Time of Redis", [{ label: "p50", value: gauge("redisHalf") }, { label: "p99", value: gauge("redisMost") }], milliseconds),
   ];
   const map = h("ul", { class: "map" });
   keepDrawn([...tiles, ...charts], trouble, signal);

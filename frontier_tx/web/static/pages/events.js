@@ -27,7 +27,7 @@ export function eventRow({ kind, data }) {
     h("td", { title: dateAndTime(time) }, timeOfDay(time)),
     h("td", { class: "kind" }, h("span", { class: `mark ${/offline|gone|draining/.test(kind) ? "away" : "here"}` }), WORDS[kind] ?? shown(kind)),
     h("td", { class: "mono" }, id === undefined || id === "0" ? shown(data.frontier_id ?? "") : h("a", { href: `#/${side}/${part(id)}` }, shown(id))),
-    h("td", { class: "wide clip" }, shown(what), data.reason && h("span", { class: "quiet" }, ` ${shown(data.reason)}`)));
+    h("td", { class: "wide clip" }, shown(what), id !== undefined && data.frontier_id && h("span", { class: "quiet" }, ` at ${shown(data.frontier_id, 80)}`), data.reason && h("span", { class: "quiet" }, ` ${shown(data.reason)}`)));
 }
 
 /** The heads of such a table. */

@@ -13,11 +13,11 @@ const bytesPerSecond = (value) => `${bytes(value)}/s`;
 
 const charts = () => [
   new Chart("Calls", [{ label: "", value: rate("calls") }], perSecond),
-  new Chart("Time of a call", [{ label: "p50", value: gauge("call_ms_p50") }, { label: "p99", value: gauge("call_ms_p99") }], milliseconds),
+  new Chart("Time of a call", [{ label: "p50", value: gauge("callHalf") }, { label: "p99", value: gauge("callMost") }], milliseconds),
   new Chart("Messages", [{ label: "", value: rate("messages") }], perSecond),
-  new Chart("Failures", [{ label: "", value: rate("errors") }], perSecond),
-  new Chart("Bytes", [{ label: "in", value: rate("bytes_in") }, { label: "out", value: rate("bytes_out") }], bytesPerSecond, 2),
-  new Chart("Waiting in the gateway", [{ label: "", value: gauge("held_bytes") }], bytes, 2),
+  new Chart("Failures", [{ label: "", value: rate("failures") }], perSecond),
+  new Chart("Bytes of streams", [{ label: "", value: rate("streamBytes") }], bytesPerSecond, 2),
+  new Chart("Waiting in the gateway", [{ label: "", value: gauge("held") }], bytes, 2),
 ];
 
 /** A figure with its name, of what `value()` gives; it hides while that is null. */

@@ -47,8 +47,8 @@ export function peerPage(key, base = "v1") {
                 h("thead", {}, h("tr", {}, ["Stream", "With", "In", "Out"].map((name, index) => h("th", { scope: "col", class: index > 1 ? "end" : "" }, name)))), streams)))),
         h("div", {},
           forms && h("section", { class: "card", "aria-labelledby": "calls" }, h("h2", { id: "calls" }, "Call a method"), forms.element),
-          may("call") && key === "edges" && h("section", { class: "card", "aria-labelledby": "sends" },
-            h("h2", { id: "sends" }, "Send a message"), messageForm({ base, id, signal })),
+          may("call") && h("section", { class: "card", "aria-labelledby": "sends" },
+            h("h2", { id: "sends" }, "Send a message"), messageForm({ base, side: key, id, topics: peer.topics, signal })),
           !may("call") && h("p", { class: "quiet" }, "Calls and messages need the role “call”, which you do not have.")));
     }
 
@@ -64,8 +64,8 @@ export function peerPage(key, base = "v1") {
         ["Listener", peer.listener ? shown(peer.listener) : null],
         ["Protocol", peer.protocol ? shown(peer.protocol) : null],
         ["Bytes in, out", peer.bytes_in === undefined ? null : `${bytes(peer.bytes_in)}, ${bytes(peer.bytes_out)}`],
-        ["Calls under way", peer.calls_pending === undefined ? null : count(peer.calls_pending)],
-        ["Messages waiting", peer.messages_waiting === undefined ? null : `${count(peer.messages_waiting)} (${bytes(peer.waiting_bytes)})`],
+        ["Under way", peer.calls_pending === undefined ? null : `${count(peer.calls_pending)} calls, ${count(peer.messages_pending)} messages`],
+        ["Waiting for it", peer.messages_waiting === undefined ? null : `${count(peer.messages_waiting)}, ${bytes(peer.waiting_bytes)}`],
       ]));
       names(methods, peer.methods ?? [], forms && ((name) => forms.choose(name)));
       forms?.learn(peer.methods ?? []);
