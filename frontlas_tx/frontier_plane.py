@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -28,17 +28,16 @@ from frontier_tx.atlas.messages import (
 )
 from frontier_tx.atlas.protocols import AtlasServerProtocol, IAtlas
 from frontier_tx.rpc.addresses import address_key
+from frontier_tx.runtime.lograte import Troubles
 from frontlas_tx.registry.errors import InvalidReportError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Report, ReportKind, service_name
 from frontlas_tx.registry.slices import AT_ONCE, Job, Slices
 
-#: Refused Frontiers that are remembered.
-REMEMBERED = 1_000
-#: A Frontier of the other implementation does nothing else for a peer until its report is answered; what took longer
-#: is recorded later all the same.
+#: A Go Frontier blocks the peer until its report is answered, so answer in time and finish in the background.
 ANSWER_SECONDS = 0.9
 #: Events that are worked on at a time: some milliseconds.
 EVENTS_PER_TURN = 100
+KINDS = {kind.value: kind for kind in ReportKind}
 
 
 @implementer(IAtlas)
@@ -55,9 +54,9 @@ class FrontierPlane:
         self._registry = registry
         self._clock = clock
         self._claims: dict[AtlasServerProtocol, Claim] = {}
-        self._told_refusals: dict[str, str] = {}
-        #: Links that sent events in the name of another Frontier, which was said in the log.
-        self._impostors: set[AtlasServerProtocol] = set()
+        #: Refused Frontiers, and links that sent events in the name of another Frontier.
+        self._refusals = Troubles()
+        self._impostors = Troubles()
         #: Links with many events that are being worked on, and what these called since.
         self._behind: dict[AtlasServerProtocol, deque[tuple[str, bytes, Deferred[None]]]] = {}
         self._slices = Slices(clock) if clock is not None else None
@@ -76,7 +75,7 @@ class FrontierPlane:
             meta.service_addr,
             meta.edge_addr,
             meta.boot_id,
-            self._on_lost(link),
+            link.abort,
             link.is_alive,
             address_key(link.host),
             meta.version,
@@ -84,7 +83,7 @@ class FrontierPlane:
         )
 
         def claimed(claim: Claim) -> None:
-            self._told_refusals.pop(meta.frontier_id, None)
+            self._refusals.over(meta.frontier_id)
             self._claims[link] = claim
             self.log.info("Frontier {id} at {addr} is here", id=meta.frontier_id, addr=meta.service_addr)
 
@@ -93,17 +92,11 @@ class FrontierPlane:
     def _refused(self, failure: Failure, meta: FrontierMeta) -> Failure:
         """Say so once: who is refused comes back again and again."""
         why = failure.getErrorMessage()
-        if self._told_refusals.get(meta.frontier_id) != why:
-            if len(self._told_refusals) >= REMEMBERED:
-                del self._told_refusals[next(iter(self._told_refusals))]
-            self._told_refusals[meta.frontier_id] = why
+        if self._refusals.is_new(meta.frontier_id, why):
             self.log.warn(
                 "Frontier {id} at {addr} is refused: {why}", id=meta.frontier_id, addr=meta.service_addr, why=why
             )
         return failure
-
-    def _on_lost(self, link: AtlasServerProtocol) -> Callable[[str], None]:
-        return lambda reason: link.abort(reason)
 
     def called(self, link: AtlasServerProtocol, method: str, value: bytes) -> Deferred[None]:
         """Report what the Frontier says of its peers; its counts are counted here instead.
@@ -115,9 +108,6 @@ class FrontierPlane:
             later: Deferred[None] = Deferred()
             behind.append((method, value, later))
             return later
-        return self._do(link, method, value)
-
-    def _do(self, link: AtlasServerProtocol, method: str, value: bytes) -> Deferred[None]:
         claim = self._claims.get(link)
         if claim is None:
             return fail(RegistryError("this link no longer speaks for its Frontier"))
@@ -132,10 +122,9 @@ class FrontierPlane:
         try:
             if method == EVENTS:
                 return self._events(link, claim, split_events(value))
-            events = [PeerEvent.decode(method, value)]
+            reporting = self._report(link, claim, [PeerEvent.decode(method, value)])
         except BadEvent as error:
             return fail(InvalidReportError(str(error)))
-        reporting = self._reported(link, claim, events)
         if self._clock is not None:
             reporting.addTimeout(ANSWER_SECONDS, self._clock, _too_slow)
         return reporting.addCallback(_first_error, "")
@@ -143,7 +132,7 @@ class FrontierPlane:
     def _events(self, link: AtlasServerProtocol, claim: Claim, items: Sequence[msgspec.Raw]) -> Deferred[None]:
         if len(items) <= EVENTS_PER_TURN or self._slices is None:
             events, wrong = decode_some(items)
-            return self._reported(link, claim, events).addCallback(_first_error, wrong)
+            return self._report(link, claim, events).addCallback(_first_error, wrong)
         reporting: list[Deferred[list[RegistryError | None]]] = []
         complaints: list[str] = []
 
@@ -153,7 +142,7 @@ class FrontierPlane:
                     return 0
                 events, wrong = decode_some(items[start : start + EVENTS_PER_TURN])
                 complaints.append(wrong)
-                reporting.append(self._reported(link, claim, events))
+                reporting.append(self._report(link, claim, events))
                 yield AT_ONCE // 2
             return len(items)
 
@@ -173,43 +162,35 @@ class FrontierPlane:
 
     def _catch_up(self, link: AtlasServerProtocol) -> None:
         """Work on what a link called while its events were worked on."""
-        behind = self._behind.pop(link)
-        while behind:
-            method, value, later = behind.popleft()
-            self._do(link, method, value).chainDeferred(later)
-            if link in self._behind:
-                self._behind[link].extend(behind)
-                break
+        for method, value, later in self._behind.pop(link):
+            # Many events again: the rest waits for these.
+            self.called(link, method, value).chainDeferred(later)
         link.resume_reading()
 
-    def _reported(
+    def _report(
         self, link: AtlasServerProtocol, claim: Claim, events: list[PeerEvent]
     ) -> Deferred[list[RegistryError | None]]:
-        self._look_for_impostor(link, claim, events)
-        now = self._registry.seconds()
-        reporting: Deferred[list[RegistryError | None]] = self._registry.report(
-            claim, [_report(event, now) for event in events]
-        )
-        return reporting
-
-    def _look_for_impostor(self, link: AtlasServerProtocol, claim: Claim, events: list[PeerEvent]) -> None:
         """The connection counts, whatever name an event carries; that they differ is worth one line."""
-        if link in self._impostors:
-            return
+        now, reports = self._registry.seconds(), []
         for event in events:
-            if event.frontier_id and event.frontier_id != claim.frontier_id:
-                self._impostors.add(link)
+            if event.frontier_id and event.frontier_id != claim.frontier_id and self._impostors.is_new(link):
+                other = event.frontier_id[:FRONTIER_ID_BYTES]
                 self.log.warn(
                     "Frontier {id} reports in the name of {other}; its own name is taken",
                     id=claim.frontier_id,
-                    other=event.frontier_id[:FRONTIER_ID_BYTES],
+                    other=other,
                 )
-                return
+            online_at = max(1, now - event.age) if event.age else 0
+            service = service_name(event.service) if event.service else ""
+            kind = KINDS[event.method]
+            reports.append(Report(kind, event.peer_id, event.addr, service, online_at, event.meta))
+        reporting: Deferred[list[RegistryError | None]] = self._registry.report(claim, reports)
+        return reporting
 
     def stop(self) -> None:
         """Hear no more of any link, and release nothing: leases run on for whoever comes next."""
         self._claims.clear()
-        self._impostors.clear()
+        self._impostors.over()
 
     def heartbeat(self, link: AtlasServerProtocol) -> None:
         """Renew the lease. A registry that is away is named by itself, not here for each heartbeat."""
@@ -223,19 +204,13 @@ class FrontierPlane:
         claim = self._claims.pop(link, None)
         if claim is None:
             return
-        self._impostors.discard(link)
+        self._impostors.over(link)
         if link.close_reason:
             self.log.warn("Frontier {id} is disconnected: {why}", id=claim.frontier_id, why=link.close_reason)
         else:
             self.log.info("Frontier {id} left", id=claim.frontier_id)
         releasing: Deferred[Any] = self._registry.release(claim, by_peer)
         releasing.addErrback(_named_elsewhere)
-
-
-def _report(event: PeerEvent, now: int) -> Report:
-    online_at = max(1, now - event.age) if event.age else 0
-    service = service_name(event.service) if event.service else ""
-    return Report(ReportKind(event.method), event.peer_id, event.addr, service, online_at, event.meta)
 
 
 def _too_slow(_result: Any, seconds: float) -> Any:

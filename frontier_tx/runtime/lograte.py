@@ -53,18 +53,23 @@ class Troubles:
     __slots__ = ("_named",)
 
     def __init__(self) -> None:
-        self._named: set[object] = set()
+        self._named: dict[object, str] = {}
 
-    def is_new(self, what: object) -> bool:
-        """Whether this one was not named since all was well; of more than ``KINDS`` different ones no more are."""
-        if what in self._named or len(self._named) >= KINDS:
+    def is_new(self, what: object, why: str = "") -> bool:
+        """Whether this was not named for this reason; of more than ``KINDS`` troubles the oldest may be named again."""
+        if self._named.get(what) == why:
             return False
-        self._named.add(what)
+        if len(self._named) >= KINDS:
+            del self._named[next(iter(self._named))]
+        self._named[what] = why
         return True
 
-    def over(self) -> None:
-        """All is well again."""
-        self._named.clear()
+    def over(self, what: object = None) -> None:
+        """All is well again, or with one that was in trouble."""
+        if what is None:
+            self._named.clear()
+        else:
+            self._named.pop(what, None)
 
 
 class LogRates:

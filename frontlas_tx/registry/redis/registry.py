@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from frontier_tx.runtime.deferreds import Waiters, deferred
+from frontier_tx.runtime.lograte import Troubles
 from frontlas_tx.config import Expiration
 from frontlas_tx.redis.errors import RedisTimeoutError
 from frontlas_tx.redis.interfaces import IRedis, command
@@ -113,7 +114,7 @@ class RedisRegistry(RedisQueries):
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
         self._counts = dict.fromkeys(("reports", "repairs"), 0)
-        self._named_refusal = False
+        self._refusals = Troubles()
         self.ready = False
         self.why_not_ready = "the registry has not been started"
         self._ready_watchers: list[Callable[[bool, str], None]] = []
@@ -228,12 +229,11 @@ class RedisRegistry(RedisQueries):
             await self._index.fresh(0.0)
         except RegistryUnavailableError as error:
             # A Redis that does not answer is named by its client; here are those that answer with a refusal.
-            if self._redis.ready and not self._named_refusal:
-                self._named_refusal = True
+            if self._redis.ready and self._refusals.is_new("redis"):
                 log.error("{error}; what is reported meanwhile is written when it works again", error=error)
             self._set_ready(False, str(error))
             return
-        self._named_refusal = False
+        self._refusals.over()
         self._set_ready(True, "")
         self._reached = True
         self._starters.tell(None)
