@@ -24,18 +24,18 @@ class Scans:
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._free = at_once
-        self._waiting: OrderedDict[str, deque[Deferred[None]]] = OrderedDict()
-        self._count = 0
+        self.running = self.waiting = 0
+        self._at_once = at_once
+        self._lines: OrderedDict[str, deque[Deferred[None]]] = OrderedDict()
 
     async def run(self, steps: Steps[_T], context: CallContext) -> _T:
         """Return the page of a list.
 
         :raises RpcError: RESOURCE_EXHAUSTED, too many lists wait.
         """
-        waited = not self._free
-        if self._free:
-            self._free -= 1
+        waited = self.running >= self._at_once
+        if not waited:
+            self.running += 1
         else:
             await self._wait(address_key(context.peer.rpartition(":")[0].strip("[]")))
         try:
@@ -52,28 +52,28 @@ class Scans:
             self._next()
 
     def _wait(self, address: str) -> Deferred[None]:
-        line = self._waiting.setdefault(address, deque())
-        if self._count >= WAITING or len(line) >= WAITING_OF_ONE:
+        if self.waiting >= WAITING or len(self._lines.get(address, ())) >= WAITING_OF_ONE:
             raise RpcError(Status.RESOURCE_EXHAUSTED, "too many lists are being made; ask again later")
+        line = self._lines.setdefault(address, deque())
 
         def left(waiter: Deferred[None]) -> None:
-            self._count -= 1
+            self.waiting -= 1
             line.remove(waiter)
-            if not line and self._waiting.get(address) is line:
-                del self._waiting[address]
+            if not line and self._lines.get(address) is line:
+                del self._lines[address]
 
         waiter: Deferred[None] = Deferred(left)
         line.append(waiter)
-        self._count += 1
+        self.waiting += 1
         return waiter
 
     def _next(self) -> None:
-        if not self._waiting:
-            self._free += 1
+        if not self._lines:
+            self.running -= 1
             return
-        address, line = self._waiting.popitem(last=False)
+        address, line = self._lines.popitem(last=False)
         waiter = line.popleft()
-        self._count -= 1
+        self.waiting -= 1
         if line:
-            self._waiting[address] = line
+            self._lines[address] = line
         waiter.callback(None)

@@ -1,12 +1,20 @@
 """Puts the control plane together: the services, their REST form, health, and the factory to listen with."""
 
+import time
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.control_plane.contract import ContractService
+from frontier_tx.control_plane.events import EventFeed, EventsService
 from frontier_tx.control_plane.kicks import Kicks
+from frontier_tx.control_plane.metrics import ControlCollector
+from frontier_tx.control_plane.peers import PeersService
 from frontier_tx.control_plane.scans import Scans
+from frontier_tx.control_plane.server_info import Host, ServerService
+from frontier_tx.control_plane.through import ThroughService
 from frontier_tx.rpc.context import Role
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
@@ -14,10 +22,11 @@ from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
 from frontier_tx.rpc.methods import MethodTable, Rules
 from frontier_tx.rpc.rest import RestRouter
+from frontier_tx.switch.local import LocalCaller
 from frontier_tx.switch.presence import Presence
 
 #: What callers of the contract need.
-ROLES: dict[str, Role] = {
+CONTRACT_ROLES: dict[str, Role] = {
     "ListEdges": "read",
     "GetEdge": "read",
     "KickEdge": "act",
@@ -28,34 +37,61 @@ ROLES: dict[str, Role] = {
     "ListServiceRPCs": "read",
     "ListServiceTopics": "read",
 }
+SERVER_ROLES: dict[str, Role] = {
+    "GetServer": "read",
+    "GetStats": "read",
+    "GetConfig": "read",
+    "GetLogLevel": "read",
+    "SetLogLevel": "act",
+    "Drain": "act",
+}
 
 
 class ControlPlane:
-    """The server behind port 30010. Listen with ``factory`` on any endpoint."""
+    """The server behind port 30010. Listen with ``factory`` on any endpoint.
+
+    :param host: the process around it; without one there is no ``frontier.v1.Server``.
+    :param metrics: the figures of the whole process, to which it adds its own.
+    """
 
     def __init__(
         self,
         presence: Presence,
         clock: IReactorTime,
         *,
+        host: Host | None = None,
         limits: ListenerLimits | None = None,
         access: Rules | None = None,
         metrics: CollectorRegistry | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         contract = frontier_contract()
+        exchange = presence.exchange
+        registry = CollectorRegistry() if metrics is None else metrics
         self.serving = Serving()
-        self.table = MethodTable(contract, clock, access=access, registry=metrics)
-        kicks, scans = Kicks(presence, clock), Scans()
-        self.table.add("controlplane.ControlPlane", ContractService(contract, presence, kicks, scans), ROLES)
-        add_standard_services(self.table, self.serving)
-        self.router = RestRouter(self.table)
-        self.factory = ControlPlaneFactory(self.table, self.router, clock, limits)
-        if metrics is not None:
-            metrics.register(DoorCollector("control_plane", self.factory.door))
+        self.table = table = MethodTable(contract, clock, access=access, registry=registry)
+        self.scans, self.feed = Scans(), EventFeed(contract, presence, wall_clock)
+        self.through = ThroughService(contract, presence.repository, LocalCaller(exchange, wall_clock), clock)
+        contracted = ContractService(contract, presence, Kicks(presence, clock), self.scans)
+        table.add("controlplane.ControlPlane", contracted, CONTRACT_ROLES)
+        table.add("frontier.v1.Peers", PeersService(contract, exchange, wall_clock), "read")
+        table.add("frontier.v1.Events", EventsService(self.feed, presence), "read")
+        longest = exchange.settings.call_seconds
+        table.add("frontier.v1.Through", self.through, "call", longest=longest)
+        if host is not None:
+            server = ServerService(contract, host, presence.repository, registry, clock, wall_clock)
+            table.add("frontier.v1.Server", server, SERVER_ROLES)
+        add_standard_services(table, self.serving)
+        self.router = RestRouter(table)
+        self.factory = ControlPlaneFactory(table, self.router, clock, limits)
+        registry.register(DoorCollector("control_plane", self.factory.door))
+        registry.register(ControlCollector(self.scans, self.feed, self.through))
 
     def draining(self) -> None:
         """The gateway begins to leave: health turns to NOT_SERVING, and everything else is answered as before."""
-        self.serving.set(False)
+        if self.serving.serving:
+            self.serving.set(False)
+            self.feed.tell("draining")
 
     def drain(self, grace: float) -> Deferred[None]:
         """End: calls under way may end within ``grace`` seconds, then all connections are closed. Close the port

@@ -219,6 +219,7 @@ class LegProtocol(WireProtocol):
         """Take the leg out of the switch."""
         if not hasattr(self, "leg"):
             return
+        self.leg.end_reason = reason
         self._presence.gone(self.leg)
         self._exchange.partial_frames.over(self)
         self._budget.hold(self.leg, -self._untaken - self._partial)

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
 from frontier_tx.config.frontier import FrontierConfig
+from frontier_tx.config.render import to_mapping
 from frontier_tx.control_plane.server import ControlPlane
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
@@ -21,7 +22,7 @@ from frontier_tx.queues.metrics import QueueCollector
 from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.listener import ALPN, listener_limits
 from frontier_tx.rpc.observability import observability_site
-from frontier_tx.runtime.launch import Ports, open_files, port_number, raise_open_files
+from frontier_tx.runtime.launch import Ports, listening_at, open_files, port_number, raise_open_files
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.runtime.memory import settle_memory
 from frontier_tx.runtime.process_metrics import ProcessFigures
@@ -120,13 +121,16 @@ class Gateway(Service):
             self.access = Access(plane.access, plane.listen, "controlplane.access", clock.seconds)
             bounds = listener_limits(plane.limits)
             self.control = ControlPlane(
-                self.core.presence, clock, limits=bounds, access=self.access, metrics=self.metrics
+                self.core.presence, clock, host=self, limits=bounds, access=self.access, metrics=self.metrics
             )
         self._ports = ports
         self._status_ports = status_ports
         self._clock = clock
         self._drain: Drain | None = None
         self._bypass: BypassFactory | None = None
+        #: Name in the cluster, and where edges and services connect; known from the start on.
+        self.frontier_id = config.daemon.frontier_id
+        self._addresses: dict[str, list[str]] = {}
 
     def setServiceParent(self, parent: Any) -> None:
         """A part of an application in a file for ``twistd -y``: it logs as the configuration says."""
@@ -153,8 +157,12 @@ class Gateway(Service):
                 stall_seconds=config.limits.write_stall_seconds,
             )
         edge_port = self._ports.listen("edgebound.listen", config.edgebound.listen, edges)
+        meta = meta_of(config, port_number(service_port), port_number(edge_port))
+        self.frontier_id = meta.frontier_id
+        self._addresses = {"edges": [listening_at(edge_port)], "services": [listening_at(service_port)]}
+        self._fill_metrics()
         if config.observability.enable:
-            site = observability_site(self._clock, self.not_ready, self._metrics(), notes=self.queues.notes)
+            site = observability_site(self._clock, self.not_ready, self.metrics, notes=self.queues.notes)
             self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
         if config.daemon.pprof.enable:
             self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")
@@ -163,7 +171,7 @@ class Gateway(Service):
         if self.access is not None:
             self.access.begin(self._status_ports)
         if self.reporter is not None:
-            self.reporter.meta = meta_of(config, port_number(service_port), port_number(edge_port))
+            self.reporter.meta = meta
             self.log.info("member of the cluster as {id}", id=self.reporter.meta.frontier_id)
             self.reporter.start()
 
@@ -175,7 +183,7 @@ class Gateway(Service):
             for factory, most in ((self.core.edges, files - spare), (self.core.services, files - spare // 2)):
                 factory.most = min(factory.most, most)
 
-    def _metrics(self) -> CollectorRegistry:
+    def _fill_metrics(self) -> None:
         registry = self.metrics
         ProcessCollector(registry=registry)
         registry.register(ProcessFigures("frontier", {"connections": self.core.outlet.handlers}))
@@ -184,7 +192,6 @@ class Gateway(Service):
             registry.register(QueueCollector(self.queues))
         if self.reporter is not None:
             registry.register(ReporterCollector(self.reporter))
-        return registry
 
     def not_ready(self) -> str | None:
         """Why the gateway cannot do its work, or None."""
@@ -211,7 +218,8 @@ class Gateway(Service):
         if self.control is not None:
             control = self.control
             control.draining()
-            leaving.addCallback(lambda _: control.drain(CONTROL_SECONDS))
+            leaving.addCallback(lambda _: self._status_ports.close())
+            return leaving.addCallback(lambda _: control.drain(CONTROL_SECONDS))
         return leaving.addCallback(lambda _: self._status_ports.close())
 
     @property
@@ -223,6 +231,21 @@ class Gateway(Service):
         """Asked a second time to stop: end everything now."""
         if self._drain is not None:
             self._drain.hurry()
+
+    # -- for operators (``control_plane.server_info.Host``) ---------------------------------------------------
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Where edges and services connect."""
+        return self._addresses
+
+    def configuration(self) -> dict[str, Any]:
+        """The effective configuration without its secrets."""
+        return to_mapping(self.config)
+
+    def leave(self) -> None:
+        """Begin to leave; the process ends when everybody is gone."""
+        stop = getattr(self._clock, "stop", self.stopService)
+        stop()
 
 
 def make_service(config: FrontierConfig) -> Gateway:

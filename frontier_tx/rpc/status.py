@@ -79,14 +79,15 @@ class RpcError(FrontierError):
     """A call that failed: raised by handlers to answer with this status, and by the client for what was answered.
 
     ``message`` is one line for the caller; ``reason`` a word in capitals for programs, shown over REST (by default the
-    name of the code).
+    name of the code), with the status ``http_status`` (by default the usual one of the code).
     """
 
-    def __init__(self, status: Status, message: str, reason: str | None = None) -> None:
+    def __init__(self, status: Status, message: str, reason: str | None = None, http_status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.reason = status.name if reason is None else reason
+        self.http_status = HTTP_STATUS[status] if http_status is None else http_status
 
     def __repr__(self) -> str:
         return f"RpcError({self.status.name}, {self.message!r})"

@@ -106,7 +106,7 @@ class Ports:
         name, tls = path.removesuffix(".listen"), " with TLS" if context else ""
         if context is not None:
             self.reloads(name, "certificates", context)
-        self._log.info("{name} listens on {addr}{tls}", name=name, addr=_shown(port), tls=tls)
+        self._log.info("{name} listens on {addr}{tls}", name=name, addr=listening_at(port), tls=tls)
         return port
 
     def close(self) -> Deferred[None]:
@@ -160,7 +160,8 @@ def port_number(port: IListeningPort) -> int:
     return int(getattr(port.getHost(), "port", 0))
 
 
-def _shown(port: IListeningPort) -> str:
+def listening_at(port: IListeningPort) -> str:
+    """``host:port`` of a port that is open."""
     return join_host_port(getattr(port.getHost(), "host", "?"), port_number(port))
 
 

@@ -86,6 +86,11 @@ def set_level(name: str) -> None:
     Logger.threshold = _RANKS[LogLevel.levelWithName(name)]
 
 
+def level() -> str:
+    """The level from which on the process logs."""
+    return next(_NAMES[each].lower() for each, rank in _RANKS.items() if rank == Logger.threshold)
+
+
 def clean(text: str) -> str:
     """``text`` with every control character replaced by an escape, so that it stays on its line and in its place."""
     return text if text.isprintable() else text.translate(_ESCAPES)

@@ -46,6 +46,10 @@ class Announced(Enum):
 class Transport(Protocol):
     """What the switch wants of the transport of a leg."""
 
+    #: What came from the peer and what went to it.
+    bytes_in: int
+    bytes_out: int
+
     @property
     def unsent(self) -> int:
         """Bytes that wait because the peer does not take them."""
@@ -70,6 +74,8 @@ class Transport(Protocol):
 class NoTransport:
     """The transport of a leg whose connection is gone."""
 
+    bytes_in = 0
+    bytes_out = 0
     unsent = 0
     idle = False
 
@@ -100,7 +106,7 @@ class Leg:
         "kind", "is_edge", "connection", "transport", "id", "id_suffix", "name", "topics", "meta", "network", "address",
         "since", "methods", "pending", "outgoing", "streams", "opening", "message_window", "call_window", "queued",
         "waiting_bytes", "held_bytes", "held_back", "half_closed", "online", "congesting", "stopped", "spoke_at",
-        "questioned", "answers", "host_number", "announced", "allocated", "record_bytes",
+        "questioned", "answers", "host_number", "announced", "allocated", "record_bytes", "end_reason",
     )  # fmt: skip
 
     def __init__(self, kind: Kind, connection: Connection, transport: Transport, address: str, since: float) -> None:
@@ -153,6 +159,8 @@ class Leg:
         self.allocated = False
         #: What the gateway remembers of it: meta, name, topics, methods (``repository.Holdings``).
         self.record_bytes = 0
+        #: Why its connection ended; empty after an orderly goodbye.
+        self.end_reason = ""
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -169,6 +177,7 @@ class StreamEnd:
     __slots__ = (
         "leg", "session", "request", "other", "pending", "raw_bytes", "raw_taken", "raw_ready", "pace", "fresh",
         "stops", "queued", "out", "parked", "parked_calls", "heard", "payer", "linger", "on_drained",
+        "bytes_in",
     )  # fmt: skip
 
     def __init__(self, leg: Leg, request: SessionRequested | None = None, session: Session | None = None) -> None:
@@ -186,6 +195,8 @@ class StreamEnd:
         self.raw_ready = False
         #: Frames of raw bytes to this end, if it speaks no credit; made with the first.
         self.pace: Pace | None = None
+        #: Raw bytes that came from this end.
+        self.bytes_in = 0
         #: Whether raw bytes came from this end lately, and who is not read from because this end takes none.
         self.fresh = False
         self.stops: Leg | None = None

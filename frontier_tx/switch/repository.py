@@ -65,6 +65,8 @@ class Repository:
         self.holdings = Holdings(record_bytes, free_record_bytes)
         #: Told when a service registers one of these methods.
         self.watched: dict[bytes, Callable[[], None]] = {}
+        #: Told of each method that a leg registers.
+        self.on_method: list[Callable[[Leg, bytes], None]] = []
 
     # -- coming and going ---------------------------------------------------------------------------------
 
@@ -111,10 +113,12 @@ class Repository:
         leg.methods[method] = when
         if leg.is_edge:
             self.edge_methods += 1
-            return True
-        self.by_method.setdefault(method, {})[leg] = None
-        if method in self.watched:
-            self.watched[method]()
+        else:
+            self.by_method.setdefault(method, {})[leg] = None
+            if method in self.watched:
+                self.watched[method]()
+        for told in self.on_method:
+            told(leg, method)
         return True
 
     # -- looking up ---------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ class StreamFrames:
         assert session is not None
         length = len(body)
         self._counters.stream_bytes += length
+        end.bytes_in += length
         end.fresh = True
         if not end.heard:
             end.first_sign()

@@ -77,6 +77,8 @@ class WireProtocol(Protocol):
         self._resting = False
         self._finishing = False
         self._toll: Toll | None = None
+        #: What came and what was handed to the transport, in bytes.
+        self.bytes_in = self.bytes_out = 0
         #: Why this end closed the connection; empty where it did not, or did so in order.
         self.close_reason = ""
         self.connection = Connection(role, alarms.now(), limits, wake=self._has_output, alarm=self._set_alarm)
@@ -125,6 +127,7 @@ class WireProtocol(Protocol):
         outlet = self.outlet
         outlet.enter()
         METER.spent = 0
+        self.bytes_in += len(data)
         try:
             connection = self.connection
             told = connection.receive(data, self.alarms.now(), SLICE)
@@ -345,6 +348,7 @@ class WireProtocol(Protocol):
 
     def _write(self, data: bytes) -> None:
         transport = self.transport
+        self.bytes_out += len(data)
         if self._direct:
             assert isinstance(transport, TCPConnection)
             sent = transport.writeSomeData(data) if transport.connected else len(data)

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import Deferred
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 from zope.interface import implementer
 
 from frontier_tx.clients import Edge, Service
+from frontier_tx.config.frontier import FrontierConfig
+from frontier_tx.config.render import to_mapping
 from frontier_tx.control_plane.server import ControlPlane
 from frontier_tx.rpc.contract import frontier_contract
-from frontier_tx.rpc.grpc_client import GrpcClientConnection
+from frontier_tx.rpc.grpc_client import GrpcClientConnection, ResponseStream
 from frontier_tx.switch.presence import IIDAllocator
 from frontier_tx.testing.memory import MemoryGateway
 from tests.rpc.recorder import Recorder, ask
@@ -41,6 +46,29 @@ def a_world(**options: Any) -> Iterator[World]:
     world.close()
 
 
+class MadeUpHost:
+    """See ``server_info.Host``."""
+
+    frontier_id = "f-1"
+    draining = False
+    trouble: str | None = None
+
+    def __init__(self) -> None:
+        self.left = 0
+
+    def not_ready(self) -> str | None:
+        return self.trouble
+
+    def addresses(self) -> dict[str, list[str]]:
+        return {"edges": ["127.0.0.1:30012"], "services": ["127.0.0.1:30011"]}
+
+    def configuration(self) -> dict[str, Any]:
+        return to_mapping(FrontierConfig())
+
+    def leave(self) -> None:
+        self.left += 1
+
+
 class World:
     """One gateway, its peers, and clients of its control plane."""
 
@@ -49,6 +77,9 @@ class World:
         self.gateway = MemoryGateway(allocator=self.ids)
         self.clock = self.gateway.clock
         self.core = self.gateway.core
+        self.host = MadeUpHost()
+        self.registry = CollectorRegistry()
+        options = {"host": self.host, "metrics": self.registry, "wall_clock": self.gateway.wall_clock} | options
         self.control = ControlPlane(self.core.presence, self.clock, **options)
         self.pumps: list[IOPump] = []
         self.clients: list[GrpcClientConnection] = []
@@ -122,3 +153,31 @@ class World:
             self.gateway.advance(0.1)
             self.settle()
         return self.clock.seconds() - start
+
+    def watch(self, **fields: Any) -> Watching:
+        """Follow the events."""
+        spec = CONTRACT.method("frontier.v1.Events", "Watch")
+        watching = Watching(self.client.stream(spec, spec.request(**fields)))
+        self.settle()
+        return watching
+
+
+class Watching:
+    """What a stream of events has given so far."""
+
+    def __init__(self, stream: ResponseStream) -> None:
+        self.stream = stream
+        self.events: list[Any] = []
+        self.end: Deferred[Any] = Deferred.fromCoroutine(self._read()).addErrback(lambda failure: failure.value)
+
+    async def _read(self) -> None:
+        async for event in self.stream:
+            self.events.append(event)
+
+    def take(self) -> list[Any]:
+        """The events since the last look, as plain values without their time."""
+        events, self.events = self.events, []
+        plain = [MessageToDict(event, preserving_proto_field_name=True) for event in events]
+        for each in plain:
+            del each["time"]
+        return plain
