@@ -1,0 +1,100 @@
+"""What a command ends with when it fails: an exit status for scripts, and a sentence for people."""
+
+import ssl
+from enum import IntEnum
+from typing import NoReturn
+
+from frontier_tx.errors import FrontierError
+
+
+class Exit(IntEnum):
+    """Exit statuses; docs/command-line.md explains them."""
+
+    OK = 0
+    PEER = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    REFUSED = 5
+    TIMEOUT = 6
+    BUSY = 7
+    CUT = 8
+    BUG = 70
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    TERMINATED = 143
+
+
+class Failure(Exception):
+    """Ends a command.
+
+    :param text: a sentence that says what happened and, where it is known, what to do.
+    """
+
+    def __init__(self, code: Exit, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def fail(code: Exit, text: str) -> NoReturn:
+    """Raise a Failure."""
+    raise Failure(code, text)
+
+
+def unreachable(address: str, door: str, error: BaseException, hint: str) -> Failure:
+    """Describe a connection that did not come about."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"its certificate does not verify ({error.verify_message}); --ca names the authority to trust"
+        return Failure(Exit.UNREACHABLE, f"cannot connect to {door} at {address}: {why}")
+    if isinstance(error, ssl.SSLError):
+        why = f"TLS failed ({error.reason or error}); does this port speak TLS, and does it want a certificate (--cert)?"
+        return Failure(Exit.UNREACHABLE, f"cannot connect to {door} at {address}: {why}")
+    if isinstance(error, TimeoutError):
+        return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: no answer in time. {hint}")
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: {why}. {hint}")
+
+
+#: Classes of errors of the client library by name, the special before the general. Their text follows the sentence.
+_KINDS = (
+    ("UnknownEdge", Exit.NOT_FOUND, ""),
+    ("EdgeNotOnline", Exit.NOT_FOUND, "; `frontier edges` lists those that are"),
+    ("NoSuchRPC", Exit.NOT_FOUND, ""),
+    ("RecordNotFound", Exit.NOT_FOUND, "; no service that is online has this method"),
+    ("TopicNotOnline", Exit.NOT_FOUND, "; no service that is online takes this topic"),
+    ("ServiceNotOnline", Exit.NOT_FOUND, "; no service of this name is online"),
+    ("Timeout", Exit.TIMEOUT, ": no answer in time"),
+    ("OperationTimeout", Exit.TIMEOUT, ": no answer in time"),
+    ("DeadlineExceeded", Exit.TIMEOUT, ": no answer in time"),
+    ("CallerDeadlineExceeded", Exit.TIMEOUT, ": no answer in time"),
+    ("ReceiverCongested", Exit.BUSY, "; it takes no more at the moment"),
+    ("PendingLimit", Exit.BUSY, "; try again later"),
+    ("TooManyPending", Exit.BUSY, "; try again later"),
+    ("SendBufferFull", Exit.BUSY, ""),
+    ("PayloadTooLarge", Exit.USAGE, "; a file goes with `send`"),
+    ("FrameTooLarge", Exit.USAGE, "; a file goes with `send`"),
+    ("FrontlasUnavailable", Exit.UNREACHABLE, ""),
+    ("ConnectionRefused", Exit.REFUSED, ": the gateway said so when this connected"),
+    ("ConnectFailed", Exit.UNREACHABLE, ": the connection broke off while it was made; is this the right port?"),
+    ("ForceClosed", Exit.CUT, "; whether it was done is not known"),
+    ("FarSideClosed", Exit.CUT, "; whether it was done is not known"),
+    ("EndClosed", Exit.CUT, ": the connection is gone"),
+)
+
+
+#: What follows ``force closed: `` where a stream ended before it began.
+_CUTS = (("not online", Exit.NOT_FOUND), ("congested", Exit.BUSY))
+
+
+def explained(error: FrontierError) -> Failure:
+    """Return what an error of the client library means for whoever typed the command."""
+    names = {found.__name__ for found in type(error).__mro__}
+    text = str(error) or type(error).__name__
+    for name, code, more in _KINDS:
+        if name in names:
+            for end, other in _CUTS if code is Exit.CUT else ():
+                if text.endswith(end):
+                    return Failure(other, text)
+            return Failure(code, text + more)
+    return Failure(Exit.PEER, text)

@@ -1,0 +1,79 @@
+"""Lists of a control plane, in pages of which none is lost when peers come and go meanwhile."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from frontier_tx.cli.control import PAGE, Control
+from frontier_tx.cli.failures import Exit, fail
+
+_FOREVER = 1 << 62
+
+
+def pages(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every edge or service of a Frontier, the oldest first, each once.
+
+    The next page begins at the time of the last record, not at a number: who leaves between two pages shifts nothing.
+
+    :param kind: ``edges`` or ``services``.
+    """
+    key = "edge_id" if kind == "edges" else "service_id"
+    size, since, seen = PAGE, 0, set[str]()
+    while True:
+        window = {"start_time": since, "end_time": _FOREVER} if since else {}
+        found = control.get(f"/{kind}", page=1, page_size=size, order="+create_time", **window, **filters)
+        records = found.get(kind) or []
+        for record in records:
+            if record[key] not in seen:
+                seen.add(record[key])
+                yield record
+        if len(records) < size:
+            return
+        last = int(records[-1]["create_time"])
+        if last == since or (not since and int(records[0]["create_time"]) == last):
+            # More have come in one second than fit on a page.
+            size *= 2
+        since = last
+        seen = {record[key] for record in records if int(record["create_time"]) == last}
+
+
+def steps(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every edge or service of a cluster, each once; what comes or goes meanwhile may be there or not."""
+    cursor, seen = 0, set[tuple[Any, ...]]()
+    path = f"/{kind}/search" if filters else f"/{kind}"
+    while True:
+        found = control.get(path, cursor=cursor, count=PAGE, **filters)
+        for each in found.get(kind) or []:
+            record = {_snake(name): value for name, value in each.items()}
+            identity = tuple(sorted((name, str(value)) for name, value in record.items() if name != "update_time"))
+            if identity not in seen:
+                seen.add(identity)
+                yield record
+        cursor = int(found.get("cursor") or 0)
+        if not cursor:
+            return
+
+
+def everything(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every edge or service of whatever the control plane belongs to."""
+    return (steps if control.clustered else pages)(control, kind, filters)
+
+
+def edges_of_meta(control: Control, meta: str) -> list[dict[str, Any]]:
+    """The edges that have exactly this meta."""
+    if control.clustered:
+        return [edge for edge in steps(control, "edges", {"meta": meta}) if edge.get("meta") == meta]
+    return [edge for edge in pages(control, "edges", {"meta": meta}) if edge.get("meta") == meta]
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
+
+
+def identity(text: str) -> tuple[str, str]:
+    """Split ``edge/42`` or ``service/7`` into kind and name; the kind is empty where it is not said."""
+    kind, mark, name = text.partition("/")
+    if not mark:
+        return "", text
+    if kind not in ("edge", "service") or not name:
+        fail(Exit.USAGE, f"{text!r} is nobody: expected an ID, edge/ID or service/ID")
+    return kind, name

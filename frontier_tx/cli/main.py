@@ -1,0 +1,199 @@
+"""The entry of the command: its options, its commands, and what becomes of an error."""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from frontier_tx import __version__
+from frontier_tx.cli.failures import Exit, Failure, explained
+from frontier_tx.cli.session import Session
+from frontier_tx.cli.settings import ENVIRONMENT
+from frontier_tx.cli.text import shown_lines
+from frontier_tx.errors import FrontierError
+
+#: Commands under their headings, with the modules that have them.
+CHAPTERS = {
+    "Talk to edges": {
+        "call": "talk", "pub": "talk", "sub": "talk", "serve": "talk", "edge": "edge",
+    },
+}  # fmt: skip
+
+
+def _noted(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option wherever it stands: before the command or behind it."""
+    if value is not None and value is not False and parameter.name:
+        session = context.find_object(Session) or context.find_root().ensure_object(Session)
+        session.options[parameter.name] = value
+
+
+def common_options() -> list[click.Option]:
+    """The options that every command takes; new ones, as click keeps them with the command."""
+
+    def option(*names: str, key: str = "", **more: Any) -> click.Option:
+        name = key or names[0].removeprefix("--").replace("-", "_")
+        variable = ENVIRONMENT.get(name)
+        if variable:
+            more["help"] += f"  [env: {variable}]"
+        return click.Option([*names, name], expose_value=False, callback=_noted, **more)
+
+    path = click.Path(dir_okay=False)
+    return [
+        option("--json", is_flag=True, help="JSON in place of tables and texts; of commands that go on, one in a line."),
+        option("--server", metavar="HOST[:PORT]", help="The server; with a port, the one that the command needs."),
+        option("--context", metavar="NAME", help="Servers as `frontier context` knows them."),
+        option("--timeout", metavar="TIME", help="How long it may take: 5, 500ms, 2m."),
+        option("--token", metavar="TOKEN", help="Who you are to a control plane; others can see an argument, see the "
+               "variable and --token-file."),
+        option("--token-file", metavar="FILE", type=path, help="A file that has the token."),
+        option("--frontlas", metavar="HOST[:PORT]", help="A cluster: its registry, port 40011."),
+        option("--control-addr", metavar="HOST:PORT", help="The control plane, 30010."),
+        option("--service-addr", metavar="HOST:PORT", help="The port for services, 30011."),
+        option("--edge-addr", metavar="HOST:PORT", help="The port for edges, 30012."),
+        option("--tls", is_flag=True, help="TLS, verified by the system's authorities."),
+        option("--ca", metavar="FILE", type=path, help="TLS, verified by these authorities."),
+        option("--cert", metavar="FILE", type=path, help="A certificate of one's own for TLS."),
+        option("--key", metavar="FILE", type=path, help="Its key."),
+        option("--insecure", is_flag=True, help="TLS that verifies nothing."),
+        option("--quiet", "-q", is_flag=True, help="Say nothing of how it goes."),
+        option("--no-colour", "--no-color", is_flag=True, help="No colours; NO_COLOR does the same."),
+        option("--debug", is_flag=True, help="Show the traceback of an error."),
+    ]  # fmt: skip
+
+
+class Command(click.Command):
+    """A command with the common options, which its help only mentions."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._common = common_options()
+        own = {name for parameter in self.params for name in parameter.opts}
+        self.params += [option for option in self._common if not own & set(option.opts)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        common = {id(option) for option in self._common}
+        own = [
+            each for each in self.get_params(ctx) if id(each) not in common and not isinstance(each, click.Argument)
+        ]
+        records = [record for record in (parameter.get_help_record(ctx) for parameter in own) if record is not None]
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+        formatter.write_paragraph()
+        formatter.write_text("And those of all commands: --json, --server, --context, --timeout, ...; see `frontier --help`.")
+
+
+class Group(click.Group):
+    """Commands that are loaded when they are needed."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, chapters: dict[str, dict[str, str]] | None = None, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.params += common_options()
+        self.chapters = chapters or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for chapter in self.chapters.values() for name in chapter] or super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for chapter in self.chapters.values():
+            if cmd_name in chapter:
+                module = import_module(f"frontier_tx.cli.{chapter[cmd_name]}")
+                found = getattr(module, cmd_name.replace("-", "_") + "_command")
+                assert isinstance(found, click.Command)
+                return found
+        return super().get_command(ctx, cmd_name)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        if ctx.parent is None:
+            click.Command.format_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.chapters:
+            super().format_commands(ctx, formatter)
+        for title, chapter in self.chapters.items():
+            found = [(name, self.get_command(ctx, name)) for name in chapter]
+            with formatter.section(title):
+                formatter.write_dl([(name, each.get_short_help_str(limit=90)) for name, each in found if each])
+
+
+Group.group_class = Group
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+@click.group(cls=Group, chapters=CHAPTERS, context_settings=_SETTINGS)
+@click.version_option(__version__, prog_name="frontier")
+@click.pass_context
+def frontier(context: click.Context) -> None:
+    """Talk to edges and services, and run gateways.
+
+    Every command takes the options below, before its name or behind it.
+    """
+    context.ensure_object(Session)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit."""
+    session = Session()
+    sys.exit(guarded(session, lambda: frontier.main(arguments, "frontier", standalone_mode=False, obj=session)))
+
+
+def guarded(session: Session, work: Callable[[], Any]) -> int:
+    """Do something; whatever goes wrong becomes a sentence on standard error and an exit status."""
+    try:
+        found = work()
+        _flush()
+        return found if isinstance(found, int) else Exit.OK
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        return _told(session, Exit.USAGE, error.format_message(), _usage(error))
+    except Failure as error:
+        return _told(session, error.code, error.text)
+    except (KeyboardInterrupt, click.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Who reads us is gone; nothing else may be written there, not even at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.BROKEN_PIPE
+    except FrontierError as error:
+        told = explained(error)
+        return _told(session, told.code, told.text)
+    except RecursionError as error:
+        return _bug(session, error)
+    except Exception as error:
+        return _bug(session, error)
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"; see `{context.command_path} --help`" if context is not None else ""
+
+
+def _bug(session: Session, error: Exception) -> int:
+    if session.options.get("debug"):
+        raise error
+    text = f"{type(error).__name__}: {error}"
+    return _told(session, Exit.BUG, f"this is a fault of the command: {text}; --debug shows where")
+
+
+def _told(session: Session, code: int, text: str, more: str = "") -> int:
+    import json
+
+    if session.options.get("debug"):
+        raise
+    text = text.rstrip(".") if more else text
+    if session.options.get("json"):
+        click.echo(json.dumps({"error": {"code": int(code), "message": text}}, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"frontier: {shown_lines(text)}{more}", err=True)
+    return code
