@@ -75,7 +75,7 @@ class Control:
         try:
             return json.loads(body) if body else {}
         except (ValueError, RecursionError):
-            fail(Exit.PEER, f"the server at {self.address} answers with something that is no JSON; is this the right port?")
+            fail(Exit.PEER, f"what {self.address} answers is no JSON; is this the right port?")
 
     def raw(self, method: str, path: str, query: Mapping[str, Any], body: bytes | None = None) -> tuple[str, bytes]:
         """Do a request; return the answer's content type and its body.

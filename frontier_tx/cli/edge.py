@@ -12,5 +12,3 @@ CHAPTERS = {
 @click.group("edge", cls=Group, chapters=CHAPTERS, short_help="Be an edge: call, pub, sub, serve, ...")
 def edge_command() -> None:
     """Be an edge: the counterpart of the commands for services."""
-
-

@@ -89,7 +89,7 @@ def serve_command(
 
     Write `frontier edge serve METHOD -- COMMAND ARG...`.
     """
-    from frontier_tx.cli.handler import CommandHandler
+    from frontier_tx.cli.handler import CommandHandler, idle
 
     handler = CommandHandler(session, command, parallel)
 
@@ -97,6 +97,6 @@ def serve_command(
         async with session.edge(os.fsencode(meta), wanted_id, stays=True) as edge:
             await edge.register(method, handler)
             session.output.note(f"frontier: edge {edge.edge_id} answers {method}; Ctrl-C ends it")
-            await handler.forever()
+            await idle(edge)
 
     session.run(serve)

@@ -1,9 +1,12 @@
 """What a command ends with when it fails: an exit status for scripts, and a sentence for people."""
 
+import errno
+import os
 import ssl
 from enum import IntEnum
 from typing import NoReturn
 
+from frontier_tx import errors
 from frontier_tx.errors import FrontierError
 
 
@@ -48,53 +51,47 @@ def unreachable(address: str, door: str, error: BaseException, hint: str) -> Fai
         why = f"its certificate does not verify ({error.verify_message}); --ca names the authority to trust"
         return Failure(Exit.UNREACHABLE, f"cannot connect to {door} at {address}: {why}")
     if isinstance(error, ssl.SSLError):
-        why = f"TLS failed ({error.reason or error}); does this port speak TLS, and does it want a certificate (--cert)?"
+        why = (
+            f"TLS failed ({error.reason or error}); does this port speak TLS, and does it want a certificate (--cert)?"
+        )
         return Failure(Exit.UNREACHABLE, f"cannot connect to {door} at {address}: {why}")
     if isinstance(error, TimeoutError):
         return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: no answer in time. {hint}")
-    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    code = getattr(error, "errno", None)
+    known = os.strerror(code) if code in errno.errorcode else getattr(error, "strerror", None)
+    why = known or str(error) or type(error).__name__
     return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: {why}. {hint}")
 
 
-#: Classes of errors of the client library by name, the special before the general. Their text follows the sentence.
-_KINDS = (
-    ("UnknownEdge", Exit.NOT_FOUND, ""),
-    ("EdgeNotOnline", Exit.NOT_FOUND, "; `frontier edges` lists those that are"),
-    ("NoSuchRPC", Exit.NOT_FOUND, ""),
-    ("RecordNotFound", Exit.NOT_FOUND, "; no service that is online has this method"),
-    ("TopicNotOnline", Exit.NOT_FOUND, "; no service that is online takes this topic"),
-    ("ServiceNotOnline", Exit.NOT_FOUND, "; no service of this name is online"),
-    ("Timeout", Exit.TIMEOUT, ": no answer in time"),
-    ("OperationTimeout", Exit.TIMEOUT, ": no answer in time"),
-    ("DeadlineExceeded", Exit.TIMEOUT, ": no answer in time"),
-    ("CallerDeadlineExceeded", Exit.TIMEOUT, ": no answer in time"),
-    ("ReceiverCongested", Exit.BUSY, "; it takes no more at the moment"),
-    ("PendingLimit", Exit.BUSY, "; try again later"),
-    ("TooManyPending", Exit.BUSY, "; try again later"),
-    ("SendBufferFull", Exit.BUSY, ""),
-    ("PayloadTooLarge", Exit.USAGE, "; a file goes with `send`"),
-    ("FrameTooLarge", Exit.USAGE, "; a file goes with `send`"),
-    ("FrontlasUnavailable", Exit.UNREACHABLE, ""),
-    ("ConnectionRefused", Exit.REFUSED, ": the gateway said so when this connected"),
-    ("ConnectFailed", Exit.UNREACHABLE, ": the connection broke off while it was made; is this the right port?"),
-    ("ForceClosed", Exit.CUT, "; whether it was done is not known"),
-    ("FarSideClosed", Exit.CUT, "; whether it was done is not known"),
-    ("EndClosed", Exit.CUT, ": the connection is gone"),
+#: What errors of the client library mean, the special before the general, and what follows their text.
+_KINDS: tuple[tuple[type[FrontierError], Exit, str], ...] = (
+    (errors.EdgeNotOnline, Exit.NOT_FOUND, "; `frontier edges` lists those that are"),
+    (errors.NoSuchRPC, Exit.NOT_FOUND, ""),
+    (errors.RecordNotFound, Exit.NOT_FOUND, "; no service that is online has this method"),
+    (errors.TopicNotOnline, Exit.NOT_FOUND, "; no service that is online takes this topic"),
+    (errors.ServiceNotOnline, Exit.NOT_FOUND, "; no such service is online"),
+    (errors.OperationTimeout, Exit.TIMEOUT, ": no answer in time; `--timeout` gives it longer"),
+    (errors.ReceiverCongested, Exit.BUSY, "; it takes no more at the moment"),
+    (errors.TooManyPending, Exit.BUSY, "; try again later"),
+    (errors.SendBufferFull, Exit.BUSY, ""),
+    (errors.PayloadTooLarge, Exit.USAGE, "; a file goes with `send`"),
+    (errors.ConnectionRefused, Exit.REFUSED, ": so the gateway answered when this connected"),
+    (errors.ConnectFailed, Exit.UNREACHABLE, ": the connection broke off while it was made; is this the right port?"),
+    (errors.ForceClosed, Exit.CUT, "; whether it was done is not known"),
+    (errors.EndClosed, Exit.CUT, ": the connection is gone"),
 )
-
-
 #: What follows ``force closed: `` where a stream ended before it began.
 _CUTS = (("not online", Exit.NOT_FOUND), ("congested", Exit.BUSY))
 
 
 def explained(error: FrontierError) -> Failure:
     """Return what an error of the client library means for whoever typed the command."""
-    names = {found.__name__ for found in type(error).__mro__}
     text = str(error) or type(error).__name__
-    for name, code, more in _KINDS:
-        if name in names:
+    for found, code, more in _KINDS:
+        if isinstance(error, found):
             for end, other in _CUTS if code is Exit.CUT else ():
                 if text.endswith(end):
                     return Failure(other, text)
             return Failure(code, text + more)
-    return Failure(Exit.PEER, text)
+    # Its class comes with the clients, which need not be loaded.
+    return Failure(Exit.UNREACHABLE if type(error).__name__ == "FrontlasUnavailable" else Exit.PEER, text)

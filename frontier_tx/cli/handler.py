@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from frontier_tx.cli.failures import Exit, fail
 from frontier_tx.cli.session import Session
@@ -33,10 +35,8 @@ class CommandHandler:
         self.command = command
         self._free = asyncio.Semaphore(parallel)
         self._seconds = session.settings.timeout(30.0)
-
-    async def forever(self) -> None:
-        """Serve until it is cancelled."""
-        await asyncio.Event().wait()
+        if shutil.which(command[0]) is None:
+            fail(Exit.USAGE, f"there is no program {command[0]!r}")
 
     async def __call__(self, request: "Request") -> bytes:
         began = time.monotonic()
@@ -102,14 +102,12 @@ class CommandHandler:
 
 async def _fed(process: asyncio.subprocess.Process, data: bytes) -> None:
     assert process.stdin is not None
-    try:
+    # A command need not read its input.
+    with suppress(OSError):
         process.stdin.write(data)
         await process.stdin.drain()
         process.stdin.close()
         await process.stdin.wait_closed()
-    except OSError:
-        # A command need not read its input.
-        pass
 
 
 async def _read(stream: asyncio.StreamReader | None, most: int) -> bytes:
@@ -133,9 +131,8 @@ async def _tail(stream: asyncio.StreamReader | None) -> bytes:
     return kept
 
 
-def executable(command: Sequence[str]) -> None:
-    """Fail at once where there is no such program."""
-    import shutil
-
-    if shutil.which(command[0]) is None:
-        fail(Exit.USAGE, f"there is no program {command[0]!r}")
+async def idle(client: Any) -> None:
+    """Work until it is cancelled; who sends a message here reads at once that nobody takes it."""
+    while True:
+        message = await client.receive()
+        message.fail("nobody takes messages here")

@@ -42,7 +42,7 @@ def common_options() -> list[click.Option]:
 
     path = click.Path(dir_okay=False)
     return [
-        option("--json", is_flag=True, help="JSON in place of tables and texts; of commands that go on, one in a line."),
+        option("--json", is_flag=True, help="JSON in place of texts; commands that go on print one in a line."),
         option("--server", metavar="HOST[:PORT]", help="The server; with a port, the one that the command needs."),
         option("--context", metavar="NAME", help="Servers as `frontier context` knows them."),
         option("--timeout", metavar="TIME", help="How long it may take: 5, 500ms, 2m."),
@@ -75,14 +75,12 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         common = {id(option) for option in self._common}
-        own = [
-            each for each in self.get_params(ctx) if id(each) not in common and not isinstance(each, click.Argument)
-        ]
+        own = [each for each in self.get_params(ctx) if id(each) not in common and not isinstance(each, click.Argument)]
         records = [record for record in (parameter.get_help_record(ctx) for parameter in own) if record is not None]
         with formatter.section("Options"):
             formatter.write_dl(records)
         formatter.write_paragraph()
-        formatter.write_text("And those of all commands: --json, --server, --context, --timeout, ...; see `frontier --help`.")
+        formatter.write_text("And those of all commands (--json, --server, --timeout, ...): `frontier --help`.")
 
 
 class Group(click.Group):
@@ -106,6 +104,12 @@ class Group(click.Group):
                 assert isinstance(found, click.Command)
                 return found
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(Exit.INTERRUPTED) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -147,7 +151,7 @@ def guarded(session: Session, work: Callable[[], Any]) -> int:
     """Do something; whatever goes wrong becomes a sentence on standard error and an exit status."""
     try:
         found = work()
-        _flush()
+        sys.stdout.flush()
         return found if isinstance(found, int) else Exit.OK
     except click.exceptions.Exit as error:
         return error.exit_code
@@ -164,14 +168,8 @@ def guarded(session: Session, work: Callable[[], Any]) -> int:
     except FrontierError as error:
         told = explained(error)
         return _told(session, told.code, told.text)
-    except RecursionError as error:
-        return _bug(session, error)
     except Exception as error:
         return _bug(session, error)
-
-
-def _flush() -> None:
-    sys.stdout.flush()
 
 
 def _usage(error: click.ClickException) -> str:

@@ -69,7 +69,7 @@ class Output:
 
     def binary(self) -> BinaryIO:
         """Standard output for bytes."""
-        return click.get_binary_stream("stdout")
+        return sys.stdout.buffer
 
     def table(self, titles: Sequence[str], rows: Iterable[Sequence[object]], most: int = 48) -> None:
         """Print columns under titles; a cell is escaped and, on a terminal, cut to ``most`` characters."""

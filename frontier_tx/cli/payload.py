@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-import click
-
 from frontier_tx.cli.failures import Exit, fail
 
 #: Bytes that one call or message can carry at the very most; a gateway may take less.
@@ -22,7 +20,7 @@ def payload(data: str | None) -> bytes:
     if data is None:
         return b""
     if data == "-":
-        found = click.get_binary_stream("stdin").read(MOST_BYTES + 1)
+        found = sys.stdin.buffer.read(MOST_BYTES + 1)
     elif data.startswith("@"):
         try:
             with open(data[1:], "rb") as file:

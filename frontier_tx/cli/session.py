@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cached_property
@@ -33,7 +34,7 @@ class Session:
 
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}
-        self.debug = False
+        self._ending = False
 
     @cached_property
     def settings(self) -> Settings:
@@ -118,8 +119,10 @@ class Session:
 
         def offline(reason: str) -> None:
             nonlocal lost
+            if self._ending:
+                return
             lost = True
-            self.output.note(f"frontier: the connection is lost ({shown(reason)}); connecting again")
+            self.output.note(f"frontier: the connection is lost ({shown(reason) or 'closed'}); connecting again")
 
         return {"on_online": online, "on_offline": offline} if stays else {}
 
@@ -131,7 +134,7 @@ class Session:
             await asyncio.wait_for(client.connect(), wait + 1)
         except (OSError, ConnectFailed) as error:
             hint = "`--server` says where; is it running?"
-            raise unreachable(address, DOORS[door][1], error.__cause__ or error, hint) from None
+            raise unreachable(address, DOORS[door][1], error, hint) from None
         except ValueError as error:
             fail(Exit.USAGE, str(error))
         try:
@@ -142,6 +145,7 @@ class Session:
                 stream.abort()
             raise
         finally:
+            self._ending = True
             client_closing = asyncio.ensure_future(client.close())
             try:
                 await asyncio.wait_for(asyncio.shield(client_closing), 3)
@@ -188,7 +192,8 @@ async def terminable(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if task is not None:
             task.cancel()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         return await main()
     except asyncio.CancelledError:

@@ -60,9 +60,7 @@ class Settings:
     @cached_property
     def context(self) -> str:
         """The name of the context in use; empty: none."""
-        return str(
-            self._options.get("context") or self._environment.get("context") or self.contexts.current
-        )
+        return str(self._options.get("context") or self._environment.get("context") or self.contexts.current)
 
     @cached_property
     def _layers(self) -> list[Mapping[str, Any]]:
@@ -176,7 +174,7 @@ class Settings:
 
 
 def seconds(value: object) -> float:
-    """Return a time as people write it (``5``, ``5s``, ``500ms``, ``2m``, ``1h``) in seconds; Failure where it is none."""
+    """Return a time as people write it (``5``, ``5s``, ``500ms``, ``2m``) in seconds; Failure where it is none."""
     text = str(value).strip()
     for unit, size in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0), ("", 1.0)):
         if text.endswith(unit):
@@ -187,7 +185,7 @@ def seconds(value: object) -> float:
             if 0 < found <= 10_000_000:
                 return found
             break
-    fail(Exit.USAGE, f"{text!r} is no time: expected a number above 0 with ms, s, m or h, such as 5s")
+    return fail(Exit.USAGE, f"{text!r} is no time: expected a number above 0 with ms, s, m or h, such as 5s")
 
 
 def _no_address(text: str) -> NoReturn:

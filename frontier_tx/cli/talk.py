@@ -95,8 +95,8 @@ def print_sent(session: Session, sent: int) -> None:
 def sub_command(session: Session, topics: tuple[str, ...], name: str, count: int | None, raw: bool) -> None:
     """Print the messages that edges publish to TOPICS.
 
-    A message is acknowledged when it is printed. Other services that take the topic get their share, not a copy, unless the
-    gateway is told otherwise (`mqm.deliver`). --timeout is for all --count messages together.
+    A message is acknowledged when it is printed. Other services that take the topic get their share, not a copy,
+    unless the gateway is told otherwise (`mqm.deliver`). --timeout is for all --count messages together.
     """
     from frontier_tx.cli.messages import print_messages
 
@@ -117,11 +117,11 @@ def sub_command(session: Session, topics: tuple[str, ...], name: str, count: int
 def serve_command(session: Session, method: str, command: tuple[str, ...], name: str, parallel: int) -> None:
     """Answer calls of METHOD by edges with COMMAND.
 
-    Write `frontier serve METHOD -- COMMAND ARG...`. The request is its standard input, its standard output is the answer. An exit
-    status other than 0 is an error, whose text is the last line of its standard error. FRONTIER_EDGE_ID and FRONTIER_METHOD are in its
-    environment. --timeout ends a command that takes longer.
+    Write `frontier serve METHOD -- COMMAND ARG...`. The request is its standard input, its standard output is the
+    answer. An exit status other than 0 is an error, whose text is the last line of its standard error.
+    FRONTIER_EDGE_ID and FRONTIER_METHOD are in its environment. --timeout ends a command that takes longer.
     """
-    from frontier_tx.cli.handler import CommandHandler
+    from frontier_tx.cli.handler import CommandHandler, idle
 
     handler = CommandHandler(session, command, parallel)
 
@@ -129,6 +129,6 @@ def serve_command(session: Session, method: str, command: tuple[str, ...], name:
         async with session.service(name, stays=True) as service:
             await service.register(method, handler)
             session.output.note(f"frontier: service {service.service_id} answers {method}; Ctrl-C ends it")
-            await handler.forever()
+            await idle(service)
 
     session.run(serve)
