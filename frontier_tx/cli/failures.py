@@ -58,7 +58,7 @@ def unreachable(address: str, door: str, error: BaseException, hint: str) -> Fai
     if isinstance(error, TimeoutError):
         return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: no answer in time. {hint}")
     code = getattr(error, "errno", None)
-    known = os.strerror(code) if code in errno.errorcode else getattr(error, "strerror", None)
+    known = os.strerror(code) if isinstance(code, int) and code in errno.errorcode else getattr(error, "strerror", None)
     why = known or str(error) or type(error).__name__
     return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: {why}. {hint}")
 

@@ -64,6 +64,10 @@ def common_options() -> list[click.Option]:
     ]  # fmt: skip
 
 
+class ReaderGone(Exception):
+    """Nobody reads standard output any more."""
+
+
 class Command(click.Command):
     """A command with the common options, which its help only mentions."""
 
@@ -110,6 +114,9 @@ class Group(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+        except BrokenPipeError:
+            # Before click makes 1 of it, which is what a peer's error is.
+            raise ReaderGone from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -161,7 +168,7 @@ def guarded(session: Session, work: Callable[[], Any]) -> int:
         return _told(session, error.code, error.text)
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
-    except BrokenPipeError:
+    except (ReaderGone, BrokenPipeError):
         # Who reads us is gone; nothing else may be written there, not even at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
