@@ -16,7 +16,7 @@ from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
 from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.listener import ALPN, listener_limits
-from frontier_tx.rpc.observability import observability_site
+from frontier_tx.rpc.observability import observability_factory
 from frontier_tx.runtime.launch import Ports, raise_open_files
 from frontier_tx.runtime.logstream import part
 from frontier_tx.runtime.memory import settle_memory
@@ -152,7 +152,7 @@ class Frontlas(Service):
         self._ports.listen("control_plane.listen", config.control_plane.listen, self.cluster.factory, ALPN)
         self.access.begin(self._ports)
         if config.observability.enable:
-            site = observability_site(self._reactor, self.cluster.not_ready, self.metrics)
+            site = observability_factory(self._reactor, self.cluster.not_ready, self.metrics)
             self._ports.listen("observability", Listen(addr=config.observability.addr), site)
 
     def _ready_changed(self, ready: bool, why: str) -> None:

@@ -21,7 +21,7 @@ from frontier_tx.queues.build import queues_of
 from frontier_tx.queues.metrics import QueueCollector
 from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.listener import ALPN, listener_limits
-from frontier_tx.rpc.observability import observability_site
+from frontier_tx.rpc.observability import observability_factory
 from frontier_tx.runtime.launch import Ports, listening_at, open_files, port_number, raise_open_files
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.runtime.memory import settle_memory
@@ -162,7 +162,7 @@ class Gateway(Service):
         self._addresses = {"edges": [listening_at(edge_port)], "services": [listening_at(service_port)]}
         self._fill_metrics()
         if config.observability.enable:
-            site = observability_site(self._clock, self.not_ready, self.metrics, notes=self.queues.notes)
+            site = observability_factory(self._clock, self.not_ready, self.metrics, notes=self.queues.notes)
             self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
         if config.daemon.pprof.enable:
             self.log.warn("daemon.pprof.enable: this version has no diagnostics listener; its port stays closed")

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
+from frontier_tx.rpc.status import RpcError, Status
+
 KEPT = 10_000
 """Addresses without connections that are remembered for what they used up."""
 FLOOR = 20.0
@@ -77,13 +79,14 @@ class Bucket:
 class Address:
     """One address: its open connections, the bytes that wait to be read on them, and what it may still use up."""
 
-    __slots__ = ("arrivals", "connections", "floods", "name", "told", "unsent")
+    __slots__ = ("arrivals", "connections", "floods", "held", "name", "told", "unsent")
 
     def __init__(self, name: str, arrivals: Bucket, floods: Bucket) -> None:
         self.name = name
         self.arrivals = arrivals
         self.floods = floods
         self.connections = 0
+        self.held = 0
         self.unsent = 0
         self.told = float("-inf")
 
@@ -181,6 +184,17 @@ class Account:
         self.unsent += change
         self.address.unsent += change
         self.budget.unsent += change
+
+    def hold(self, change: int) -> None:
+        """So many bytes more, or less, are held of requests that are not complete.
+
+        One address may hold half of what there is. Raises ``RpcError`` when it is too much.
+        """
+        budget, address = self.budget, self.address
+        if change > 0 and (budget.held + change > budget.limit or address.held + change > budget.limit // 2):
+            raise RpcError(Status.RESOURCE_EXHAUSTED, "the server holds too much request data; try again later")
+        budget.held += change
+        address.held += change
 
     def spend(self, weight: float) -> bool:
         """Count frames that move nothing; false when there were too many of them."""

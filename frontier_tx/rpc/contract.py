@@ -23,10 +23,15 @@ _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 @dataclass(frozen=True, slots=True)
 class HttpBinding:
-    """One place of a method in the REST interface: a verb in capitals and a path such as ``/v1/edges/{edge_id}``."""
+    """One place of a method in the REST interface: a verb in capitals and a path such as ``/v1/edges/{edge_id}``.
+
+    ``body`` and ``response_body`` are fields that travel as bodies.
+    """
 
     verb: str
     path: str
+    body: str = ""
+    response_body: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +117,7 @@ class Contract:
         for one in (rule, *rule.additional_bindings):
             verb = one.WhichOneof("pattern")
             if verb in _VERBS:
-                yield HttpBinding(verb.upper(), getattr(one, verb))
+                yield HttpBinding(verb.upper(), getattr(one, verb), one.body, one.response_body)
 
 
 def load(name: str) -> Contract:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
+from h2.errors import ErrorCodes
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from frontier_tx.rpc.addresses import Account
 from frontier_tx.rpc.context import CallContext
+from frontier_tx.rpc.exchange import Body
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE, MessageReader, crowded, encode_message, frame, parse_timeout
 from frontier_tx.rpc.header_block import TOO_LARGE
 from frontier_tx.rpc.http2 import Http2Connection, Http2Limits
@@ -68,7 +70,6 @@ class GrpcServerConnection(Http2Connection):
         super().__init__(clock, limits, account, lane)
         self.table = table
         self.max_message = max_message
-        self.budget = self.account.budget
         self.plain = plain
         self.names = names
 
@@ -103,8 +104,13 @@ class GrpcServerConnection(Http2Connection):
         if not self.streams:
             self.lose()
 
-    def end_streams(self, error: RpcError) -> None:
-        """Answer all calls under way with this error, the plain ones by closing."""
+    def retire(self) -> None:
+        """See ``door.Guest``."""
+        self.give_up(ErrorCodes.NO_ERROR, b"idle, and others want to connect")
+
+    def end(self) -> None:
+        """Answer all calls under way with an error, the plain ones by closing."""
+        error = RpcError(Status.UNAVAILABLE, "the server is shutting down; call another one")
         for stream in list(self.streams.values()):
             stream.fail(error)
 
@@ -242,11 +248,8 @@ class GrpcCall(Http2Stream):
             self._head()
 
     def _hold(self, size: int) -> None:
-        budget = self.connection.budget
-        budget.held += size - self._held
+        self.connection.account.hold(size - self._held)
         self._held = size
-        if budget.held > budget.limit:
-            raise RpcError(Status.RESOURCE_EXHAUSTED, "the server holds too much request data; try again later")
 
     def _respond(self, response: Any) -> None:
         self._running = None
@@ -309,7 +312,7 @@ class GrpcCall(Http2Stream):
 
     def _release(self) -> None:
         self._arrived()
-        self.connection.budget.held -= self._held
+        self.connection.account.hold(-self._held)
         self._held = 0
         self._message = None
         if self._requests is not None:
@@ -362,7 +365,7 @@ class RequestStream(AsyncIterator[Any]):
 
 
 class PlainExchange(Http2Stream):
-    """A request on the same connection that is not gRPC; its body is not kept."""
+    """A request on the same connection that is not gRPC; its body is kept for who reads it."""
 
     connection: GrpcServerConnection
 
@@ -370,6 +373,8 @@ class PlainExchange(Http2Stream):
         super().__init__(connection, stream_id)
         self.headers = headers
         self.on_gone: Callable[[], None] | None = None
+        self.body = Body(connection.max_message, connection.account.hold, self._wait)
+        self._arriving: IDelayedCall | None = None
 
     def begin(self) -> None:
         """Hand the request over; nothing in its body matters."""
@@ -382,20 +387,41 @@ class PlainExchange(Http2Stream):
         else:
             self.connection.plain(self)
 
+    def _wait(self) -> None:
+        late = self.connection.limits.body
+        error = RpcError(Status.DEADLINE_EXCEEDED, f"the body did not arrive within {late:g} s", None, 408)
+        self._arriving = self.connection.clock.callLater(late, self.body.fail, error)
+
     def data(self, data: bytes, size: int) -> None:
-        """Let the body pass."""
+        """A part of the body."""
         self.consumed(size)
+        try:
+            self.body.feed(data)
+        except RpcError:
+            # Whoever reads it has been told, and who does not needs no more of it.
+            self._stop()
+            if not self.finishing:
+                self.reset(ErrorCodes.CANCEL)
+                self.gone()
 
     def ended(self) -> None:
-        """The body is over."""
+        """The body is complete."""
+        self._stop()
+        self.body.end()
 
     def fail(self, error: RpcError) -> None:
         """The server stops."""
         self.reset()
         self.gone()
 
+    def _stop(self) -> None:
+        if self._arriving is not None and self._arriving.active():
+            self._arriving.cancel()
+
     def gone(self) -> None:
         """The client gave up, or the connection is lost."""
+        self._stop()
+        self.body.fail(RpcError(Status.CANCELLED, "the client is gone"))
         on_gone, self.on_gone = self.on_gone, None
         if on_gone is not None:
             on_gone()

@@ -1,409 +1,337 @@
-"""HTTP/1.1 on twisted.web, with limits on time and size that it does not have by itself."""
+"""One HTTP/1.1 connection in Twisted: h11 for the protocol, and around it limits on time and size, and turns."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime
+import h11
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
-from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.addresses import Account
-from frontier_tx.rpc.door import Door, DoorLimits, Guest
-from frontier_tx.rpc.rest import PLAIN_404, PLAIN_429, HttpHeaders, RestRequest, RestRouter
+from frontier_tx.rpc.door import Door, Guest
+from frontier_tx.rpc.exchange import UNREAD, Serve
+from frontier_tx.rpc.http1_exchange import Http1Exchange, plain_answer
 from frontier_tx.rpc.turns import Lane
 
-MAX_BODY = 1024 * 1024
-"""Bytes of a request body that are let pass; no body is ever kept."""
-PART = 64 * 1024
-"""Bytes of an answer that are handed to the transport in one go."""
 _AHEAD = 16 * 1024
 """Bytes received and not dealt with, from which on nothing more is read."""
 _END = b"\r\n\r\n"
-_CLOSING = b"Connection: close\r\nContent-Length: 0\r\n\r\n"
-
-
-# twisted.web has hardly any types.
-_HTTPChannel: Any = HTTPChannel
-_Site: Any = Site
+_NOT_ASCII = re.compile(rb"[\x80-\xff]")
+_METHOD = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~-]")
+_NO_REQUEST = "no HTTP request, or one with too large a head"
 
 
 @dataclass(frozen=True, slots=True)
 class Http1Limits:
-    """Times in seconds: a whole request must arrive within ``request``; a connection may rest for ``idle`` between
-    requests; an answer that is not taken is given up after ``stall``."""
+    """Times in seconds: the head of a request must arrive within ``request``, its body within ``body``; a connection
+    may rest for ``idle`` between requests; an answer that is not taken is given up after ``stall``."""
 
     request: float = 15.0
+    body: float = 60.0
     idle: float = 60.0
     stall: float = 30.0
     max_header_bytes: int = 16 * 1024
+    max_body: int = UNREAD
 
 
-class LimitedChannel(_HTTPChannel):  # type: ignore[misc]
-    """A channel that also bounds how long one request may take to arrive, however its bytes are dripped."""
+@implementer(IPushProducer)
+class Http1Connection(Protocol):
+    """Serves the requests of one connection, one after the other.
 
-    limits = Http1Limits()
-    clock: IReactorTime
-    guest: Guest
+    ``guest`` is who was let in at the door already; None: this connection asks by itself. ``complain`` is told of a
+    connection that is closed for what it sent.
+    """
+
+    transport: Any
     account: Account
-    _lane: Lane | None = None
-    _resting = 0.0
-    _deadline: IDelayedCall | None = None
-    _stalled: IDelayedCall | None = None
-    _asked = False
-    _full = False
-    _finished = False
+    lane: Lane
 
-    def connectionMade(self) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        serve: Serve,
+        limits: Http1Limits,
+        door: Door,
+        guest: Guest | None = None,
+        complain: Callable[[str, str], None] = lambda peer, why: None,
+    ) -> None:
+        self.clock = clock
+        self.limits = limits
+        self.max_body = limits.max_body
+        self.names: tuple[str, ...] | None = None
+        self.closing = self.paused = False
+        self._serve = serve
+        self._door = door
+        self._guest: Guest = self if guest is None else guest
+        self._complain = complain
         self._input = bytearray()
         self._looked_at = 0
-        self.totalHeadersSize = self.limits.max_header_bytes
-        door = self.site.door
-        self._resting = self.clock.seconds()
-        if self.guest is self and not door.enter(self, str(getattr(self.transport.getPeer(), "host", ""))):
-            self._finished = True
+        self._exchange: Http1Exchange | None = None
+        self._last = False
+        self._asked = False
+        self._full = False
+        self._resting = clock.seconds()
+        self._timer: IDelayedCall | None = None
+        self._due = 0.0
+        self._stalled: IDelayedCall | None = None
+        self.peer = ""
+
+    # From the transport.
+
+    def connectionMade(self) -> None:
+        address = self.transport.getPeer()
+        host = str(getattr(address, "host", ""))
+        if self._guest is self and not self._door.enter(self, host):
+            self.closing = True
             self.transport.abortConnection()
             return
-        self.account = door.account(self.guest, 0.0)
-        self._lane = door.lane(self.guest)
-        super().connectionMade()
-        self._expect()
-
-    @property
-    def resting_since(self) -> float | None:
-        """See ``door.Guest``."""
-        return None if self.requests or self._input else self._resting
-
-    def retire(self) -> None:
-        """See ``door.Guest``."""
-        self.loseConnection()
+        self.peer = f"{host}:{getattr(address, 'port', '')}"
+        self.account = self._door.account(self._guest, 0.0)
+        self.lane = self._door.lane(self._guest)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._within(self.limits.request)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._finished:
+        if self.closing:
             return
         self._input += data
         self._ask()
         if len(self._input) >= _AHEAD and not self._full:
             self._full = True
-            self._networkProducer.pauseProducing()
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        lost = not self.peer
+        self.closing = True
+        self._stop_timers()
+        if lost:
+            return
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost()
+        self.account.close()
+        self.lane.close()
+        if self._guest is self:
+            self._door.leave(self)
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+        if self._stalled is None:
+            self._stalled = self.clock.callLater(self.limits.stall, self._abort)
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        if self._exchange is not None:
+            self._exchange.go_on()
+        self._ask()
+
+    def stopProducing(self) -> None:
+        self.pauseProducing()
+
+    # Requests.
+
+    @property
+    def resting_since(self) -> float | None:
+        """See ``door.Guest``."""
+        return None if self._exchange is not None or self._input else self._resting
 
     def turn(self) -> Deferred[None]:
         """Fires when it is this connection's turn, for work that goes on in slices."""
-        return succeed(None) if self._lane is None else self._lane.turn()
+        return self.lane.turn()
 
     def _ask(self) -> None:
-        ready = self._input and not (self._asked or self._handlingRequest or self._waitingForTransport)
-        if ready and not self._finished and self._lane is not None:
+        exchange = self._exchange
+        wanted = len(self._input) > self._looked_at if exchange is None else self._input and exchange.arriving
+        if wanted and not (self._asked or self.closing or self.paused):
             self._asked = True
-            self._lane.ask(self._in_turn, len(self._input))
+            self.lane.ask(self._in_turn, len(self._input))
 
     def _in_turn(self) -> None:
         self._asked = False
-        if self._finished or self._handlingRequest or self._waitingForTransport:
+        if self.closing or self.paused:
+            # Whoever does not read the answers gets no more of them.
             return
-        # One request at most goes to the parser, which would serve all that it has.
+        if self._exchange is not None:
+            self._exchange.feed(self._take(len(self._input)))
+        else:
+            self._begin()
+        self._ask()
+        if self._full and len(self._input) < _AHEAD and not self.closing:
+            self._full = False
+            self.transport.resumeProducing()
+
+    def _begin(self) -> None:
+        if self._input.startswith((b"\r", b"\n")):
+            del self._input[: len(self._input) - len(self._input.lstrip(b"\r\n"))]
+            self._looked_at = 0
+        if not self._input:
+            return
         end = self._input.find(_END, max(0, self._looked_at - len(_END)))
         size = len(self._input) if end < 0 else end + len(_END)
-        piece = bytes(memoryview(self._input)[:size])
-        del self._input[:size]
-        if self._deadline is None:
-            self._expect()
-        super().dataReceived(piece)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._finished:
-            self._input.clear()
-            return
-        self._ask()
-        if self._full and len(self._input) < _AHEAD and not (self._handlingRequest or self._waitingForTransport):
-            self._full = False
-            self._networkProducer.resumeProducing()
-
-    def requestDone(self, request: Any) -> None:
-        self._full = self._full or len(self._input) >= _AHEAD
-        self._resting = self.clock.seconds()
-        super().requestDone(request)
-        if self._full and not self._finished:
-            self._networkProducer.pauseProducing()
-        self._go_on()
-
-    def loseConnection(self) -> None:
-        self._finished = True
-        super().loseConnection()
-
-    def allContentReceived(self) -> None:
-        self._expected()
-        super().allContentReceived()
-
-    def pauseProducing(self) -> None:
-        super().pauseProducing()
-        if self._stalled is None:
-            self._stalled = self.clock.callLater(self.limits.stall, self.forceAbortClient)
-
-    def resumeProducing(self) -> None:
-        self._flowing()
-        super().resumeProducing()
-        self._full = len(self._input) >= _AHEAD
-        if self._full:
-            self._networkProducer.pauseProducing()
-        self._go_on()
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._finished = True
-        self._expected()
-        self._flowing()
-        if self._lane is None:
-            return
-        super().connectionLost(reason)
-        self.account.close()
-        self._lane.close()
-        if self.guest is self:
-            self.site.door.leave(self)
-
-    def _expect(self) -> None:
-        self._deadline = self.clock.callLater(self.limits.request, self.timeoutConnection)
-
-    def _expected(self) -> None:
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
-        self._deadline = None
-
-    def _flowing(self) -> None:
-        if self._stalled is not None and self._stalled.active():
-            self._stalled.cancel()
-        self._stalled = None
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        self.site.complain(self.transport.getPeer(), "no HTTP request, or one with too large a head")
-        if max(self._receivedHeaderSize, 0) > self.totalHeadersSize or self._receivedHeaderCount > self.maxHeaders:
-            self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _CLOSING)
-            self.loseConnection()
+        if not _METHOD.match(self._input):
+            self._refuse(400, "this port speaks HTTP\n")
+        elif size > self.limits.max_header_bytes:
+            self._refuse(431, f"the head of a request may have {self.limits.max_header_bytes} bytes\n")
+        elif end < 0:
+            if not self._looked_at:
+                self._within(self.limits.request)
+            self._looked_at = size
         else:
-            super()._respondToBadRequestAndDisconnect()
+            self._looked_at = 0
+            self._start(self._take(size))
 
-    def lineLengthExceeded(self, line: bytes) -> Any:
-        self.site.complain(self.transport.getPeer(), "no HTTP request, or one with too large a head")
-        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _CLOSING)
-        self.loseConnection()
-
-    def timeoutConnection(self) -> None:
-        if self._asked:
-            # It is not the client's fault that its turn has not come.
-            self.resetTimeout()
-            if self._deadline is not None and not self._deadline.active():
-                self._expect()
+    def _start(self, head: bytes) -> None:
+        line, _, rest = head.partition(b"\r\n")
+        # As they are in the query of a curl; h11 takes them escaped only.
+        line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line)
+        parser = h11.Connection(h11.SERVER, self.limits.max_header_bytes * 4)
+        parser.receive_data(line + b"\r\n" + rest)
+        try:
+            request = parser.next_event()
+        except h11.RemoteProtocolError as error:
+            self._refuse(error.error_status_hint, f"{error}\n")
             return
-        # Nothing for the log: anyone can cause it at will.
-        self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
-        self.loseConnection()
+        assert isinstance(request, h11.Request)
+        if self.names is None:
+            self.names = certificate_names(self.transport)
+        exchange = self._exchange = Http1Exchange(self, parser, request)
+        exchange.last = self._last
+        exchange.feed(b"")
+        if not self.closing:
+            if exchange.arriving:
+                self._within(self.limits.body)
+            self._serve(exchange.request, exchange)
 
-    def forceAbortClient(self) -> None:
-        self._abortingCall = self._stalled = None
-        if self.transport is not None:
-            self.transport.abortConnection()
+    def _take(self, size: int) -> bytes:
+        taken = bytes(memoryview(self._input)[:size])
+        del self._input[:size]
+        return taken
+
+    def give_back(self, data: bytes) -> None:
+        """Bytes behind a body, which belong to the next request."""
+        self._input[:0] = data
+
+    def done(self, reusable: bool) -> None:
+        """Request and answer are complete."""
+        self._exchange = None
+        self._resting = self.clock.seconds()
+        if self._last or not reusable:
+            self.lose()
+            return
+        self._within(self.limits.idle)
+        self._ask()
+
+    def arrived(self) -> None:
+        """The request is complete."""
+        self._due = float("inf")
+
+    def ask(self) -> None:
+        """More of the request may be dealt with."""
+        self._ask()
+
+    def _refuse(self, status: int, text: str) -> None:
+        self._complain(self.peer, _NO_REQUEST)
+        self.transport.write(plain_answer(status, text.encode("utf-8", "replace")))
+        self.lose()
+
+    # Ending.
+
+    def retire(self) -> None:
+        """See ``door.Guest``."""
+        self.lose()
+
+    def drain(self) -> None:
+        """End as soon as nothing is under way."""
+        self._last = True
+        if self._exchange is None:
+            self.lose()
+        else:
+            self._exchange.last = True
+
+    def end(self) -> None:
+        """End what is still under way."""
+        self.lose()
+
+    def lose(self, linger: float = 0.0) -> None:
+        """Close once everything is written, or ``linger`` seconds later; cut if that takes too long."""
+        if not self.closing:
+            self.closing = True
+            self._input.clear()
+            self.transport.unregisterProducer()
+            if linger:
+                self._full = False
+                self.transport.resumeProducing()
+                self._within(linger)
+            else:
+                self._within(self.limits.stall)
+                self.transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._stalled = None
+        self.closing = True
+        self.transport.abortConnection()
+
+    # Time.
+
+    def _within(self, seconds: float) -> None:
+        """What is awaited must come within so long."""
+        self._due = self.clock.seconds() + seconds
+        if self._timer is None:
+            self._timer = self.clock.callLater(seconds, self._late)
+        elif self._timer.getTime() > self._due:
+            self._timer.reset(seconds)
+
+    def _late(self) -> None:
+        self._timer = None
+        now = self.clock.seconds()
+        if self._asked and not self.closing:
+            # It is not the client's fault that its turn has not come.
+            self._due = now + self.limits.request
+        if now < self._due:
+            if self._due != float("inf"):
+                self._timer = self.clock.callLater(self._due - now, self._late)
+        elif self.closing:
+            if not self.transport.disconnecting:
+                self._due = now + self.limits.stall
+                self._timer = self.clock.callLater(self.limits.stall, self._late)
+                self.transport.loseConnection()
+            else:
+                self.transport.abortConnection()
+        else:
+            # Nothing for the log: anyone can cause it at will.
+            if self._exchange is not None:
+                self._exchange.too_late()
+            self.lose()
+
+    def _stop_timers(self) -> None:
+        for timer in (self._timer, self._stalled):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._timer = self._stalled = None
 
 
-class LimitedRequest(Request):
-    """A request whose body passes by unread."""
+class HttpFactory(Factory):
+    """Makes HTTP/1.1 connections for one server, on a door of its own."""
 
-    _passed = 0
-    _refused = False
-
-    def gotLength(self, length: int | None) -> None:
-        self.content = BytesIO()
-        if length is not None and length > MAX_BODY:
-            self._refuse()
-
-    def handleContentChunk(self, data: bytes) -> None:
-        self._passed += len(data)
-        if self._passed > MAX_BODY:
-            self._refuse()
-
-    def _refuse(self) -> None:
-        channel: Any = self.channel
-        if not self._refused and channel is not None and channel.transport is not None:
-            self._refused = True
-            channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\n" + _CLOSING)
-            channel.loseConnection()
-
-
-class LimitedSite(_Site):  # type: ignore[misc]
-    """A site for a resource tree, on the clock given and without an access log."""
-
-    requestFactory = LimitedRequest
     noisy = False
 
-    def __init__(
-        self,
-        resource: IResource,
-        clock: IReactorTime,
-        limits: Http1Limits,
-        door: Door | None = None,
-        complain: Callable[[Any, str], None] = lambda peer, why: None,
-    ) -> None:
-        super().__init__(resource, timeout=limits.idle, reactor=clock, parsePOSTFormSubmission=False)
-        self.limits = limits
-        self.complain = complain
-        self.door = Door(clock, DoorLimits()) if door is None else door
-        self.displayTracebacks = False
+    def __init__(self, serve: Serve, clock: IReactorTime, limits: Http1Limits, door: Door) -> None:
+        self.door = door
+        self._made = serve, clock, limits
 
-    def startFactory(self) -> None:
-        """No access log, hence no clock of its own for it."""
-
-    def stopFactory(self) -> None:
-        """Nothing was started."""
-
-    def buildProtocol(self, addr: IAddress | None) -> LimitedChannel:
-        """A channel that asks the door by itself."""
-        return self.channel_for(None)
-
-    def channel_for(self, guest: Guest | None) -> LimitedChannel:
-        """A channel for somebody who was let in already."""
-        channel = LimitedChannel()
-        channel.guest = channel if guest is None else guest
-        channel.factory = self
-        channel.site = self
-        channel.requestFactory = self.requestFactory
-        channel.limits = self.limits
-        channel.clock = self.reactor
-        channel.callLater = self.reactor.callLater
-        channel.timeOut = self.limits.idle
-        return channel
-
-
-@implementer(IResource)
-class RestResource:
-    """A leaf of a resource tree that hands every request to a ``RestRouter``."""
-
-    isLeaf = True
-    server = None
-
-    def __init__(self, router: RestRouter) -> None:
-        self._router = router
-
-    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
-        return self
-
-    def putChild(self, path: bytes, child: Any) -> None:
-        raise NotImplementedError("a REST resource has no children")
-
-    def render(self, request: Any) -> int:
-        fields = {
-            name.decode("latin-1").lower(): values[0].decode("latin-1")
-            for name, values in request.requestHeaders.getAllRawHeaders()
-        }
-        address = request.client
-        peer = f"{getattr(address, 'host', '')}:{getattr(address, 'port', '')}"
-        verb = request.method.decode("latin-1")
-        turn, names = request.channel.turn, certificate_names(request.channel.transport)
-        self._router.serve(RestRequest(verb, request.uri, fields, peer, turn, names), Http1Exchange(request))
-        return NOT_DONE_YET
-
-
-@implementer(IPushProducer)
-class Http1Exchange:
-    """The answer to one HTTP/1.1 request, see ``rest.Exchange``."""
-
-    def __init__(self, request: Any) -> None:
-        self.on_gone: Callable[[], None] | None = None
-        self._request = request
-        self._paused: Deferred[None] | None = None
-        self._gone = False
-        self._account: Any = None
-        self._rest = memoryview(b"")
-        request.notifyFinish().addErrback(self._lost)
-
-    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
-        if self._gone:
-            return
-        account = self._request.channel.account
-        if account.clogged(len(body)):
-            status, headers, body = 429, list(PLAIN_429), b"too much waits to be read; read it first\n"
-        self._head(status, [*headers, ("Content-Length", str(len(body)))])
-        if len(body) <= PART or self._request.method == b"HEAD":
-            # Also an empty body is written: that is what sends the headers.
-            self._request.write(body)
-            self._request.finish()
-            return
-        self._account = account
-        self._account.held(len(body))
-        self._rest = memoryview(body)
-        self._request.registerProducer(self, True)
-        self._feed()
-
-    def _feed(self) -> None:
-        while self._rest and self._paused is None and not self._gone:
-            part, self._rest = self._rest[:PART], self._rest[PART:]
-            self._account.held(-len(part))
-            self._request.write(bytes(part))
-        if not self._rest and not self._gone:
-            self.finish()
-
-    def start(self, status: int, headers: HttpHeaders) -> None:
-        self._head(status, headers)
-        if not self._gone:
-            self._request.registerProducer(self, True)
-            self._request.write(b"")
-
-    def write(self, data: bytes) -> Deferred[None]:
-        if not self._gone:
-            self._request.write(data)
-        if self._paused is None:
-            return succeed(None)
-        waiter: Deferred[None] = Deferred()
-        self._paused.addBoth(lambda _: waiter.callback(None))
-        return waiter
-
-    def finish(self) -> None:
-        if not self._gone:
-            self._request.unregisterProducer()
-            self._request.finish()
-
-    def pauseProducing(self) -> None:
-        if self._paused is None:
-            self._paused = Deferred()
-
-    def resumeProducing(self) -> None:
-        paused, self._paused = self._paused, None
-        if paused is not None:
-            paused.callback(None)
-        if self._rest:
-            self._feed()
-
-    def stopProducing(self) -> None:
-        self.resumeProducing()
-
-    def _head(self, status: int, headers: HttpHeaders) -> None:
-        if self._gone:
-            return
-        self._request.setResponseCode(status)
-        self._request.responseHeaders.removeHeader(b"server")
-        self._request.responseHeaders.removeHeader(b"content-type")
-        self._request.defaultContentType = None
-        for name, value in headers:
-            self._request.responseHeaders.addRawHeader(name.encode("latin-1"), value.encode("latin-1", "replace"))
-
-    def _lost(self, _: Failure) -> None:
-        self._gone = True
-        self._rest = memoryview(b"")
-        on_gone, self.on_gone = self.on_gone, None
-        if on_gone is not None:
-            on_gone()
-        self.resumeProducing()
-
-
-def not_found(request: Any) -> bytes:
-    """Make an answer the usual 404 page; gives its body."""
-    request.setResponseCode(404)
-    for name, value in PLAIN_404:
-        request.setHeader(name.encode(), value.encode())
-    return b"404 page not found\n"
+    def buildProtocol(self, addr: IAddress | None) -> Http1Connection:
+        serve, clock, limits = self._made
+        return Http1Connection(clock, serve, limits, self.door)

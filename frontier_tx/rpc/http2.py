@@ -54,10 +54,11 @@ _AHEAD = 32 * 1024
 class Http2Limits:
     """Bounds of one connection; times in seconds, sizes in bytes.
 
-    A whole unary request must arrive within ``request``. ``idle`` ends a connection without streams. One with streams
-    is pinged after ``ping_every`` of silence and ended when ``ping_timeout`` passes without a byte. ``stall`` ends a
-    stream, or a connection, that takes nothing of what waits for it. ``flood_burst`` and ``flood_rate`` (per second)
-    bound frames that cost work and move nothing, of a connection, and of all connections of one address together.
+    A whole unary request must arrive within ``request``, the body of a plain one within ``body``. ``idle`` ends a
+    connection without streams. One with streams is pinged after ``ping_every`` of silence and ended when
+    ``ping_timeout`` passes without a byte. ``stall`` ends a stream, or a connection, that takes nothing of what waits
+    for it. ``flood_burst`` and ``flood_rate`` (per second) bound frames that cost work and move nothing, of a
+    connection, and of all connections of one address together.
     """
 
     max_streams: int = 100
@@ -66,6 +67,7 @@ class Http2Limits:
     connection_window: int = 1024 * 1024
     handshake: float = 10.0
     request: float = 15.0
+    body: float = 60.0
     idle: float = 300.0
     ping_every: float = 60.0
     ping_timeout: float = 20.0

@@ -7,10 +7,9 @@ REST table; any other first bytes go to HTTP/1.1.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from h2.errors import ErrorCodes
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -22,14 +21,14 @@ from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.addresses import Budget
 from frontier_tx.rpc.door import ClosedLog, Door, DoorLimits, Guest
+from frontier_tx.rpc.exchange import CLOGGED, PLAIN, HttpHeaders, RestRequest
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE
 from frontier_tx.rpc.grpc_server import GrpcServerConnection, PlainExchange
-from frontier_tx.rpc.http1 import Http1Limits, LimitedSite, RestResource
+from frontier_tx.rpc.http1 import Http1Connection, Http1Limits
 from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.http2_guard import PREFACE
 from frontier_tx.rpc.methods import MethodTable
-from frontier_tx.rpc.rest import PLAIN_429, HttpHeaders, RestRequest, RestRouter
-from frontier_tx.rpc.status import RpcError, Status
+from frontier_tx.rpc.rest import RestRouter
 
 log = Logger()
 
@@ -99,7 +98,6 @@ class ControlPlaneFactory(Factory):
             http2.flood_rate,
         )
         self.door = Door(clock, bounds, self.budget, self.closed_log.note)
-        self.site = LimitedSite(RestResource(router), clock, self.limits.http1, self.door, self._complain)
         self._router = router
         self._open: set[SniffingProtocol] = set()
         self._draining: Deferred[None] | None = None
@@ -136,8 +134,10 @@ class ControlPlaneFactory(Factory):
         connection.complain = lambda why: self.closed_log.note(connection.peer, why)  # type: ignore[method-assign]
         return connection
 
-    def _complain(self, address: Any, why: str) -> None:
-        self.closed_log.note(f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}", why)
+    def http1(self, guest: Guest) -> Http1Connection:
+        """A protocol for a client of HTTP/1.1."""
+        limits = replace(self.limits.http1, max_body=self.limits.max_message)
+        return Http1Connection(self.clock, self._router.serve, limits, self.door, guest, self.closed_log.note)
 
     def _plain(self, exchange: PlainExchange) -> None:
         fields = exchange.headers
@@ -148,6 +148,7 @@ class ControlPlaneFactory(Factory):
             exchange.connection.peer,
             exchange.connection.turn,
             exchange.connection.names,
+            exchange.body,
         )
         self._router.serve(request, Http2Exchange(exchange))
 
@@ -208,7 +209,7 @@ class SniffingProtocol(Protocol):
     def __init__(self, factory: ControlPlaneFactory) -> None:
         self._factory = factory
         self._seen = b""
-        self._chosen: Any = None
+        self._chosen: GrpcServerConnection | Http1Connection | None = None
         self._timer: IDelayedCall | None = None
         self._taken = False
         self._since = factory.clock.seconds()
@@ -231,15 +232,15 @@ class SniffingProtocol(Protocol):
         self._seen += data
         size = min(len(self._seen), len(PREFACE))
         if self._seen[:size] != PREFACE[:size]:
-            self._choose(self._factory.site.channel_for(self))
+            self._choose(self._factory.http1(self))
         elif size == len(PREFACE):
             self._choose(self._factory.grpc(self, self.transport))
 
-    def _choose(self, protocol: Any) -> None:
+    def _choose(self, protocol: GrpcServerConnection | Http1Connection) -> None:
         self._stop_timer()
         self._chosen = protocol
         seen, self._seen = self._seen, b""
-        protocol.makeConnection(self.transport)
+        protocol.makeConnection(self.transport)  # type: ignore[no-untyped-call]
         protocol.dataReceived(seen)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -256,26 +257,22 @@ class SniffingProtocol(Protocol):
     def retire(self) -> None:
         """See ``door.Guest``."""
         self._taken = False
-        if isinstance(self._chosen, GrpcServerConnection):
-            self._chosen.give_up(ErrorCodes.NO_ERROR, b"idle, and others want to connect")
-        else:
+        if self._chosen is None:
             self.transport.loseConnection()
+        else:
+            self._chosen.retire()
 
     def drain(self) -> None:
         """End as soon as nothing is under way."""
-        if isinstance(self._chosen, GrpcServerConnection):
-            self._chosen.drain()
-        elif self._chosen is None or not self._chosen.requests:
+        if self._chosen is None:
             self.transport.loseConnection()
         else:
-            self._chosen.persistent = False
+            self._chosen.drain()
 
     def end(self) -> None:
         """End what is still under way."""
-        if isinstance(self._chosen, GrpcServerConnection):
-            self._chosen.end_streams(RpcError(Status.UNAVAILABLE, "the server is shutting down; call another one"))
-        else:
-            self.transport.loseConnection()
+        if self._chosen is not None:
+            self._chosen.end()
 
     def cut(self) -> None:
         """End now."""
@@ -289,14 +286,14 @@ class SniffingProtocol(Protocol):
 
 
 class Http2Exchange:
-    """The answer to a plain request over HTTP/2, see ``rest.Exchange``."""
+    """The answer to a plain request over HTTP/2, see ``exchange.Exchange``."""
 
     def __init__(self, stream: PlainExchange) -> None:
         self._stream = stream
 
     @property
     def on_gone(self) -> Callable[[], None] | None:
-        """See ``rest.Exchange``."""
+        """See ``exchange.Exchange``."""
         return self._stream.on_gone
 
     @on_gone.setter
@@ -305,7 +302,7 @@ class Http2Exchange:
 
     def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
         if self._stream.connection.account.clogged(len(body)):
-            status, headers, body = 429, list(PLAIN_429), b"too much waits to be read; read it first\n"
+            status, headers, body = 429, list(PLAIN), CLOGGED
         bodiless = not body or self._stream.headers.get(":method") == "HEAD"
         self._head(status, [*headers, ("content-length", str(len(body)))], bodiless)
         if not bodiless:

@@ -10,11 +10,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
-from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
-from frontier_tx.rpc.http1 import Http1Limits, LimitedSite, not_found
+from frontier_tx.rpc.door import Door, DoorLimits
+from frontier_tx.rpc.exchange import PLAIN, Exchange, RestRequest
+from frontier_tx.rpc.http1 import Http1Limits, HttpFactory
 
 Ready = Callable[[], "str | Awaitable[str | None] | None"]
 """Why the server cannot do its job, in a few words, or None when it can."""
@@ -25,16 +24,12 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 TEXT_TYPE = "text/plain; charset=utf-8"
 
 
-@implementer(IResource)
-class ObservabilityResource:
+class Pages:
     """The three pages; anything else is 404. Verbs are not looked at.
 
     A check that raises counts as not ready, with the text of the error. Requests that come while a check runs share
     its outcome.
     """
-
-    isLeaf = True
-    server = None
 
     def __init__(
         self,
@@ -49,30 +44,23 @@ class ObservabilityResource:
         self._notes = notes
         self._registry = registry
         self._check_timeout = check_timeout
-        self._waiting: list[Any] = []
+        self._waiting: list[Exchange] = []
 
-    def getChildWithDefault(self, name: bytes, request: Any) -> Any:
-        return self
-
-    def putChild(self, path: bytes, child: Any) -> None:
-        raise NotImplementedError("the pages of observability are fixed")
-
-    def render(self, request: Any) -> int:
-        request.responseHeaders.removeHeader(b"server")
-        if request.path == b"/healthz":
-            _text(request, 200, "ok")
-        elif request.path == b"/readyz":
-            self._readiness(request)
-        elif request.path == b"/metrics":
-            self._metrics(request)
+    def serve(self, request: RestRequest, exchange: Exchange) -> None:
+        """Answer one request."""
+        path = request.target.partition(b"?")[0]
+        if path == b"/healthz":
+            _text(exchange, 200, "ok")
+        elif path == b"/readyz":
+            self._readiness(exchange)
+        elif path == b"/metrics":
+            self._metrics(request, exchange)
         else:
-            _send(request, not_found(request))
-        return NOT_DONE_YET
+            exchange.answer(404, list(PLAIN), b"404 page not found\n")
 
-    def _readiness(self, request: Any) -> None:
-        gone = request.notifyFinish()
-        gone.addErrback(lambda _: self._waiting.remove(request) if request in self._waiting else None)
-        self._waiting.append(request)
+    def _readiness(self, exchange: Exchange) -> None:
+        exchange.on_gone = lambda: self._waiting.remove(exchange) if exchange in self._waiting else None
+        self._waiting.append(exchange)
         if len(self._waiting) == 1:
             check: Deferred[str | None] = Deferred.fromCoroutine(self._check())
             check.addTimeout(self._check_timeout, self._clock, self._too_slow)
@@ -92,45 +80,36 @@ class ObservabilityResource:
 
     def _checked(self, reason: str | None) -> None:
         waiting, self._waiting = self._waiting, []
-        for request in waiting:
+        for exchange in waiting:
             if reason is None:
                 notes = self._notes()
-                _text(request, 200, f"ready; {notes}" if notes else "ready")
+                _text(exchange, 200, f"ready; {notes}" if notes else "ready")
             else:
-                _text(request, 503, f"not ready: {reason}")
+                _text(exchange, 503, f"not ready: {reason}")
 
-    def _metrics(self, request: Any) -> None:
+    def _metrics(self, request: RestRequest, exchange: Exchange) -> None:
         page = generate_latest(self._registry)
-        request.setHeader("Content-Type", METRICS_TYPE)
-        accepted = request.requestHeaders.getRawHeaders("accept-encoding", [""])[0]
-        if "gzip" in accepted:
+        headers = [("Content-Type", METRICS_TYPE)]
+        if "gzip" in request.headers.get("accept-encoding", ""):
             page = gzip.compress(page, 1)
-            request.setHeader("Content-Encoding", "gzip")
-        _send(request, page)
+            headers.append(("Content-Encoding", "gzip"))
+        exchange.answer(200, headers, page)
 
 
-def observability_site(
+def observability_factory(
     clock: IReactorTime,
     ready: Ready,
     registry: CollectorRegistry,
     limits: Http1Limits | None = None,
     notes: Callable[[], str] = str,
-) -> LimitedSite:
+) -> HttpFactory:
     """A factory to listen with. Requests have 5 s to arrive, whole connections rest for at most 60 s.
 
     :param notes: what is to be said behind "ready": trouble that does not make the server unready.
     """
     limits = Http1Limits(request=5.0) if limits is None else limits
-    return LimitedSite(ObservabilityResource(clock, ready, registry, notes=notes), clock, limits)
+    return HttpFactory(Pages(clock, ready, registry, notes=notes).serve, clock, limits, Door(clock, DoorLimits()))
 
 
-def _text(request: Any, status: int, text: str) -> None:
-    request.setResponseCode(status)
-    request.setHeader("Content-Type", TEXT_TYPE)
-    _send(request, text.encode("utf-8", "replace"))
-
-
-def _send(request: Any, body: bytes) -> None:
-    request.setHeader("Content-Length", str(len(body)))
-    request.write(body)
-    request.finish()
+def _text(exchange: Exchange, status: int, text: str) -> None:
+    exchange.answer(status, [("Content-Type", TEXT_TYPE)], text.encode("utf-8", "replace"))

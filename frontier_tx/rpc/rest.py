@@ -6,123 +6,140 @@ the answer.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote as quote_url
 from urllib.parse import unquote_to_bytes
 
-from google.protobuf.json_format import MessageToDict
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.rpc.context import CallContext, Turn, at_once
-from frontier_tx.rpc.contract import MethodSpec
+from frontier_tx.rpc.context import CallContext, Turn
+from frontier_tx.rpc.contract import HttpBinding, MethodSpec
+from frontier_tx.rpc.event_stream import EventStream, Tag
+from frontier_tx.rpc.exchange import PLAIN, Exchange, HttpHeaders, RestRequest, error_json, message_json, secured
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.query import QueryError, fill, fill_from_path, parse_query
-from frontier_tx.rpc.status import HTTP_STATUS, RpcError, Status
+from frontier_tx.rpc.status import RpcError, Status
 
-HttpHeaders = list[tuple[str, str]]
+log = Logger()
 
 JSON = "application/json"
 PROTO = "application/proto"
-PLAIN_404: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
-PLAIN_429: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
-EVENTS: HttpHeaders = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")]
+BYTES = "application/octet-stream"
 SLICE = 100
 """Records that are written as JSON in one go; it takes half a millisecond."""
-EVENT_BEAT = 15.0
-"""Seconds of silence after which an event stream sends a comment, so that a dead client is found out."""
+LARGEST_JSON = 256 * 1024
+"""Bytes of an answer from which on nobody looks whether they are JSON."""
 
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ABSOLUTE = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 _VARIABLE = re.compile(r"\{(\w+)\}")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
-
-@dataclass(frozen=True, slots=True)
-class RestRequest:
-    """One request: the verb, the target as it stood on the wire, headers by lower-case name, the peer, how to wait for
-    its turn, and the names in the client's certificate."""
-
-    verb: str
-    target: bytes
-    headers: Mapping[str, str]
-    peer: str
-    turn: Turn = at_once
-    names: tuple[str, ...] = ()
-
-
-class Exchange(Protocol):
-    """Where an answer goes. Either ``answer``, or ``start``, any number of ``write`` and ``finish``."""
-
-    on_gone: Callable[[], None] | None
-    """Called when the client is gone before the answer is complete."""
-
-    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
-        """Send a complete answer; its length is added to the headers, and to HEAD the body is not sent."""
-
-    def start(self, status: int, headers: HttpHeaders) -> None:
-        """Begin an answer whose length is not known."""
-
-    def write(self, data: bytes) -> Deferred[None]:
-        """Go on with it; fires when more may follow."""
-
-    def finish(self) -> None:
-        """End it."""
+Page = tuple[int, HttpHeaders, bytes]
+"""Status, headers and body of an answer."""
+ServePage = Callable[..., Page]
+"""Called with the request and the decoded variables of the path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the table of paths."""
+    """One line of the table of paths; what it leads to is a method or a page.
+
+    A method with ``body`` gets the body of the request, as it is, in the field of this name; with ``response_body``
+    the answer is this field, as it is. Variables of such a path, and of one to a page, may hold escaped slashes.
+    """
 
     verb: str
     path: str
-    method: MethodSpec
+    target: MethodSpec | ServePage
     pattern: re.Pattern[str]
     variables: tuple[str, ...]
+    body: str = ""
+    response_body: str = ""
+
+    @property
+    def raw(self) -> bool:
+        """Whether the path is matched before its escapes are undone."""
+        return not isinstance(self.target, MethodSpec) or bool(self.body or self.response_body)
 
 
-def make_route(verb: str, path: str, method: MethodSpec) -> Route:
-    """A route for a path in which ``{field}`` stands for one segment."""
-    parts = _VARIABLE.split(path)
+def make_route(binding: HttpBinding, target: MethodSpec | ServePage) -> Route:
+    """A route for a path in which ``{field}`` stands for one segment.
+
+    Raises ``TypeError`` for a body that is no field of bytes.
+    """
+    parts = _VARIABLE.split(binding.path)
     pattern = "".join("([^/]+)" if index % 2 else re.escape(part) for index, part in enumerate(parts))
-    return Route(verb, path, method, re.compile(pattern + r"\Z"), tuple(parts[1::2]))
+    if isinstance(target, MethodSpec):
+        for message, name in ((target.request, binding.body), (target.response, binding.response_body)):
+            field = message.DESCRIPTOR.fields_by_name.get(name)
+            if name and (field is None or field.type != field.TYPE_BYTES):
+                raise TypeError(f"{target.path}: the body {name!r} is no field of bytes")
+    variables = tuple(parts[1::2])
+    whole = re.compile(pattern + r"\Z")
+    return Route(binding.verb, binding.path, target, whole, variables, binding.body, binding.response_body)
 
 
 class RestRouter:
     """REST for all methods of a table that have an HTTP binding in the contract; unary ones answer with one message,
     streaming ones with server-sent events.
 
-    ``statuses`` gives, for the gRPC path of a method, the HTTP status of a successful response where it is not 200.
+    ``statuses`` gives, for the gRPC path of a method, the HTTP status of a successful response where it is not 200;
+    ``tags`` the ``event`` and the ``id`` of what a streaming one sends. Calls with a body, or that answer with plain
+    bytes, may have ``timeout`` in the query: ``500ms``, ``5s``, ``2m``.
     """
 
-    def __init__(self, table: MethodTable, statuses: Mapping[str, Callable[[Any], int]] | None = None) -> None:
+    def __init__(
+        self,
+        table: MethodTable,
+        statuses: Mapping[str, Callable[[Any], int]] | None = None,
+        tags: Mapping[str, Tag] | None = None,
+    ) -> None:
         self.table = table
         self._statuses = dict(statuses or {})
+        self._tags = dict(tags or {})
         self._error = table.contract.message("frontier.rest.Error")
         self._literal: dict[tuple[str, str], Route] = {}
         self._patterns: list[Route] = []
         for method in table.methods:
             for binding in () if method.client_streaming else method.bindings:
-                route = make_route(binding.verb, binding.path, method)
-                if route.variables:
-                    self._patterns.append(route)
-                else:
-                    self._literal[binding.verb, binding.path] = route
+                self._add(make_route(binding, method))
 
-    def find(self, verb: str, path: str) -> tuple[Route, tuple[str, ...]] | None:
-        """The route of a decoded path and the values of its variables; one without variables goes first."""
+    def page(self, path: str, serve: ServePage) -> None:
+        """Answer GET and HEAD of ``path`` with what ``serve`` gives; everybody may ask for it.
+
+        ``{name}`` in the path stands for one segment, which ``serve`` gets by this name.
+        """
+        for verb in ("GET", "HEAD"):
+            self._add(make_route(HttpBinding(verb, path), serve))
+
+    def _add(self, route: Route) -> None:
+        if route.variables:
+            self._patterns.append(route)
+        else:
+            self._literal[route.verb, route.path] = route
+
+    def find(self, verb: str, path: str, raw_path: str = "") -> tuple[Route, tuple[str, ...]] | None:
+        """The route of a decoded path and the values of its variables; one without variables goes first.
+
+        ``raw_path`` is the path with its escapes.
+        """
         route = self._literal.get((verb, path))
         if route is not None:
             return route, ()
         for route in self._patterns:
-            match = route.pattern.match(path) if route.verb == verb else None
-            if match is not None:
-                return route, match.groups()
+            if route.verb == verb:
+                match = route.pattern.match(raw_path if route.raw else path)
+                if match is not None:
+                    return route, tuple(map(_unescape, match.groups())) if route.raw else match.groups()
         return None
 
     def serve(self, request: RestRequest, exchange: Exchange) -> None:
@@ -130,34 +147,48 @@ class RestRouter:
         target = _ABSOLUTE.sub(b"", request.target, count=1)
         raw_path, mark, query = (b"/" + target if target[:1] in (b"", b"?") else target).partition(b"?")
         if _BROKEN_ESCAPE.search(raw_path):
-            exchange.answer(400, list(PLAIN_404), b"400 Bad Request\n")
+            exchange.answer(400, secured(PLAIN), b"400 Bad Request\n")
             return
-        path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        escaped = raw_path.decode("latin-1")
+        path = _unescape(escaped)
+        found = self.find(request.verb, path, escaped)
+        if found is not None and found[0].raw:
+            self._go(request, *found, query, exchange)
+            return
         cleaned = clean_path(path)
         suffix = "?" + quote_url(query, safe="!$%&'()*+,/:;=?@[]~") if mark else ""
         if cleaned != path and path != "*":
-            exchange.answer(301, [("Location", quote_path(cleaned) + suffix)], b"")
+            exchange.answer(301, secured([("Location", quote_path(cleaned) + suffix)]), b"")
             return
-        found = self.find(request.verb, path)
         if found is None:
             if path.endswith("/") and self.find(request.verb, path[:-1]) is not None:
                 _redirect(request.verb, quote_path(path[:-1]) + suffix, exchange)
             else:
-                exchange.answer(404, list(PLAIN_404), b"404 page not found\n")
+                exchange.answer(404, secured(PLAIN), b"404 page not found\n")
             return
-        self._call(request, found[0], found[1], query, exchange)
+        self._go(request, *found, query, exchange)
 
-    def _call(
-        self, request: RestRequest, route: Route, parts: tuple[str, ...], query: bytes, exchange: Exchange
-    ) -> None:
+    def _go(self, request: RestRequest, route: Route, parts: tuple[str, ...], query: bytes, exchange: Exchange) -> None:
+        method = route.target
+        if not isinstance(method, MethodSpec):
+            try:
+                status, headers, body = method(request, **dict(zip(route.variables, parts, strict=True)))
+            except Exception:
+                log.failure("the page {path} failed", path=route.path)
+                status, headers, body = 500, PLAIN, b"500 internal server error\n"
+            exchange.answer(status, secured(headers), body)
+            return
         media = _media(request.headers.get("accept", ""))
-        context = CallContext(
-            route.method, request.headers, request.peer, "rest", turn=request.turn, names=request.names
-        )
-        message = route.method.request()
+        context = CallContext(method, request.headers, request.peer, "rest", turn=request.turn, names=request.names)
+        message = method.request()
         try:
             self.table.admit(context)
-            fill(message, parse_query(query).items())
+            values = parse_query(query)
+            if route.raw:
+                timeout = values.pop("timeout", None)
+                if timeout is not None:
+                    context.deadline = self.table.clock.seconds() + _duration(timeout[-1])
+            fill(message, values.items())
             for name, text in zip(route.variables, parts, strict=True):
                 fill_from_path(message, name, text)
         except QueryError as error:
@@ -167,36 +198,49 @@ class RestRouter:
             self.table.count(context, error.status)
             self.answer_failure(exchange, media, Failure(error))  # type: ignore[no-untyped-call]
             return
-        if route.method.server_streaming:
-            _EventStream(self, context, message, exchange, media)
-            return
-        answering = Deferred.fromCoroutine(self._answer(context, message, media))
-        exchange.on_gone = answering.cancel
-
-        def answered(answer: tuple[int, bytes]) -> None:
-            exchange.on_gone = None
-            exchange.answer(answer[0], [("Content-Type", media)], answer[1])
 
         def failed(failure: Failure) -> None:
             exchange.on_gone = None
             self.answer_failure(exchange, media, failure)
 
+        if method.server_streaming:
+            tag = self._tags.get(method.path, lambda response: ("", ""))
+            EventStream(self.table, context, message, exchange, failed, tag)
+            return
+        answering = Deferred.fromCoroutine(self._answer(request, route, context, message, media))
+        exchange.on_gone = answering.cancel
+
+        def answered(answer: tuple[int, str, bytes]) -> None:
+            exchange.on_gone = None
+            exchange.answer(answer[0], secured([("Content-Type", answer[1])]), answer[2])
+
         answering.addCallbacks(answered, failed)
 
-    async def _answer(self, context: CallContext, message: Any, media: str) -> tuple[int, bytes]:
+    async def _answer(
+        self, request: RestRequest, route: Route, context: CallContext, message: Any, media: str
+    ) -> tuple[int, str, bytes]:
+        if route.body:
+            setattr(message, route.body, await request.body.read())
         response = await self.table.call(context, message)
         status = self._statuses.get(context.method.path, lambda _: 200)(response)
+        if route.response_body:
+            body: bytes = getattr(response, route.response_body)
+            return status, JSON if _wants_json(request) and _is_json(body) else BYTES, body
+        return status, media, await self._encode(response, context.turn, media)
+
+    async def _encode(self, response: Any, turn: Turn, media: str) -> bytes:
         if media == JSON:
             for field, values in response.ListFields():
                 if field.message_type is not None and field.is_repeated and len(values) > SLICE:
-                    return status, await self._encode_slices(response, field, context.turn)
-        return status, self.encode(response, media)
+                    return await self._encode_slices(response, field, turn)
+            return message_json(response)
+        return bytes(response.SerializeToString())
 
     async def _encode_slices(self, response: Any, field: Any, turn: Turn) -> bytes:
         values = getattr(response, field.name)
         texts = []
         for start in range(0, len(values), SLICE):
-            texts.append(b",".join([self.encode(value, JSON) for value in values[start : start + SLICE]]))
+            texts.append(b",".join([message_json(value) for value in values[start : start + SLICE]]))
             await turn()
         frame = type(response)()
         for other, value in response.ListFields():
@@ -204,21 +248,15 @@ class RestRouter:
                 setattr(frame, other.name, value)
         # In a text a quotation mark is escaped, so this stands for the list and nothing else.
         empty = b'"%s":[]' % field.json_name.encode()
-        before, _, after = self.encode(frame, JSON).partition(empty)
+        before, _, after = message_json(frame).partition(empty)
         return b"".join((before, empty[:-1], b",".join(texts), b"]", after))
-
-    def encode(self, message: Any, media: str) -> bytes:
-        """A response in this media type; in JSON unset plain fields are written out."""
-        if media == PROTO:
-            return bytes(message.SerializeToString())
-        return _json(MessageToDict(message, always_print_fields_with_no_presence=True))
 
     def answer_failure(self, exchange: Exchange, media: str, failure: Failure) -> None:
         """Answer with the error body and the HTTP status for a failed call."""
         error = failure.value
         if not isinstance(error, RpcError):
             error = RpcError(Status.INTERNAL, "unknown request error", "UNKNOWN")
-        self._answer_error(exchange, media, HTTP_STATUS[error.status], error.reason, error.message)
+        self._answer_error(exchange, media, error.http_status, error.reason, error.message)
 
     def _answer_error(self, exchange: Exchange, media: str, status: int, reason: str, text: str) -> None:
         if media == PROTO:
@@ -226,79 +264,7 @@ class RestRouter:
         else:
             body = error_json(status, reason, text)
         headers = [("Content-Type", media), *([("WWW-Authenticate", "Bearer")] if status == 401 else ())]
-        exchange.answer(status, headers, body)
-
-
-class _EventStream:
-    """One streaming call as server-sent events: ``data`` is a response in JSON, ``error`` ends a failed call."""
-
-    def __init__(self, router: RestRouter, context: CallContext, message: Any, exchange: Exchange, media: str) -> None:
-        self._router = router
-        self._exchange = exchange
-        self._media = media
-        self._started = self._over = False
-        self._beat: IDelayedCall | None = None
-        exchange.on_gone = self._gone
-        self._running = router.table.stream(context, message, self._send)
-        self._running.addCallbacks(self._finished, self._failed)
-        if not self._over:
-            # Only now: what fails at once is answered with a status of its own.
-            self._start()
-
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self._exchange.start(200, list(EVENTS))
-            self._arm()
-
-    def _arm(self) -> None:
-        self._disarm()
-        self._beat = self._router.table.clock.callLater(EVENT_BEAT, self._keep)
-
-    def _disarm(self) -> None:
-        if self._beat is not None and self._beat.active():
-            self._beat.cancel()
-        self._beat = None
-
-    def _keep(self) -> None:
-        self._exchange.write(b":\n\n")
-        self._arm()
-
-    def _send(self, response: Any) -> Deferred[None]:
-        if self._over:
-            return succeed(None)
-        self._start()
-        self._arm()
-        return self._exchange.write(b"data: " + self._router.encode(response, JSON) + b"\n\n")
-
-    def _finished(self, _: None) -> None:
-        self._start()
-        self._end()
-
-    def _failed(self, failure: Failure) -> None:
-        if self._over:
-            return
-        if not self._started:
-            self._end(finish=False)
-            self._router.answer_failure(self._exchange, self._media, failure)
-            return
-        error = failure.value
-        if isinstance(error, RpcError):
-            text = error_json(HTTP_STATUS[error.status], error.reason, error.message)
-            self._exchange.write(b"event: error\ndata: " + text + b"\n\n")
-        self._end()
-
-    def _end(self, finish: bool = True) -> None:
-        if not self._over:
-            self._over = True
-            self._exchange.on_gone = None
-            self._disarm()
-            if finish:
-                self._exchange.finish()
-
-    def _gone(self) -> None:
-        self._end(finish=False)
-        self._running.cancel()
+        exchange.answer(status, secured(headers), body)
 
 
 def clean_path(path: str) -> str:
@@ -318,13 +284,29 @@ def quote_path(path: str) -> str:
     return quote_url(path, safe="/!$&'()*+,:;=@~")
 
 
-def error_json(status: int, reason: str, text: str) -> bytes:
-    """The body of an error answer."""
-    return _json({"code": status, "reason": reason, "message": text, "metadata": {}})
+def _unescape(text: str) -> str:
+    return unquote_to_bytes(text.encode("latin-1")).decode("utf-8", "replace")
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+def _duration(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise QueryError(f"timeout: {text[:32]!r} is no time such as 500ms, 5s or 2m")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _wants_json(request: RestRequest) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON
+
+
+def _is_json(body: bytes) -> bool:
+    if len(body) > LARGEST_JSON:
+        return False
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _media(accept: str) -> str:
@@ -337,4 +319,4 @@ def _redirect(verb: str, location: str, exchange: Exchange) -> None:
     if verb == "GET":
         headers.append(("Content-Type", "text/html; charset=utf-8"))
         body = f'<a href="{escape(location)}">Moved Permanently</a>.\n\n'.encode()
-    exchange.answer(301, headers, body)
+    exchange.answer(301, secured(headers), body)

@@ -205,7 +205,7 @@ def test_health_can_be_asked_until_the_end() -> None:
     assert gateway.not_ready() is None
     done = gateway.stopService()
     assert gateway.not_ready() == "draining"
-    assert reactor.open == ["LimitedSite"]
+    assert reactor.open == ["HttpFactory"]
     reactor.pump([0.1] * 600)
     assert done.called
     assert reactor.open == []

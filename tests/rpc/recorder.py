@@ -8,11 +8,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from frontier_tx.rpc.rest import HttpHeaders, RestRequest, RestRouter
+from frontier_tx.rpc.exchange import HttpHeaders, RestRequest
+from frontier_tx.rpc.rest import RestRouter
 
 
 class Recorder:
-    """See ``rest.Exchange``."""
+    """See ``exchange.Exchange``."""
 
     def __init__(self) -> None:
         self.on_gone: Callable[[], None] | None = None

@@ -14,7 +14,7 @@ from frontier_tx.rpc.addresses import KEPT, Addresses, Budget, address_key
 from frontier_tx.rpc.door import Door, DoorLimits
 from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.listener import ListenerLimits
-from frontier_tx.rpc.observability import observability_site
+from frontier_tx.rpc.observability import observability_factory
 from tests.rpc import support
 from tests.rpc.support import Memory, RawPeer
 from tests.rpc.test_hostile import REQUEST, SLOW, Peer, clean, works
@@ -193,7 +193,7 @@ def test_many_connections_at_once_share_what_resets_they_have() -> None:
 
 def test_the_pages_of_observability_have_a_door_too() -> None:
     clock = Clock()
-    site = observability_site(clock, lambda: None, CollectorRegistry())
+    site = observability_factory(clock, lambda: None, CollectorRegistry())
     peers = [RawPeer(site.buildProtocol(None), clock) for _ in range(2001)]
     assert [peer.over for peer in peers] == [False] * 2000 + [True]
     assert b" 200 OK" in peers[0].send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from frontier_tx.rpc.grpc_framing import frame
 from frontier_tx.rpc.http1 import Http1Limits
+from frontier_tx.rpc.http1_exchange import LINGER
 from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.http2_guard import PREFACE
 from frontier_tx.rpc.listener import ListenerLimits
@@ -274,7 +275,7 @@ def test_headers_without_end(memory: Memory) -> None:
         if peer.raw.over:
             break
         peer.raw_frames(ContinuationFrame(1, b"\x00\x00\x00" * 333).serialize())
-        assert len(peer.raw.protocol._chosen._gate._buffer) < 20_000
+        assert len(peer.raw.protocol._chosen._guard._buffer) < 20_000
     assert peer.raw.over
     clean(memory, peer)
 
@@ -399,6 +400,7 @@ def test_too_much_of_anything_ends_the_connection(memory: Memory, data: bytes) -
         if peer.over:
             break
         peer.send(data[start : start + 10_000])
+    memory.clock.advance(LINGER)
     assert peer.over
     assert works(memory)
     clean(memory, peer)

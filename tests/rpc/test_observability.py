@@ -9,7 +9,7 @@ from twisted.internet.testing import StringTransport
 
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.metrics import GatewayCollector
-from frontier_tx.rpc.observability import observability_site
+from frontier_tx.rpc.observability import observability_factory
 
 
 class Server:
@@ -18,7 +18,7 @@ class Server:
         self.core = GatewayCore(Clock())
         registry = CollectorRegistry()
         registry.register(GatewayCollector(self.core, Clock()))
-        self.site = observability_site(Clock(), lambda: self.reason, registry)
+        self.site = observability_factory(Clock(), lambda: self.reason, registry)
 
     def ask(self, line: str) -> tuple[int, dict[str, str], str]:
         protocol: Any = self.site.buildProtocol(None)

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from frontier_tx.rpc.observability import CHECK_TIMEOUT, observability_site
+from frontier_tx.rpc.observability import CHECK_TIMEOUT, observability_factory
 
 
 class Pages:
@@ -23,7 +23,7 @@ class Pages:
     def __init__(self, check: Callable[[], Any]) -> None:
         self.clock = Clock()
         self.registry = CollectorRegistry()
-        self.site = observability_site(self.clock, check, self.registry)
+        self.site = observability_factory(self.clock, check, self.registry)
         self.channels: list[Any] = []
 
     def ask(self, path: str, extra: str = "") -> StringTransport:

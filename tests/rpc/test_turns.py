@@ -219,9 +219,7 @@ def test_a_look_up_beside_streams() -> None:
 def test_what_is_sent_ahead_is_bounded(memory: Memory) -> None:
     peer = memory.raw()
     peer.protocol.dataReceived(LOOK * 5000)
-    producer = peer.protocol._chosen._networkProducer
     assert peer.protocol._chosen._full
-    assert producer is not None
     for _ in range(200):
         one_turn(memory.clock)
     assert peer.take().count(b" 200 OK") == 5000

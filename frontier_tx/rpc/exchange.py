@@ -1,0 +1,164 @@
+"""One HTTP request and the way for its answer, whatever carries them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from google.protobuf.json_format import MessageToDict
+from twisted.internet.defer import Deferred, fail, succeed
+
+from frontier_tx.rpc.context import Turn, at_once
+from frontier_tx.rpc.status import RpcError, Status
+
+HttpHeaders = list[tuple[str, str]]
+
+PLAIN: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+SECURE: HttpHeaders = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+"""What browsers are told with each answer; an answer may say something else."""
+CLOGGED = b"too much waits to be read; read it first\n"
+"""The answer, with status 429, to who leaves too much unread."""
+
+UNREAD = 1024 * 1024
+"""Bytes of a body that nobody reads which are let pass; beyond that the connection ends."""
+
+Hold = Callable[[int], None]
+"""Counts bytes that are held, or with a minus are held no longer; raises ``RpcError`` when it is too much."""
+
+
+class Body:
+    """The body of a request: kept for who reads it, otherwise it passes.
+
+    ``most`` bytes are taken. A transport feeds it; ``asked`` is called when somebody begins to read.
+    """
+
+    def __init__(self, most: int = 0, hold: Hold = lambda change: None, asked: Callable[[], None] = lambda: None):
+        self._most = most
+        self._hold = hold
+        self._asked = asked
+        self._kept = bytearray()
+        self._passed = 0
+        self._reader: Deferred[bytes] | None = None
+        self._ended = False
+        self._error: RpcError | None = None
+
+    def read(self) -> Deferred[bytes]:
+        """All of it; fails with ``RpcError`` when it is too long, or the client is gone. Ask once, and at once."""
+        if self._error is not None:
+            return fail(self._error)
+        if self._ended:
+            return succeed(b"")
+        self._reader = Deferred(lambda _: self.close())
+        self._asked()
+        return self._reader
+
+    def feed(self, data: bytes) -> None:
+        """More of it came. Raises ``RpcError`` when it is too long."""
+        self._passed += len(data)
+        most = self._most if self._reader is not None else min(self._most, UNREAD)
+        if self._passed > most:
+            raise self.fail(too_long(most))
+        if self._reader is not None:
+            try:
+                self._hold(len(data))
+            except RpcError as error:
+                raise self.fail(error) from None
+            self._kept += data
+
+    def end(self) -> None:
+        """That was all."""
+        self._ended = True
+        whole = bytes(self._kept)
+        reader = self._finish()
+        if reader is not None:
+            reader.callback(whole)
+
+    def fail(self, error: RpcError) -> RpcError:
+        """It will never be whole."""
+        self._error = error
+        reader = self._finish()
+        if reader is not None:
+            reader.errback(error)
+        return error
+
+    def close(self) -> None:
+        """Nobody wants it any longer."""
+        self._finish()
+
+    def _finish(self) -> Deferred[bytes] | None:
+        reader, self._reader = self._reader, None
+        if self._kept:
+            self._hold(-len(self._kept))
+            self._kept.clear()
+        return reader
+
+
+def too_long(most: int) -> RpcError:
+    """The refusal of a body of more than ``most`` bytes."""
+    return RpcError(Status.RESOURCE_EXHAUSTED, f"the body has more than {most} bytes", "TOO_LARGE", 413)
+
+
+@dataclass(frozen=True, slots=True)
+class RestRequest:
+    """One request: the verb, the target as it stood on the wire, headers by lower-case name, the peer, how to wait for
+    its turn, the names in the client's certificate, and its body."""
+
+    verb: str
+    target: bytes
+    headers: Mapping[str, str]
+    peer: str
+    turn: Turn = at_once
+    names: tuple[str, ...] = ()
+    body: Body = field(default_factory=Body)
+
+
+class Exchange(Protocol):
+    """Where an answer goes. Either ``answer``, or ``start``, any number of ``write`` and ``finish``."""
+
+    on_gone: Callable[[], None] | None
+    """Called when the client is gone before the answer is complete."""
+
+    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
+        """Send a complete answer; its length is added to the headers, and to HEAD the body is not sent."""
+
+    def start(self, status: int, headers: HttpHeaders) -> None:
+        """Begin an answer whose length is not known."""
+
+    def write(self, data: bytes) -> Deferred[None]:
+        """Go on with it; fires when more may follow."""
+
+    def finish(self) -> None:
+        """End it."""
+
+
+Serve = Callable[[RestRequest, Exchange], None]
+"""Answers one request."""
+
+
+def secured(headers: HttpHeaders) -> HttpHeaders:
+    """The headers, and those of ``SECURE`` that are not among them."""
+    said = {name.lower() for name, _ in headers}
+    return [*headers, *(each for each in SECURE if each[0].lower() not in said)]
+
+
+def message_json(message: Any) -> bytes:
+    """A message as JSON, in which unset plain fields are written out."""
+    return json_bytes(MessageToDict(message, always_print_fields_with_no_presence=True))
+
+
+def error_json(status: int, reason: str, text: str) -> bytes:
+    """The body of an error answer."""
+    return json_bytes({"code": status, "reason": reason, "message": text, "metadata": {}})
+
+
+def json_bytes(value: Any) -> bytes:
+    """A value as compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -1,0 +1,238 @@
+"""One HTTP/1.1 request and its answer: h11 for the protocol, and back-pressure around it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Protocol
+
+import h11
+from twisted.internet.defer import Deferred, succeed
+
+from frontier_tx.rpc.addresses import Account
+from frontier_tx.rpc.exchange import CLOGGED, PLAIN, Body, HttpHeaders, RestRequest, too_long
+from frontier_tx.rpc.status import RpcError, Status
+
+PART = 64 * 1024
+"""Bytes of an answer that are handed to the transport in one go."""
+LINGER = 1.0
+"""Seconds for which the rest of a refused body is thrown away, since closing at once could destroy the answer."""
+
+
+class Host(Protocol):
+    """The connection, as an exchange sees it."""
+
+    transport: Any
+    account: Account
+    peer: str
+    names: tuple[str, ...] | None
+    max_body: int
+    closing: bool
+    paused: bool
+
+    def turn(self) -> Deferred[None]:
+        """Fires when it is this connection's turn."""
+
+    def give_back(self, data: bytes) -> None:
+        """Bytes behind a request, which belong to the next one."""
+
+    def arrived(self) -> None:
+        """The request is complete."""
+
+    def done(self, reusable: bool) -> None:
+        """Request and answer are complete; ``reusable``: another request may follow."""
+
+    def lose(self, linger: float = 0.0) -> None:
+        """End the connection once everything is written, or ``linger`` seconds later."""
+
+
+class Http1Exchange:
+    """One request, as far as it has arrived, and its answer; see ``exchange.Exchange``."""
+
+    def __init__(self, connection: Host, parser: h11.Connection, head: h11.Request) -> None:
+        self.on_gone: Callable[[], None] | None = None
+        #: Whether there is more of the request to come.
+        self.arriving = True
+        #: Whether the connection ends after the answer.
+        self.last = False
+        self._connection = connection
+        self._parser = parser
+        self._head = head.method == b"HEAD"
+        self._answered = self._over = False
+        self._rest = memoryview(b"")
+        self._paused: Deferred[None] | None = None
+        fields: dict[str, str] = {}
+        for name, value in head.headers:
+            fields.setdefault(name.decode("latin-1"), value.decode("latin-1"))
+        self._body = Body(connection.max_body, connection.account.hold, self._continue)
+        verb = head.method.decode("latin-1")
+        self.request = RestRequest(
+            verb, head.target, fields, connection.peer, connection.turn, connection.names or (), self._body
+        )
+        length = fields.get("content-length", "")
+        if length and int(length) > connection.max_body:
+            self._break_off(too_long(connection.max_body))
+
+    def _continue(self) -> None:
+        if self._parser.they_are_waiting_for_100_continue:
+            self._connection.transport.write(self._send(h11.InformationalResponse(status_code=100, headers=[])))
+
+    def feed(self, data: bytes) -> None:
+        """More bytes of the request; those behind it are given back."""
+        if not self.arriving:
+            self._connection.give_back(data)
+            return
+        if data:
+            self._parser.receive_data(data)
+        try:
+            while self.arriving:
+                event = self._parser.next_event()
+                if isinstance(event, h11.Data):
+                    self._body.feed(event.data)
+                elif isinstance(event, h11.EndOfMessage):
+                    self.arriving = False
+                    self._connection.arrived()
+                    self._connection.give_back(self._parser.trailing_data[0])
+                    self._body.end()
+                    self._settle()
+                else:
+                    return
+        except h11.RemoteProtocolError as error:
+            self._break_off(RpcError(Status.INVALID_ARGUMENT, f"the body cannot be read: {error}"))
+        except RpcError as error:
+            self._break_off(error)
+
+    def _break_off(self, error: RpcError) -> None:
+        """No more of the request is taken: answer, if nobody has, and end the connection."""
+        self.last = True
+        # Whoever reads the body answers now.
+        self._body.fail(error)
+        if not self._answered:
+            self._answered = True
+            self._connection.transport.write(plain_answer(error.http_status, f"{error.message}\n".encode()))
+        self.lost()
+        self._connection.lose(LINGER)
+
+    def too_late(self) -> None:
+        """The rest of the request did not come in time."""
+        self._break_off(RpcError(Status.DEADLINE_EXCEEDED, "the request did not arrive in time", None, 408))
+
+    # The answer.
+
+    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
+        account = self._connection.account
+        if account.clogged(len(body)):
+            status, headers, body = 429, list(PLAIN), CLOGGED
+        start = self._start([*headers, ("Content-Length", str(len(body)))], status)
+        if start is None:
+            return
+        if self._head or len(body) <= PART:
+            self._write(start, b"" if self._head else body)
+            self.finish()
+            return
+        self._write(start, b"")
+        account.held(len(body))
+        self._rest = memoryview(body)
+        self.go_on()
+
+    def start(self, status: int, headers: HttpHeaders) -> None:
+        start = self._start(headers, status)
+        if start is not None:
+            self._write(start, b"")
+
+    def write(self, data: bytes) -> Deferred[None]:
+        if not self._over and not self._head:
+            self._write(b"", data)
+        if self._over or not self._connection.paused:
+            return succeed(None)
+        if self._paused is None:
+            self._paused = Deferred()
+        waiter: Deferred[None] = Deferred()
+        self._paused.addBoth(lambda _: waiter.callback(None))
+        return waiter
+
+    def finish(self) -> None:
+        if not self._over:
+            self._over = True
+            self.on_gone = None
+            self._body.close()
+            end = self._send(h11.EndOfMessage())
+            if end:
+                self._connection.transport.write(end)
+            self._settle()
+
+    def go_on(self) -> None:
+        """The transport takes more."""
+        paused, self._paused = self._paused, None
+        if paused is not None:
+            paused.callback(None)
+        while self._rest and not self._over and not self._connection.paused:
+            part, self._rest = self._rest[:PART], self._rest[PART:]
+            self._connection.account.held(-len(part))
+            self._write(b"", bytes(part))
+            if not self._rest:
+                self.finish()
+
+    def lost(self) -> None:
+        """The client is gone."""
+        self._over = True
+        self._connection.account.held(-len(self._rest))
+        self._rest = memoryview(b"")
+        self._body.fail(RpcError(Status.CANCELLED, "the client is gone"))
+        on_gone, self.on_gone = self.on_gone, None
+        if on_gone is not None:
+            on_gone()
+        self.go_on()
+
+    def _start(self, headers: HttpHeaders, status: int) -> bytes | None:
+        if self._over or self._answered:
+            return None
+        self._answered = True
+        if self.last:
+            headers = [*headers, ("Connection", "close")]
+        fields = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
+        fields.append((b"Date", _date()))
+        return self._send(h11.Response(status_code=status, headers=fields, reason=_reason(status)))
+
+    def _write(self, start: bytes, data: bytes) -> None:
+        self._connection.transport.write(start + self._send(h11.Data(data=data)) if data else start)
+
+    def _send(self, event: Any) -> bytes:
+        return self._parser.send(event) or b""
+
+    def _settle(self) -> None:
+        """Go on to the next request when this one and its answer are complete."""
+        if not self._over or self._connection.closing:
+            return
+        if self._parser.our_state is h11.MUST_CLOSE or self._parser.they_are_waiting_for_100_continue:
+            self._connection.done(False)
+        elif not self.arriving:
+            self._connection.done(self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE)
+
+
+def plain_answer(status: int, text: bytes) -> bytes:
+    """A whole answer in plain text, after which the connection ends."""
+    head = (
+        b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    )
+    return head % (status, _reason(status), len(text)) + text
+
+
+def _reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Unknown"
+
+
+_dated: tuple[int, bytes] = (0, b"")
+
+
+def _date() -> bytes:
+    global _dated
+    now = int(time.time())
+    if _dated[0] != now:
+        _dated = now, formatdate(now, usegmt=True).encode()
+    return _dated[1]
