@@ -15,9 +15,10 @@ from frontier_tx.rpc.status import RpcError, Status
 
 HttpHeaders = list[tuple[str, str]]
 
-PLAIN: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+NOSNIFF = ("X-Content-Type-Options", "nosniff")
+"""Not with answers of the contract, which have it in some places only."""
+PLAIN: HttpHeaders = [("Content-Type", "text/plain; charset=utf-8"), NOSNIFF]
 SECURE: HttpHeaders = [
-    ("X-Content-Type-Options", "nosniff"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Referrer-Policy", "no-referrer"),

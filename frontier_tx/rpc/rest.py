@@ -22,7 +22,16 @@ from twisted.python.failure import Failure
 from frontier_tx.rpc.context import CallContext, Turn
 from frontier_tx.rpc.contract import HttpBinding, MethodSpec
 from frontier_tx.rpc.event_stream import EventStream, Tag
-from frontier_tx.rpc.exchange import PLAIN, Exchange, HttpHeaders, RestRequest, error_json, message_json, secured
+from frontier_tx.rpc.exchange import (
+    NOSNIFF,
+    PLAIN,
+    Exchange,
+    HttpHeaders,
+    RestRequest,
+    error_json,
+    message_json,
+    secured,
+)
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.query import QueryError, fill, fill_from_path, parse_query
 from frontier_tx.rpc.status import RpcError, Status
@@ -212,7 +221,8 @@ class RestRouter:
 
         def answered(answer: tuple[int, str, bytes]) -> None:
             exchange.on_gone = None
-            exchange.answer(answer[0], secured([("Content-Type", answer[1])]), answer[2])
+            headers = [("Content-Type", answer[1]), *([NOSNIFF] if route.raw else ())]
+            exchange.answer(answer[0], secured(headers), answer[2])
 
         answering.addCallbacks(answered, failed)
 
