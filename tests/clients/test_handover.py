@@ -28,8 +28,8 @@ from frontier_tx.clients.deferring import deferred
 from frontier_tx.errors import EndClosed
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.testing.aio import MemoryGateway as AioGateway
+from tests.aio.test_client import in_thread
 from tests.clients.conftest import World
-from tests.clients.test_aio import in_thread
 
 #: What happens in a turn of the loop: items come, takers come, give up or run out of time.
 STEPS = st.lists(

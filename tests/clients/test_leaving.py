@@ -20,7 +20,7 @@ from frontier_tx.clients import Backoff, Edge, EndClosed, ForceClosed, Service
 from frontier_tx.testing import MemoryGateway
 from frontier_tx.testing import aio as testing
 from frontier_tx.wire.limits import Limits
-from tests.clients.test_aio_transport import until
+from tests.aio.test_transport import until
 
 MIB = 1 << 20
 

@@ -16,8 +16,8 @@ from frontier_tx import aio
 from frontier_tx.clients import Backoff, Bounds, Edge, Service
 from frontier_tx.clients.core.values import host_of
 from frontier_tx.errors import EndClosed, ForceClosed, RemoteError
+from tests.aio.test_client import in_thread
 from tests.clients.conftest import World
-from tests.clients.test_aio import in_thread
 
 
 @pytest_twisted.ensureDeferred

@@ -18,8 +18,8 @@ from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClie
 
 from frontier_tx import aio
 from frontier_tx.clients import Edge
+from tests.aio.test_client import in_thread
 from tests.clients.conftest import World
-from tests.clients.test_aio import in_thread
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from twisted.internet import reactor
 from frontier_tx import aio, clients
 from frontier_tx.aio import ForceClosed, NoSuchRPC, RemoteError
 from frontier_tx.testing.aio import MemoryGateway
+from tests.aio.test_client import in_thread
 from tests.clients.conftest import World
-from tests.clients.test_aio import in_thread
 from tests.clients.test_cluster import Cluster, cluster
 
 __all__ = ["cluster"]

@@ -29,7 +29,7 @@ from frontier_tx import aio, clients
 from frontier_tx.aio.transport import tcp
 from frontier_tx.clients.cluster.frontlas_client import FrontlasUnavailable
 from frontier_tx.errors import EndClosed, FrontierError
-from tests.clients.test_aio import in_thread
+from tests.aio.test_client import in_thread
 from tests.clients.test_cluster import Cluster
 from tests.clients.test_tls import pair
 

@@ -1,0 +1,5 @@
+"""The gateway of the tests of Twisted's clients."""
+
+from tests.clients.conftest import world
+
+__all__ = ["world"]
