@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall
-
 from frontier_tx.backoff import Backoff, Retry
 from frontier_tx.clients.core.connection import FRAME_LIMIT, ClientConnection
 from frontier_tx.clients.core.home import Home
@@ -93,7 +91,8 @@ class Reconnector:
         self._transports = 0
         self._dialing: Callable[[], object] | None = None
         self._attached: ClientConnection | None = None
-        self._limit: IDelayedCall | None = None
+        #: The delayed call that ends an attempt.
+        self._limit: Any = None
         self._late: ConnectFailed | None = None
         self._at_once = False
         #: Whoever called ``start``, and whether only a connection satisfies it.
