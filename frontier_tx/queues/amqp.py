@@ -7,12 +7,11 @@ from urllib.parse import unquote
 
 import pika
 from pika.adapters.twisted_connection import TwistedProtocolConnection
-from pika.exceptions import AMQPError
 from pika.frame import Heartbeat
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -20,6 +19,7 @@ from frontier_tx.config.queues import AMQP
 from frontier_tx.queues.amqp_wire import Closed, Confirmation, Frames, Messages, ProtocolError
 from frontier_tx.queues.interfaces import IBroker, Surroundings, Unusable
 from frontier_tx.queues.record import Record
+from frontier_tx.runtime.loss_text import loss_text
 from frontier_tx.runtime.tls import client_context
 
 PORT, TLS_PORT = 5672, 5671
@@ -51,15 +51,25 @@ class _Protocol(TwistedProtocolConnection):  # type: ignore[misc]
 
     def __init__(self, parameters: Any, closed: Callable[[str], None]) -> None:
         super().__init__(parameters)
+        #: Why it ended, or is about to.
         self.cause = ""
+        self._heard = False
         self.confirmed: Callable[[Confirmation], None] = lambda confirmation: None
         self._closed_by_broker = closed
         self._frames = Frames(max(parameters.frame_max, FRAME_BYTES))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.cause:
+            self.cause = loss_text(reason)
+            if not self._heard and not self.cause.startswith("TLS: "):
+                self.cause += ", before it said anything: is it RabbitMQ, and is mqm.amqp.tls.enable as it should be?"
+        super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         alive = False
         try:
             for frame in self._frames.feed(data):
+                self._heard = True
                 if isinstance(frame, Confirmation):
                     alive = True
                     self.confirmed(frame)
@@ -117,7 +127,7 @@ class AMQPBroker:
             channel = await protocol.channel()
             await self._declare(channel)
             await channel.confirm_delivery()
-        except AMQPError as error:
+        except Exception as error:
             self.disconnect()
             raise Unusable(protocol.cause or _text(error)) from error
         except BaseException:

@@ -120,6 +120,8 @@ class _Session(Session):
                 )
                 asked = isinstance(error, kafka_errors.KafkaConnectionError) and missing
                 hint = f"; {missing} of mqm.kafka not set, does the broker want it?" if asked else ""
+                if isinstance(error, ConnectionError) and self._section.tls.enable:
+                    hint = "; does this listener of the broker speak TLS, as mqm.kafka.tls says?"
                 errors.append(f"{text_of(error)} ({join_host_port(host, port)}){hint}")
                 continue
             addresses.sort(key=lambda each: each != (host, port))

@@ -5,6 +5,7 @@ so its messages count as confirmed then. JetStream confirms each message when it
 after a lost connection carries the same ``Nats-Msg-Id``, by which a stream drops what it has already.
 """
 
+import asyncio
 import itertools
 import json
 import secrets
@@ -28,6 +29,7 @@ from frontier_tx.queues.record import Record
 from frontier_tx.runtime.tls import from_start
 
 CONNECT_SECONDS = 5
+CLOSE_SECONDS = 1.0
 #: What the server takes back behind a batch, in seconds.
 CONFIRM_SECONDS = 10.0
 #: Bytes of a subject: the server ends a connection for a line beyond its max_control_line, 4096 where it is not set.
@@ -53,6 +55,17 @@ def make(section: Nats, surroundings: Surroundings) -> AsyncioBroker:
     return AsyncioBroker(where, surroundings.bridge, lambda lost: kind(lost, section, surroundings))
 
 
+class _Client(Client):
+    """Says nothing of who it is to a server without TLS where TLS is wanted: the library would go on in the clear."""
+
+    def _connect_command(self) -> bytes:
+        server = self._current_server
+        wanted = "tls" in self.options or (server is not None and server.uri.scheme == "tls")
+        if wanted and not self._server_info.get("tls_required"):
+            raise NatsError("the server offers no TLS, and mqm.nats wants it (tls.enable, or an address with tls://)")
+        return super()._connect_command()
+
+
 class _Plain(Session):
     """A connection to a server without a stream."""
 
@@ -60,7 +73,7 @@ class _Plain(Session):
         super().__init__(lost)
         self._section = section
         self._surroundings = surroundings
-        self._client = Client()
+        self._client = _Client()
         self._told = False
         #: Errors that the server told of on its own account, since the last batch.
         self._complaints: list[str] = []
@@ -89,6 +102,8 @@ class _Plain(Session):
                 error_cb=self._complained,
                 **options,
             )
+        except TimeoutError as error:
+            raise Unusable(f"no answer within {CONNECT_SECONDS} s: is it NATS?") from error
         except NatsError as error:
             raise Unusable(self._complaints[-1] if self._complaints else str(error) or "no answer") from error
 
@@ -135,7 +150,10 @@ class _Plain(Session):
     async def close(self) -> None:
         self._told = True
         if self._client.is_connected or self._client.is_connecting:
-            await self._client.close()
+            # Where TLS failed the library waits for ever.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._client.close()
 
 
 class _JetStream(_Plain):

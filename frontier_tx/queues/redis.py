@@ -1,19 +1,22 @@
 """Redis: PUBLISH, or streams with a bound on their length. Stands on the connection of the registry's client."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.config.common import TLS
 from frontier_tx.config.queues import RedisQueue
 from frontier_tx.queues.headers import PREFIX, REMEMBERED, TIME, lasting_headers
-from frontier_tx.queues.interfaces import IBroker, Surroundings
+from frontier_tx.queues.interfaces import IBroker, Surroundings, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.resp import Replies, command
 from frontlas_tx.redis.connection import Connection, Login, open_connection
+from frontlas_tx.redis.errors import RedisError
 from frontlas_tx.redis.settings import Address, RedisSettings, RedisTLS
 
 CONNECT_SECONDS = 5.0
@@ -64,7 +67,7 @@ class RedisBroker:
             connection.on_lost(lambda: self._ended(connection, connection.cause))
 
         attempt = open_connection(self._surroundings.reactor, self._address, settings, login)
-        return attempt.addCallback(opened)
+        return attempt.addCallbacks(opened, _in_words_of_mqm)
 
     def _ended(self, connection: Connection, reason: str) -> None:
         if connection is self._connection:
@@ -123,6 +126,14 @@ class RedisBroker:
                 return
             else:
                 self._failed(record, why)
+
+
+def _in_words_of_mqm(failure: Failure) -> None:
+    """The connection is the registry's, and so are the keys that its errors name."""
+    error = failure.value
+    if not isinstance(error, RedisError):
+        failure.raiseException()
+    raise Unusable(re.sub(r"\bredis\.tls", "mqm.redis.tls", str(error))) from error
 
 
 @lru_cache(REMEMBERED)

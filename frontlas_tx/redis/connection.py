@@ -23,6 +23,7 @@ from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from frontier_tx.runtime.deferreds import cancellable
+from frontier_tx.runtime.loss_text import loss_text
 from frontlas_tx.redis.errors import (
     RedisAnswerError,
     RedisError,
@@ -153,8 +154,8 @@ class Connection:
         if self.heard:
             return RedisLostError(self.address, self.cause)
         reason = self._wire.reason
-        if reason is not None and reason.type.__module__.startswith("OpenSSL"):
-            return RedisTLSError(self.address, _tls_cause(reason))
+        if reason is not None and (text := loss_text(reason)).startswith("TLS: "):
+            return RedisTLSError(self.address, text.removeprefix("TLS: "))
         return RedisStrangerError(self.address, self.cause)
 
     async def ask_within(self, clock: IReactorTime, seconds: float, *args: Argument) -> Reply:
@@ -216,12 +217,6 @@ def _cause(reason: Failure | None) -> str:
         return strerror(reason.value.osError).lower()
     text = " ".join(reason.getErrorMessage().split())
     return text.rstrip(".") or reason.type.__name__ if reason.type else text
-
-
-def _tls_cause(reason: Failure) -> str:
-    """The last part of what OpenSSL says: a list of (library, function, reason)."""
-    said = reason.value.args[0] if reason.value is not None and reason.value.args else ""
-    return str(said[-1][-1]) if isinstance(said, list) and said else _cause(reason)
 
 
 def _endpoint(reactor: Any, address: Address, settings: RedisSettings) -> IStreamClientEndpoint:
