@@ -54,10 +54,11 @@ class Servicebound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
-    """REST and gRPC for operators. This version has none: the port stays closed."""
+    """REST, gRPC and a web page for operators."""
 
     enable: bool = setting(False, Flag(), "serve the control plane")
     listen: Listen = section(Listen(addr="127.0.0.1:30010"), "listening port")
+    web: bool = setting(True, Flag(), "serve the web page at `/`")
     access: AccessControl = section(AccessControl())
     limits: ControlPlaneLimits = section(ControlPlaneLimits(), "bounds of callers")
 

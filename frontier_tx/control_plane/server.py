@@ -24,6 +24,7 @@ from frontier_tx.rpc.methods import MethodTable, Rules
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.switch.local import LocalCaller
 from frontier_tx.switch.presence import Presence
+from frontier_tx.web import web_files
 
 #: What callers of the contract need.
 CONTRACT_ROLES: dict[str, Role] = {
@@ -51,6 +52,7 @@ class ControlPlane:
     """The server behind port 30010. Listen with ``factory`` on any endpoint.
 
     :param host: the process around it; without one there is no ``frontier.v1.Server``.
+    :param web: serve the web page.
     :param metrics: the figures of the whole process, to which it adds its own.
     """
 
@@ -63,6 +65,7 @@ class ControlPlane:
         limits: ListenerLimits | None = None,
         access: Rules | None = None,
         metrics: CollectorRegistry | None = None,
+        web: bool = False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         contract = frontier_contract()
@@ -83,6 +86,9 @@ class ControlPlane:
             table.add("frontier.v1.Server", server, SERVER_ROLES)
         add_standard_services(table, self.serving)
         self.router = RestRouter(table)
+        if web:
+            for file in web_files("frontier"):
+                self.router.page(file.path, file.serve)
         self.factory = ControlPlaneFactory(table, self.router, clock, limits)
         registry.register(DoorCollector("control_plane", self.factory.door))
         registry.register(ControlCollector(self.scans, self.feed, self.through))

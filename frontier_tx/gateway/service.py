@@ -121,7 +121,13 @@ class Gateway(Service):
             self.access = Access(plane.access, plane.listen, "controlplane.access", clock.seconds)
             bounds = listener_limits(plane.limits)
             self.control = ControlPlane(
-                self.core.presence, clock, host=self, limits=bounds, access=self.access, metrics=self.metrics
+                self.core.presence,
+                clock,
+                host=self,
+                limits=bounds,
+                access=self.access,
+                metrics=self.metrics,
+                web=plane.web,
             )
         self._ports = ports
         self._status_ports = status_ports

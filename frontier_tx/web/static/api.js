@@ -110,7 +110,7 @@ export async function* events(path, query, signal) {
 }
 
 function parsed(block) {
-  let kind = "message";
+  let kind = null;
   const data = [];
   for (const line of block.split(/\r?\n/)) {
     const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line) ?? [];
@@ -119,7 +119,8 @@ function parsed(block) {
   }
   if (!data.length) return null;
   try {
-    return { kind, data: JSON.parse(data.join("\n")) };
+    const event = JSON.parse(data.join("\n"));
+    return { kind: kind ?? event.kind ?? "message", data: event };
   } catch {
     return null;
   }

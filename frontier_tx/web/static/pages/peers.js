@@ -67,6 +67,8 @@ export function peersPage(key) {
       id: (row) => row[side.id],
       empty: `No ${side.one} is connected.`,
       async load({ field, text, order, page, size }, aborted) {
+        // The server would refuse such an id, and rightly; here it is what somebody is about to type.
+        if (field === side.id && text && !/^\d+$/.test(text)) return { rows: [], count: 0 };
         const answer = await get(`v1/${key}`, { page, page_size: size, order, [field]: text }, aborted);
         return { rows: answer[key], count: answer.count };
       },

@@ -11,7 +11,7 @@ const LEVELS = ["debug", "info", "warn", "error"];
 export function written(value, depth = 0) {
   const space = "  ".repeat(depth);
   if (Array.isArray(value)) return value.map((each) => `${space}- ${inner(each, depth).trimStart()}`).join("");
-  return Object.entries(value).map(([name, each]) => {
+  return Object.entries(value).sort().map(([name, each]) => {
     const text = inner(each, depth);
     return `${space}${shown(name)}:${nested(each) ? "\n" : " "}${text}`;
   }).join("");
