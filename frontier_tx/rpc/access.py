@@ -23,7 +23,7 @@ from frontier_tx.config.common import Listen
 from frontier_tx.errors import ConfigError
 from frontier_tx.rpc.addresses import Bucket, address_key
 from frontier_tx.rpc.audit import Audit
-from frontier_tx.rpc.context import CallContext, Caller, Role
+from frontier_tx.rpc.context import AUDITED, STRANGER, CallContext, Caller, Role
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.runtime.launch import Ports
 from frontier_tx.runtime.lograte import LogRate
@@ -119,6 +119,7 @@ class Access:
 
         ``role`` is what the method asks; None: nobody may call it.
         """
+        caller = STRANGER
         try:
             caller = self._identify(context)
             if role != "open":
@@ -126,8 +127,10 @@ class Access:
                     raise self._lacking(caller, role)
                 if context.via == "rest":
                     self._screen(context, caller, role)
-        except RpcError:
+        except RpcError as error:
             self.refused += 1
+            if role in AUDITED:
+                self.audit.refused(context, caller, error)
             raise
         return caller
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 
-from frontier_tx.rpc.context import CallContext
+from frontier_tx.rpc.context import CallContext, Caller
+from frontier_tx.rpc.status import RpcError
 from frontier_tx.runtime.logfile import RotatingFile
 from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
@@ -38,34 +39,43 @@ class Audit:
         self._file = RotatingFile(path, max_bytes=FILE_BYTES, max_backups=FILES) if path else None
         self._refusals = LogRate(REFUSALS, 60.0, now)
 
-    def note(self, context: CallContext, request: Any, outcome: str, *, refused: bool = False) -> None:
-        """A call has ended, or was refused. ``outcome`` is ``OK`` or the code and the text of the error."""
-        if refused and not self._refusals.allows():
-            return
-        caller = context.caller
-        who = caller.name if caller is not None else "unknown"
-        what = f"{context.method.path} {target(request)}".strip()
+    def done(self, context: CallContext, caller: Caller, request: Any, error: BaseException | None) -> None:
+        """A call has ended, well if there is no error."""
+        outcome = "OK" if error is None else _shown(error)
+        self._note(context, caller, f"{context.method.path} {target(request)}".strip(), outcome)
+
+    def refused(self, context: CallContext, caller: Caller, error: RpcError) -> None:
+        """A call was refused for who made it."""
+        if self._refusals.allows():
+            self._note(context, caller, context.method.path, _shown(error) + self._refusals.before())
+
+    def _note(self, context: CallContext, caller: Caller, what: str, outcome: str) -> None:
         if self._file is None:
             log.info(
                 "{who} from {peer} ({via}): {what}: {outcome}",
-                who=who,
+                who=caller.name,
                 peer=context.peer,
                 via=context.via,
                 what=what,
-                outcome=outcome[:LONGEST],
+                outcome=outcome,
             )
             return
-        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         line = {
-            "time": moment,
-            "who": who,
-            "shown_by": caller.shown_by if caller is not None else "",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "who": caller.name,
+            "shown_by": caller.shown_by,
             "from": context.peer,
             "via": context.via,
             "what": what,
-            "outcome": outcome[:LONGEST],
+            "outcome": outcome,
         }
         self._file.write(msgspec.json.encode(line) + b"\n")
+
+
+def _shown(error: BaseException) -> str:
+    if isinstance(error, RpcError):
+        return f"{error.status.name}: {error.message[:LONGEST]}"
+    return type(error).__name__
 
 
 def target(request: Any) -> str:

@@ -14,6 +14,9 @@ Role = Literal["open", "read", "act", "call"]
 """What a method asks of its caller; ``open`` methods take everybody."""
 EVERY_ROLE: frozenset[Role] = frozenset(("open", "read", "act", "call"))
 
+AUDITED: frozenset[Role | None] = frozenset(("act", "call"))
+"""Roles whose calls are written to the audit log."""
+
 Turn = Callable[[], "Deferred[None]"]
 """Waits until it is the turn of whoever asked."""
 
@@ -35,6 +38,8 @@ class Caller:
 
 ANYBODY = Caller("anonymous", "anonymous", EVERY_ROLE)
 """The caller where nobody asks who it is."""
+STRANGER = Caller("a stranger", "", frozenset())
+"""Who shows a token that nobody knows."""
 
 
 @dataclass(slots=True)

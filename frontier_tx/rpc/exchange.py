@@ -31,6 +31,9 @@ CLOGGED = b"too much waits to be read; read it first\n"
 UNREAD = 1024 * 1024
 """Bytes of a body that nobody reads which are let pass; beyond that the connection ends."""
 
+LINGER = 1.0
+"""Seconds for which the rest of a refused body is thrown away, since closing at once could destroy the answer."""
+
 Hold = Callable[[int], None]
 """Counts bytes that are held, or with a minus are held no longer; raises ``RpcError`` when it is too much."""
 
@@ -42,7 +45,7 @@ class Body:
     """
 
     def __init__(self, most: int = 0, hold: Hold = lambda change: None, asked: Callable[[], None] = lambda: None):
-        self._most = most
+        self.most = most
         self._hold = hold
         self._asked = asked
         self._kept = bytearray()
@@ -64,7 +67,7 @@ class Body:
     def feed(self, data: bytes) -> None:
         """More of it came. Raises ``RpcError`` when it is too long."""
         self._passed += len(data)
-        most = self._most if self._reader is not None else min(self._most, UNREAD)
+        most = self.most if self._reader is not None else min(self.most, UNREAD)
         if self._passed > most:
             raise self.fail(too_long(most))
         if self._reader is not None:
@@ -100,6 +103,15 @@ class Body:
             self._hold(-len(self._kept))
             self._kept.clear()
         return reader
+
+
+def announce(body: Body, headers: Mapping[str, str]) -> bool:
+    """Refuse a body that its headers announce as too long; whether it may come."""
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdecimal() and len(length) < 20 and int(length) <= body.most):
+        body.fail(too_long(body.most))
+        return False
+    return True
 
 
 def too_long(most: int) -> RpcError:

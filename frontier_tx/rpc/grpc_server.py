@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.rpc.addresses import Account
 from frontier_tx.rpc.context import CallContext
-from frontier_tx.rpc.exchange import Body
+from frontier_tx.rpc.exchange import LINGER, Body, announce
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE, MessageReader, crowded, encode_message, frame, parse_timeout
 from frontier_tx.rpc.header_block import TOO_LARGE
 from frontier_tx.rpc.http2 import Http2Connection, Http2Limits
@@ -368,6 +368,7 @@ class PlainExchange(Http2Stream):
     """A request on the same connection that is not gRPC; its body is kept for who reads it."""
 
     connection: GrpcServerConnection
+    linger = LINGER
 
     def __init__(self, connection: GrpcServerConnection, stream_id: int, headers: Mapping[str, str]) -> None:
         super().__init__(connection, stream_id)
@@ -385,6 +386,7 @@ class PlainExchange(Http2Stream):
         elif self.connection.account.clogged():
             self.send_headers([(b":status", b"429"), (b"content-length", b"0")], end_stream=True)
         else:
+            announce(self.body, self.headers)
             self.connection.plain(self)
 
     def _wait(self) -> None:

@@ -208,7 +208,7 @@ class Http1Connection(Protocol):
         if self.names is None:
             self.names = certificate_names(self.transport)
         exchange = self._exchange = Http1Exchange(self, parser, request)
-        exchange.last = self._last
+        exchange.last = exchange.last or self._last
         exchange.feed(b"")
         if not self.closing:
             if exchange.arriving:

@@ -12,13 +12,11 @@ import h11
 from twisted.internet.defer import Deferred, succeed
 
 from frontier_tx.rpc.addresses import Account
-from frontier_tx.rpc.exchange import CLOGGED, PLAIN, Body, HttpHeaders, RestRequest, too_long
+from frontier_tx.rpc.exchange import CLOGGED, LINGER, PLAIN, Body, HttpHeaders, RestRequest, announce
 from frontier_tx.rpc.status import RpcError, Status
 
 PART = 64 * 1024
 """Bytes of an answer that are handed to the transport in one go."""
-LINGER = 1.0
-"""Seconds for which the rest of a refused body is thrown away, since closing at once could destroy the answer."""
 
 
 class Host(Protocol):
@@ -55,8 +53,6 @@ class Http1Exchange:
         self.on_gone: Callable[[], None] | None = None
         #: Whether there is more of the request to come.
         self.arriving = True
-        #: Whether the connection ends after the answer.
-        self.last = False
         self._connection = connection
         self._parser = parser
         self._head = head.method == b"HEAD"
@@ -71,9 +67,8 @@ class Http1Exchange:
         self.request = RestRequest(
             verb, head.target, fields, connection.peer, connection.turn, connection.names or (), self._body
         )
-        length = fields.get("content-length", "")
-        if length and int(length) > connection.max_body:
-            self._break_off(too_long(connection.max_body))
+        #: Whether the connection ends after the answer.
+        self.last = not announce(self._body, fields)
 
     def _continue(self) -> None:
         if self._parser.they_are_waiting_for_100_continue:
@@ -206,10 +201,11 @@ class Http1Exchange:
         """Go on to the next request when this one and its answer are complete."""
         if not self._over or self._connection.closing:
             return
-        if self._parser.our_state is h11.MUST_CLOSE or self._parser.they_are_waiting_for_100_continue:
-            self._connection.done(False)
+        parser = self._parser
+        if parser.our_state is h11.MUST_CLOSE or parser.they_are_waiting_for_100_continue:
+            self._connection.lose(LINGER if self.arriving else 0.0)
         elif not self.arriving:
-            self._connection.done(self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE)
+            self._connection.done(parser.our_state is h11.DONE and parser.their_state is h11.DONE)
 
 
 def plain_answer(status: int, text: bytes) -> bytes:

@@ -447,8 +447,17 @@ class Http2Connection(Protocol):
         self.account.earn(_CREDIT_PER_CALL)
         if self.sendable(stream):
             # The answer is complete but the request is not: nobody will read the rest of it.
-            self.h2.reset_stream(stream.stream_id, ErrorCodes.NO_ERROR)
+            if stream.linger and len(self._timers) < self.limits.max_streams:
+                self._after(f"rest of {stream.stream_id}", stream.linger, lambda: self._cut_short(stream.stream_id))
+            else:
+                self._cut_short(stream.stream_id)
         self.remove(stream)
+
+    def _cut_short(self, stream_id: int) -> None:
+        known = self.h2.streams.get(stream_id)
+        if known is not None and not known.closed and not (self.disconnected or self.closing):
+            self.h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
+            self.flush()
 
     def _stalled(self, stream: Http2Stream) -> None:
         stream.stall_timer = None

@@ -18,7 +18,13 @@ HIGH_WATER = 64 * 1024
 
 
 class Http2Stream:
-    """One stream as its user sees it; made and driven by the connection."""
+    """One stream as its user sees it; made and driven by the connection.
+
+    ``linger``: seconds after the end of an answer for which the client may go on with its request before the stream is
+    reset. Clients that are busy sending take a reset at once for the loss of the answer.
+    """
+
+    linger = 0.0
 
     def __init__(self, connection: Http2Connection, stream_id: int) -> None:
         self.connection = connection

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.rpc.audit import Audit
-from frontier_tx.rpc.context import ANYBODY, CallContext, Caller, Role, at_once
+from frontier_tx.rpc.context import ANYBODY, AUDITED, CallContext, Caller, Role, at_once
 from frontier_tx.rpc.contract import Contract, MethodSpec
 from frontier_tx.rpc.status import RpcError, Status
 
@@ -28,8 +28,6 @@ log = Logger()
 Send = Callable[[Any], "Deferred[None]"]
 """Hands one response message to a transport; fires when the next one may follow."""
 
-AUDITED: frozenset[Role | None] = frozenset(("act", "call"))
-"""Roles whose calls are written to the audit log."""
 TURN = 16
 """Responses that one stream sends at most before others get their turn."""
 LOG_EVERY = 60.0
@@ -197,16 +195,10 @@ class MethodTable:
 
         Transports ask before they take the body of a request; ``call`` and ``stream`` ask where nobody has.
         """
-        role = self._methods[context.method.path].role
         if self.access is None:
             context.caller = ANYBODY
-            return
-        try:
-            context.caller = self.access.admit(context, role)
-        except RpcError as error:
-            if role in AUDITED:
-                self.access.audit.note(context, None, f"{error.status.name}: {error.message}", refused=True)
-            raise
+        else:
+            context.caller = self.access.admit(context, self._methods[context.method.path].role)
 
     async def _unary(self, context: CallContext, request: Any) -> Any:
         if context.caller is None:
@@ -237,8 +229,7 @@ class MethodTable:
         assert self.access is not None
         if context.caller is not None:
             error = outcome.value if isinstance(outcome, Failure) else None
-            said = f"{error.status.name}: {error.message}" if isinstance(error, RpcError) else "OK"
-            self.access.audit.note(context, request, said)
+            self.access.audit.done(context, context.caller, request, error)
         return outcome
 
     def _refused(self, context: CallContext, text: str) -> Deferred[Any]:
