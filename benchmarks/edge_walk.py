@@ -32,9 +32,9 @@ from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.states import Role
+from frontlas_tx.config import Redis, Standalone
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.redis.registry import RedisRegistry
 from frontlas_tx.registry.redis.scripts import ALL
 
@@ -57,7 +57,7 @@ class Walk:
 
 async def measure(port: int) -> Walk:
     """One edge comes online; gives what was called for it."""
-    redis = make_redis(reactor, RedisSettings(standalone=Standalone(addr=f"127.0.0.1:{port}")), ALL)
+    redis = make_redis(reactor, Redis(standalone=Standalone(addr=f"127.0.0.1:{port}")), ALL)
     registry = RedisRegistry(reactor, redis)
     await registry.start()
     alarms, outlet, repository = Alarms(reactor), Outlet(reactor), Repository()

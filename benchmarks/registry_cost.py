@@ -39,9 +39,9 @@ from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.frame import REQUEST, pack_of_session
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.states import Role
+from frontlas_tx.config import Redis, Standalone
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry
@@ -76,8 +76,8 @@ class Bench:
     """Frontiers with edges at one Frontlas, and the counters around it."""
 
     def __init__(self, port: int, edges: int, frontiers: int) -> None:
-        self.redis = make_redis(reactor, RedisSettings(standalone=Standalone(addr=f"127.0.0.1:{port}")), ALL)
-        self.probe = make_redis(reactor, RedisSettings(standalone=Standalone(addr=f"127.0.0.1:{port}")))
+        self.redis = make_redis(reactor, Redis(standalone=Standalone(addr=f"127.0.0.1:{port}")), ALL)
+        self.probe = make_redis(reactor, Redis(standalone=Standalone(addr=f"127.0.0.1:{port}")))
         self.registry = RedisRegistry(reactor, self.redis)
         self.edges = edges
         self.frontiers = frontiers

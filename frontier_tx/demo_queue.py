@@ -17,9 +17,10 @@ from twisted.internet.threads import deferToThread
 
 from frontier_tx.clients import Backoff, Edge
 from frontier_tx.demo import HOST, chapter, free_ports, play, say
+from frontlas_tx.config import Redis
 from frontlas_tx.demo import Servers
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.connection import Connection, Login, open_connection
-from frontlas_tx.redis.settings import Address, RedisSettings
 
 TOPIC = "readings"
 PATIENCE = 30.0
@@ -38,7 +39,7 @@ class Consumer:
     async def read(self) -> list[dict[bytes, bytes]]:
         """Return the fields of what is new."""
         if self._connection is None:
-            self._connection = await open_connection(self._reactor, self._address, RedisSettings(), Login("", "", 0))
+            self._connection = await open_connection(self._reactor, self._address, Redis(), Login("", "", 0))
         entries: Any = await self._connection.send("XRANGE", TOPIC, b"(" + self._last, "+")
         found = []
         for number, fields in entries:

@@ -154,6 +154,22 @@ class Redis:
     conn_max_idle_time: float = setting(0.0, Number(-1, 31_536_000), _NO_EFFECT)
     conn_max_life_time: float = setting(0.0, Number(-1, 31_536_000), _NO_EFFECT, "conn_max_lifetime")
 
+    @property
+    def done_within(self) -> float:
+        """Seconds for a command as a whole, waiting and retries included."""
+        return self.pool_timeout or self.read_timeout + 1.0
+
+    @property
+    def connections(self) -> int:
+        """Connections per server."""
+        return min(self.pool_size, 64)
+
+    @property
+    def backoff(self) -> tuple[float, float]:
+        """First and longest wait between two attempts to connect, seconds."""
+        first = max(0.05, self.min_retry_backoff)
+        return first, max(first, self.max_retry_backoff)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:

@@ -27,51 +27,12 @@ from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.config import FrontlasConfig
-from frontlas_tx.config import Redis as RedisSection
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import FrontlasCollector
-from frontlas_tx.redis import settings as r
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.memory import MemoryRegistry
 
 DRAIN_SECONDS = 5.0
-
-
-def redis_settings(redis: RedisSection) -> r.RedisSettings:
-    """The ``redis`` section of a configuration as the Redis layer wants it."""
-    tls, first = redis.tls, next(iter(redis.tls.certs), None)
-    return r.RedisSettings(
-        mode=r.Mode(redis.mode),
-        username=redis.username,
-        password=redis.password,
-        clientname=redis.clientname,
-        max_retries=redis.max_retries,
-        min_retry_backoff=redis.min_retry_backoff,
-        max_retry_backoff=redis.max_retry_backoff,
-        dial_timeout=redis.dial_timeout,
-        read_timeout=redis.read_timeout,
-        pool_size=redis.pool_size,
-        pool_timeout=redis.pool_timeout,
-        disable_identity=redis.disable_identity,
-        identity_suffix=redis.identity_suffix,
-        tls=r.RedisTLS(
-            enable=tls.enable,
-            ca_certs=tls.ca_certs,
-            cert=first.cert if first else "",
-            key=first.key if first else "",
-            server_name=tls.server_name,
-            insecure_skip_verify=tls.insecure_skip_verify,
-        ),
-        standalone=r.Standalone(network=redis.standalone.network, addr=redis.standalone.addr, db=redis.standalone.db),
-        sentinel=r.Sentinel(
-            addrs=redis.sentinel.addrs,
-            master_name=redis.sentinel.master_name,
-            db=redis.sentinel.db,
-            username=redis.sentinel.username,
-            password=redis.sentinel.password,
-        ),
-        cluster=r.Cluster(addrs=redis.cluster.addrs, max_redirects=redis.cluster.max_redirects),
-    )
 
 
 def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
@@ -84,7 +45,7 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
 
     return RedisRegistry(
         reactor,
-        make_redis(reactor, redis_settings(config.redis), ALL),
+        make_redis(reactor, config.redis, ALL),
         life=config.frontier_plane.expiration,
         peers_bytes=config.frontier_plane.peers_bytes,
         shared_with_go=config.redis.shared_with_go and config.redis.mode != "cluster",

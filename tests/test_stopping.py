@@ -27,11 +27,10 @@ from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.runtime.launch import Ports
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.outlet import Outlet
-from frontlas_tx.config import FrontlasConfig, parse_frontlas
+from frontlas_tx.config import FrontlasConfig, Redis, parse_frontlas
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.errors import RedisStoppedError
 from frontlas_tx.redis.interfaces import command
-from frontlas_tx.redis.settings import RedisSettings
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry
@@ -89,7 +88,7 @@ class Subject(Protocol):
 
 
 class RedisSubject:
-    def __init__(self, seen: Seen, settings: RedisSettings) -> None:
+    def __init__(self, seen: Seen, settings: Redis) -> None:
         self.redis = make_redis(seen, settings, ALL)
         self.asked: list[Deferred[Any]] = []
 
@@ -103,7 +102,7 @@ class RedisSubject:
 
 
 class RegistrySubject:
-    def __init__(self, seen: Seen, settings: RedisSettings) -> None:
+    def __init__(self, seen: Seen, settings: Redis) -> None:
         self.registry = RedisRegistry(seen, make_redis(seen, settings, ALL), shared_with_go=True)
         self.asked: list[Deferred[Any]] = []
 
@@ -172,13 +171,13 @@ class Place:
     def __init__(self) -> None:
         self._made: dict[str, Any] = {}
 
-    def single(self) -> RedisSettings:
+    def single(self) -> Redis:
         return single_at(self._have("single", lambda: RedisServer(*free_ports(1))).addr)
 
-    def watched(self) -> RedisSettings:
+    def watched(self) -> Redis:
         return watched_at(self._have("watched", Watched).addrs)
 
-    def clustered(self) -> RedisSettings:
+    def clustered(self) -> Redis:
         return clustered_at(*self._have("clustered", Clustered).addrs)
 
     def _have(self, name: str, make: Callable[[], Any]) -> Any:

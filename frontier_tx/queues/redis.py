@@ -3,21 +3,22 @@
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.config.common import TLS
 from frontier_tx.config.queues import RedisQueue
 from frontier_tx.queues.headers import PREFIX, REMEMBERED, TIME, lasting_headers
 from frontier_tx.queues.interfaces import IBroker, Surroundings, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.resp import Replies, command
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.connection import Connection, Login, open_connection
 from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.settings import Address, RedisSettings, RedisTLS
 
 CONNECT_SECONDS = 5.0
 #: Errors that pass: Redis starts, its master is away, a script runs. The message is sent again.
@@ -56,7 +57,8 @@ class RedisBroker:
     def connect(self, lost: Callable[[str], None]) -> "Deferred[None]":
         """See ``IBroker``."""
         section = self._section
-        settings = RedisSettings(dial_timeout=CONNECT_SECONDS, tls=_tls(section.tls))
+        tls = section.tls if section.tls.mtls else replace(section.tls, certs=())
+        settings = Redis(dial_timeout=CONNECT_SECONDS, tls=tls)
         login = Login(section.username, section.password, section.db, library="frontier", keys="mqm.redis.password")
 
         def opened(connection: Connection) -> None:
@@ -139,15 +141,3 @@ def _in_words_of_mqm(failure: Failure) -> None:
 @lru_cache(REMEMBERED)
 def _fields(headers: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
     return tuple(part for name, text in headers for part in (name.removeprefix(PREFIX).encode(), text.encode()))
-
-
-def _tls(section: TLS) -> RedisTLS:
-    own = section.certs[0] if section.mtls and section.certs else None
-    return RedisTLS(
-        enable=section.enable,
-        ca_certs=section.ca_certs,
-        cert=own.cert if own else "",
-        key=own.key if own else "",
-        server_name=section.server_name,
-        insecure_skip_verify=section.insecure_skip_verify,
-    )

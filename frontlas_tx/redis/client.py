@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.connection import Greeting, Login
 from frontlas_tx.redis.errors import (
     RedisBusyError,
@@ -26,7 +28,6 @@ from frontlas_tx.redis.errors import (
 from frontlas_tx.redis.interfaces import Argument, IRedis, Reply, Request, Script
 from frontlas_tx.redis.link import Command, Link
 from frontlas_tx.redis.listener import Listener
-from frontlas_tx.redis.settings import Address, RedisSettings
 
 log = Logger()
 
@@ -34,6 +35,8 @@ TEMPORARY = frozenset({"LOADING", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "BUSY
 """First words of answers after which the same command is worth sending again a little later."""
 PAUSE = 0.1
 """Seconds before a command is sent again after such an answer."""
+MAX_WAITING = 20_000
+"""Commands that may wait for a connection."""
 SWEEP = 0.25
 """Seconds between two looks at the deadlines of commands."""
 SAY_AFTER = 1.0
@@ -49,10 +52,10 @@ class RedisClient(ABC):
 
     A command goes to the link that :meth:`pick` names; while there is none it waits, in order, until a link
     comes up or its deadline passes; after an outage longer than a deadline, commands fail at once.  The
-    waiting commands are bounded by ``settings.max_waiting``.
+    waiting commands are bounded.
     """
 
-    def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = (), db: int = 0) -> None:
+    def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = (), db: int = 0) -> None:
         self._reactor = reactor
         self._settings = settings
         library = f"frontlas({settings.identity_suffix})" if settings.identity_suffix else "frontlas"
@@ -235,10 +238,10 @@ class RedisClient(ABC):
         link = self.pick(command)
         if link is None and self._given_up:
             command.finish(self.error or RedisTimeoutError(self.name, self._settings.done_within))
-        elif link is not None and link.waiting < self._settings.max_waiting:
+        elif link is not None and link.waiting < MAX_WAITING:
             link.submit(command)
             self._look_for_late()
-        elif len(self._waiting) < self._settings.max_waiting:
+        elif len(self._waiting) < MAX_WAITING:
             self._wait(command)
         else:
             self._counts["refused"] += 1

@@ -11,12 +11,13 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Connection, Greeting, open_connection, text_of, understood
 from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplyError, RedisUnreachableError
 from frontlas_tx.redis.interfaces import Argument, Reply, Script
 from frontlas_tx.redis.link import Command, Link
-from frontlas_tx.redis.settings import Address, RedisSettings
 
 log = Logger()
 
@@ -46,7 +47,7 @@ class ClusterRedis(RedisClient):
     read again and again, since a replica may take over, and fail at their deadline.
     """
 
-    def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = ()) -> None:
+    def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> None:
         super().__init__(reactor, settings, scripts)
         self._seeds = [Address.parse(text) for text in settings.cluster.addrs]
         self._nodes: dict[Address, list[Link]] = {}
@@ -212,7 +213,7 @@ class ClusterRedis(RedisClient):
 
     async def _use(self, connection: Connection) -> None:
         """Take over the map that a server gives, and what it says of the cluster as a whole."""
-        within = self._settings.answer_within
+        within = self._settings.read_timeout
         slots = await connection.ask_within(self._reactor, within, "CLUSTER", "SLOTS")
         info = await connection.ask_within(self._reactor, within, "CLUSTER", "INFO")
         with understood(connection.address, "CLUSTER SLOTS"):

@@ -1,27 +1,27 @@
-"""From settings to a client of the right mode."""
+"""From the ``redis`` section of a configuration to a client of the right mode."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from frontlas_tx.config import Redis
 from frontlas_tx.redis.client import RedisClient
 from frontlas_tx.redis.cluster import ClusterRedis
 from frontlas_tx.redis.interfaces import Script
 from frontlas_tx.redis.sentinel import SentinelRedis
-from frontlas_tx.redis.settings import Mode, RedisSettings
 from frontlas_tx.redis.standalone import StandaloneRedis
 
 
-def make_redis(reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = ()) -> RedisClient:
+def make_redis(reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> RedisClient:
     """A client that is not started yet; raises ``ValueError`` for an address that is none, or where none is
     given."""
-    if settings.mode is Mode.STANDALONE:
+    if settings.mode not in ("sentinel", "cluster"):
         return StandaloneRedis(reactor, settings, scripts)
-    section = settings.sentinel if settings.mode is Mode.SENTINEL else settings.cluster
+    section = settings.sentinel if settings.mode == "sentinel" else settings.cluster
     if not section.addrs:
-        raise ValueError(f"redis.{settings.mode.value}.addrs is empty: give at least one host:port")
-    if settings.mode is Mode.CLUSTER:
+        raise ValueError(f"redis.{settings.mode}.addrs is empty: give at least one host:port")
+    if settings.mode == "cluster":
         return ClusterRedis(reactor, settings, scripts)
     if not settings.sentinel.master_name:
         raise ValueError("redis.sentinel.master_name is empty: give the name that the sentinels know the master by")

@@ -22,8 +22,12 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from frontier_tx.errors import ConfigError
 from frontier_tx.runtime.deferreds import cancellable
 from frontier_tx.runtime.loss_text import loss_text
+from frontier_tx.runtime.tls import client_context
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.errors import (
     RedisAnswerError,
     RedisError,
@@ -36,8 +40,6 @@ from frontlas_tx.redis.errors import (
     RedisUnreachableError,
 )
 from frontlas_tx.redis.interfaces import Argument, Reply, Script
-from frontlas_tx.redis.settings import Address, RedisSettings
-from frontlas_tx.redis.tls import client_tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +221,8 @@ def _cause(reason: Failure | None) -> str:
     return text.rstrip(".") or reason.type.__name__ if reason.type else text
 
 
-def _endpoint(reactor: Any, address: Address, settings: RedisSettings) -> IStreamClientEndpoint:
-    seconds = settings.connect_within
+def _endpoint(reactor: Any, address: Address, settings: Redis) -> IStreamClientEndpoint:
+    seconds = settings.dial_timeout
     if not address.port:
         socket = UNIXClientEndpoint(reactor, address.host, timeout=seconds)  # type: ignore[no-untyped-call]
         return cast(IStreamClientEndpoint, socket)
@@ -228,7 +230,7 @@ def _endpoint(reactor: Any, address: Address, settings: RedisSettings) -> IStrea
     endpoint = HostnameEndpoint(reactor, address.host, address.port, timeout=seconds)
     if not settings.tls.enable:
         return endpoint
-    return wrapClientTLS(client_tls(settings.tls, address.host), endpoint)
+    return wrapClientTLS(client_context(settings.tls, "redis.tls", address.host), endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +246,8 @@ class Login:
     keys: str = "redis.username and redis.password"
 
 
-def open_connection(reactor: Any, address: Address, settings: RedisSettings, login: Login) -> Deferred[Connection]:
-    """Connect and log in, within ``settings.connect_within`` altogether.
+def open_connection(reactor: Any, address: Address, settings: Redis, login: Login) -> Deferred[Connection]:
+    """Connect and log in, within ``settings.dial_timeout`` altogether.
 
     Fails with ``RedisError``; when it is cancelled with ``CancelledError`` and nothing else.
     """
@@ -257,7 +259,7 @@ def open_connection(reactor: Any, address: Address, settings: RedisSettings, log
         timed_out.append(True)
         return result
 
-    attempt.addTimeout(settings.connect_within, cast(IReactorTime, reactor), too_late)
+    attempt.addTimeout(settings.dial_timeout, cast(IReactorTime, reactor), too_late)
 
     def failed(failure: Failure) -> Failure:
         for connection in opened:
@@ -265,23 +267,21 @@ def open_connection(reactor: Any, address: Address, settings: RedisSettings, log
         if not timed_out:
             return failure
         if settings.tls.enable and opened and not opened[0].heard:
-            return _failure(RedisTLSError(address, f"nothing came back within {settings.connect_within:g} s"))
-        return _failure(RedisTimeoutError(address, settings.connect_within))
+            return _failure(RedisTLSError(address, f"nothing came back within {settings.dial_timeout:g} s"))
+        return _failure(RedisTimeoutError(address, settings.dial_timeout))
 
     attempt.addErrback(failed)
     return cancellable(attempt, Connection.abort)
 
 
-async def _open(
-    reactor: Any, address: Address, settings: RedisSettings, login: Login, opened: list[Connection]
-) -> Connection:
+async def _open(reactor: Any, address: Address, settings: Redis, login: Login, opened: list[Connection]) -> Connection:
     factory = Factory.forProtocol(_protocol_class())
     factory.noisy = False
     try:
         wire = await _endpoint(reactor, address, settings).connect(factory)
     except ConnectTimeoutError as error:
-        raise RedisTimeoutError(address, settings.connect_within) from error
-    except (ValueError, OSError) as error:
+        raise RedisTimeoutError(address, settings.dial_timeout) from error
+    except (ConfigError, ValueError, OSError) as error:
         raise RedisUnreachableError(address, str(error)) from error
     except Exception as error:
         raise RedisUnreachableError(address, _cause(_failure(error))) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from frontier_tx.errors import FrontierError
-from frontlas_tx.redis.settings import Address
+from frontlas_tx.redis.address import Address
 
 
 class RedisError(FrontierError):

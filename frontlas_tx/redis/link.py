@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from random import uniform
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -12,10 +11,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from frontier_tx.backoff import Backoff, Retry
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection, reply_error
 from frontlas_tx.redis.errors import RedisError, RedisLostError, RedisTimeoutError
 from frontlas_tx.redis.interfaces import Argument, Reply, Request
-from frontlas_tx.redis.settings import Address, RedisSettings
 
 WINDOW = 500
 """Commands under way per connection; more wait in the link's queue."""
@@ -94,7 +95,7 @@ class Link:
     def __init__(
         self,
         reactor: Any,
-        settings: RedisSettings,
+        settings: Redis,
         login: Login,
         find: Callable[[], Awaitable[Address]],
         check: Callable[[Address, Greeting], RedisError | None],
@@ -194,7 +195,7 @@ class Link:
         self._sent.append(command)
         connection.send(*command.words()).addCallbacks(self._reply, self._error)
         if self._watch is None:
-            self._watch = self._reactor.callLater(self._settings.answer_within / 4, self._check_silence)
+            self._watch = self._reactor.callLater(self._settings.read_timeout / 4, self._check_silence)
 
     def _reply(self, reply: Reply) -> None:
         if not self._sent:
@@ -222,11 +223,11 @@ class Link:
         self._watch = None
         if not self._sent or self._connection is None:
             return
-        if self._reactor.seconds() - self._sent[0].sent >= self._settings.answer_within:
+        if self._reactor.seconds() - self._sent[0].sent >= self._settings.read_timeout:
             self._silent = True
             self._connection.abort()
             return
-        self._watch = self._reactor.callLater(self._settings.answer_within / 4, self._check_silence)
+        self._watch = self._reactor.callLater(self._settings.read_timeout / 4, self._check_silence)
 
     def _disconnect(self) -> Connection | None:
         connection, self._connection = self._connection, None
@@ -247,8 +248,7 @@ class Link:
             ended.callback(None)
 
     async def _run(self) -> None:
-        shortest, longest = self._settings.backoff
-        pause = shortest
+        retry = Retry(Backoff(*self._settings.backoff, steady=0.0), self._reactor)
         while True:
             try:
                 address = await self._find()
@@ -260,13 +260,12 @@ class Link:
             except RedisError as error:
                 self._owner.link_failed(self, error)
             else:
+                retry.worked()
                 await self._serve(connection)
-                pause = shortest
             if self._stopped:
                 # By whoever was told just now: a coroutine that runs cannot be cancelled.
                 return
-            await deferLater(self._reactor, pause * uniform(0.8, 1.2))
-            pause = min(pause * 2, longest)
+            await deferLater(self._reactor, retry.wait())
 
     async def _serve(self, connection: Connection) -> None:
         ended: Deferred[None] = Deferred()
@@ -282,5 +281,5 @@ class Link:
                 self._disconnect()
         error: RedisError = RedisLostError(connection.address, self._dropped or connection.cause)
         if self._silent:
-            error = RedisTimeoutError(connection.address, self._settings.answer_within)
+            error = RedisTimeoutError(connection.address, self._settings.read_timeout)
         self._owner.link_lost(self, error, self._take())

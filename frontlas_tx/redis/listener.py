@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from random import uniform
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 
+from frontier_tx.backoff import Backoff, Retry
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection
 from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.settings import Address, RedisSettings
 
 PING_EVERY = 5.0
 """Seconds between signs of life asked of a silent server; three without any end the connection."""
@@ -26,7 +27,7 @@ class Listener:
     def __init__(
         self,
         reactor: Any,
-        settings: RedisSettings,
+        settings: Redis,
         login: Login,
         channel: str,
         find: Callable[[], Awaitable[Address]],
@@ -70,8 +71,7 @@ class Listener:
             self._connection.abort()
 
     async def _run(self) -> None:
-        shortest, longest = self._settings.backoff
-        pause = shortest
+        retry = Retry(Backoff(*self._settings.backoff, steady=0.0), self._reactor)
         while True:
             try:
                 address = await self._find()
@@ -80,15 +80,14 @@ class Listener:
                 if problem is not None:
                     connection.abort()
                     raise problem
+                retry.worked()
                 await self._listen(connection)
-                pause = shortest
             except RedisError:
                 pass
             if self._stopped:
                 # By whoever was told just now: a coroutine that runs cannot be cancelled.
                 return
-            await deferLater(self._reactor, pause * uniform(0.8, 1.2))
-            pause = min(pause * 2, longest)
+            await deferLater(self._reactor, retry.wait())
 
     async def _listen(self, connection: Connection) -> None:
         ended: Deferred[None] = Deferred()

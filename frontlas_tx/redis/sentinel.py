@@ -12,6 +12,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.runtime.deferreds import Waiters
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection, text_of, understood
 from frontlas_tx.redis.errors import (
@@ -23,7 +25,6 @@ from frontlas_tx.redis.errors import (
 )
 from frontlas_tx.redis.interfaces import Script
 from frontlas_tx.redis.link import Command, Link
-from frontlas_tx.redis.settings import Address, RedisSettings
 from frontlas_tx.redis.standalone import check_single
 
 log = Logger()
@@ -36,7 +37,7 @@ class SentinelRedis(RedisClient):
     """``redis.mode: sentinel``.  Whoever the sentinels name is used, once it says itself that it is a
     master."""
 
-    def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = ()) -> None:
+    def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> None:
         super().__init__(reactor, settings, scripts, settings.sentinel.db)
         self._sentinels = Sentinels(reactor, settings)
         self._links: list[Link] = []
@@ -114,12 +115,12 @@ class Sentinels:
     Those who ask while a question is under way share its answer.
     """
 
-    def __init__(self, reactor: Any, settings: RedisSettings) -> None:
+    def __init__(self, reactor: Any, settings: Redis) -> None:
         self._reactor = reactor
         own = settings.sentinel
         # A frozen sentinel accepts connections and says nothing: the next one must be asked while callers
         # still wait.
-        self._settings = replace(settings, dial_timeout=min(settings.connect_within, 1.0))
+        self._settings = replace(settings, dial_timeout=min(settings.dial_timeout, 1.0))
         self._login = Login(own.username, own.password, keys="redis.sentinel.username and redis.sentinel.password")
         self._addresses = [Address.parse(text, 26379) for text in own.addrs]
         self._name = own.master_name
@@ -175,7 +176,7 @@ class Sentinels:
                 )
             self._connection = connection
         reply = await connection.ask_within(
-            self._reactor, self._settings.connect_within, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name
+            self._reactor, self._settings.dial_timeout, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name
         )
         if not reply:
             raise RedisMasterUnknownError(self._name)

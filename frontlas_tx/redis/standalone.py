@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from frontlas_tx.config import Redis
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.client import RedisClient, spread
 from frontlas_tx.redis.connection import Greeting
 from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplicaError
 from frontlas_tx.redis.interfaces import Script
 from frontlas_tx.redis.link import Command, Link
-from frontlas_tx.redis.settings import Address, RedisSettings
 
 
 class StandaloneRedis(RedisClient):
     """``redis.mode: standalone``.  A cluster node, a sentinel or a replica at the address is an error, with
     the cure."""
 
-    def __init__(self, reactor: Any, settings: RedisSettings, scripts: Sequence[Script] = ()) -> None:
+    def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> None:
         super().__init__(reactor, settings, scripts, settings.standalone.db)
         self._address = Address.parse(settings.standalone.addr)
         self._links: list[Link] = []

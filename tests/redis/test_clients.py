@@ -16,6 +16,10 @@ from twisted.internet.tcp import Client as TCPClient
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
+from frontier_tx.config.common import TLS, CertKey
+from frontier_tx.runtime.tls import client_context
+from frontlas_tx.config import Cluster, Redis, Sentinel, Standalone
+from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.cluster import slot_of
 from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.redis.errors import (
@@ -31,24 +35,22 @@ from frontlas_tx.redis.errors import (
     RedisUnreachableError,
 )
 from frontlas_tx.redis.interfaces import IRedis, Script, command
-from frontlas_tx.redis.settings import Address, Cluster, Mode, RedisSettings, RedisTLS, Sentinel, Standalone
-from frontlas_tx.redis.tls import client_tls
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 
 reactor: Any = _reactor
 BOTH = Script("return {KEYS[1], ARGV[1]}")
 
 
-def standalone(addr: str, **more: Any) -> RedisSettings:
-    return RedisSettings(standalone=Standalone(addr=addr), **more)
+def standalone(addr: str, **more: Any) -> Redis:
+    return Redis(standalone=Standalone(addr=addr), **more)
 
 
-def sentinel(addrs: tuple[str, ...], name: str = Watched.NAME, **more: Any) -> RedisSettings:
-    return RedisSettings(mode=Mode.SENTINEL, sentinel=Sentinel(addrs=addrs, master_name=name), **more)
+def sentinel(addrs: tuple[str, ...], name: str = Watched.NAME, **more: Any) -> Redis:
+    return Redis(mode="sentinel", sentinel=Sentinel(addrs=addrs, master_name=name), **more)
 
 
-def cluster(*addrs: str, **more: Any) -> RedisSettings:
-    return RedisSettings(mode=Mode.CLUSTER, cluster=Cluster(addrs=addrs), **more)
+def cluster(*addrs: str, **more: Any) -> Redis:
+    return Redis(mode="cluster", cluster=Cluster(addrs=addrs), **more)
 
 
 def sleep(seconds: float) -> Deferred[None]:
@@ -65,7 +67,7 @@ async def until(done: Any, what: str, seconds: float = 15.0) -> None:
 class Client:
     """A started client, stopped at the end of the block."""
 
-    def __init__(self, settings: RedisSettings, *scripts: Script) -> None:
+    def __init__(self, settings: Redis, *scripts: Script) -> None:
         self.redis = make_redis(reactor, settings, scripts)
 
     async def __aenter__(self) -> Any:
@@ -98,7 +100,7 @@ def clustered() -> Iterator[Clustered]:
 
 
 @pytest.fixture(params=["standalone", "sentinel", "cluster"])
-def settings(request: pytest.FixtureRequest) -> RedisSettings:
+def settings(request: pytest.FixtureRequest) -> Redis:
     if request.param == "standalone":
         return standalone(request.getfixturevalue("server").addr)
     if request.param == "sentinel":
@@ -107,7 +109,7 @@ def settings(request: pytest.FixtureRequest) -> RedisSettings:
 
 
 @pytest_twisted.ensureDeferred
-async def test_commands_scripts_and_errors_in_one_batch(settings: RedisSettings) -> None:
+async def test_commands_scripts_and_errors_in_one_batch(settings: Redis) -> None:
     async with Client(settings, BOTH) as redis:
         assert verifyObject(IRedis, redis)
         assert await redis.execute("SET", "number", "007") == "OK"
@@ -124,14 +126,14 @@ async def test_commands_scripts_and_errors_in_one_batch(settings: RedisSettings)
 
 
 @pytest_twisted.ensureDeferred
-async def test_scripts_that_the_server_forgot_are_sent_in_full(settings: RedisSettings, server: RedisServer) -> None:
+async def test_scripts_that_the_server_forgot_are_sent_in_full(settings: Redis, server: RedisServer) -> None:
     forgotten = Script(f"return {{KEYS[1], ARGV[1]}} -- {id(settings)}")
     async with Client(settings) as redis:
         assert await redis.batch([forgotten("a", 1), forgotten("b", 2)]) == [[b"a", b"1"], [b"b", b"2"]]
 
 
 @pytest_twisted.ensureDeferred
-async def test_messages_reach_subscribers(settings: RedisSettings) -> None:
+async def test_messages_reach_subscribers(settings: Redis) -> None:
     async with Client(settings) as redis, Client(settings) as other:
         received: list[bytes] = []
         gaps: list[int] = []
@@ -145,7 +147,7 @@ async def test_messages_reach_subscribers(settings: RedisSettings) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_stopped_client_fails_everything_at_once(settings: RedisSettings) -> None:
+async def test_a_stopped_client_fails_everything_at_once(settings: Redis) -> None:
     async with Client(settings) as redis:
         await redis.execute("GET", "x")
         waiting = [redis.execute("GET", "x") for _ in range(3)]
@@ -159,7 +161,7 @@ async def test_a_stopped_client_fails_everything_at_once(settings: RedisSettings
         assert await redis.execute("PING", "x") == b"x"
 
 
-async def fails(settings: RedisSettings) -> RedisError:
+async def fails(settings: Redis) -> RedisError:
     """The error of a command, which must come within its deadline, and be the one that readiness shows."""
     async with Client(settings) as redis:
         begun = reactor.seconds()
@@ -179,7 +181,7 @@ async def test_each_misconfiguration_has_one_clear_error(
     quick: dict[str, Any] = {"pool_timeout": 0.6}
     node, guard = clustered.masters[0].addr, watched.sentinels[0].addr
     replica = next(one for one in watched.servers if one is not watched.master())
-    cases: list[tuple[RedisSettings, type[RedisError], str]] = [
+    cases: list[tuple[Redis, type[RedisError], str]] = [
         (standalone(nobody, **quick), RedisUnreachableError, f"redis {nobody} cannot be reached (connection refused)"),
         (
             standalone("/nowhere/redis.sock", **quick),
@@ -251,8 +253,8 @@ async def test_sentinels_have_a_login_of_their_own() -> None:
         error = await fails(sentinel(made.addrs, password="data", pool_timeout=0.5))
         assert isinstance(error, RedisLoginError)
         assert str(error).endswith("correct redis.sentinel.username and redis.sentinel.password")
-        both = RedisSettings(
-            mode=Mode.SENTINEL,
+        both = Redis(
+            mode="sentinel",
             password="data",
             sentinel=Sentinel(addrs=made.addrs, master_name=Watched.NAME, password="guard", db=3),
         )
@@ -270,7 +272,10 @@ async def test_a_password_that_nobody_asks_for_is_accepted(server: RedisServer) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_waiting_commands_are_bounded_and_trouble_is_logged_once(server: RedisServer) -> None:
+async def test_waiting_commands_are_bounded_and_trouble_is_logged_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frontlas_tx.redis.client.MAX_WAITING", 3)
     lines: list[str] = []
 
     def observe(event: Any) -> None:
@@ -280,7 +285,7 @@ async def test_waiting_commands_are_bounded_and_trouble_is_logged_once(server: R
     globalLogPublisher.addObserver(observe)
     try:
         nobody = f"127.0.0.1:{free_ports(1)[0]}"
-        async with Client(standalone(nobody, max_waiting=3, pool_timeout=2)) as redis:
+        async with Client(standalone(nobody, pool_timeout=2)) as redis:
             waiting = [redis.execute("GET", "x") for _ in range(4)]
             with pytest.raises(RedisBusyError, match=f"^3 commands already wait for redis {nobody}"):
                 await waiting.pop()
@@ -356,7 +361,11 @@ def test_files_are_found_from_where_the_program_started(
     key, cert = pair
     monkeypatch.setattr("frontier_tx.runtime.tls._STARTED_IN", tmp_path)
     monkeypatch.chdir("/")
-    assert client_tls(RedisTLS(enable=True, ca_certs=(cert.name,), cert=cert.name, key=key.name), "redis.example")
+    assert client_context(
+        TLS(enable=True, ca_certs=(cert.name,), certs=(CertKey(cert=cert.name, key=key.name),)),
+        "redis.tls",
+        "redis.example",
+    )
 
 
 @pytest_twisted.ensureDeferred
@@ -366,20 +375,22 @@ async def test_tls_verified_by_an_authority_of_ones_own(pair: tuple[Path, Path])
     server = RedisServer(*free_ports(1), tls=(*files, "--tls-auth-clients", "optional")).start()
     try:
         for tls in (
-            RedisTLS(enable=True, ca_certs=(str(cert),)),
-            RedisTLS(enable=True, ca_certs=(str(cert),), server_name="redis.example"),
-            RedisTLS(enable=True, insecure_skip_verify=True),
-            RedisTLS(enable=True, ca_certs=(str(cert),), cert=str(cert), key=str(key)),
+            TLS(enable=True, ca_certs=(str(cert),)),
+            TLS(enable=True, ca_certs=(str(cert),), server_name="redis.example"),
+            TLS(enable=True, insecure_skip_verify=True),
+            TLS(
+                enable=True,
+                ca_certs=(str(cert),),
+                certs=(CertKey(cert=str(cert), key=str(key)),),
+            ),
         ):
             async with Client(standalone(server.addr, tls=tls)) as redis:
                 assert await redis.execute("SET", "x", b"y" * 40_000) == "OK"
                 assert await redis.execute("GET", "x") == b"y" * 40_000
-        error = await fails(standalone(server.addr, tls=RedisTLS(enable=True), pool_timeout=0.6))
+        error = await fails(standalone(server.addr, tls=TLS(enable=True), pool_timeout=0.6))
         assert "certificate verify failed" in str(error)
         error = await fails(
-            standalone(
-                server.addr, tls=RedisTLS(enable=True, ca_certs=(str(cert.parent / "no.pem"),)), pool_timeout=0.6
-            )
+            standalone(server.addr, tls=TLS(enable=True, ca_certs=(str(cert.parent / "no.pem"),)), pool_timeout=0.6)
         )
         assert "no.pem: No such file or directory" in str(error)
     finally:
@@ -451,10 +462,10 @@ def test_slots_and_addresses() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        (RedisSettings(mode=Mode.CLUSTER), "redis.cluster.addrs is empty"),
-        (RedisSettings(mode=Mode.SENTINEL, sentinel=Sentinel(addrs=("h:1",))), "redis.sentinel.master_name is empty"),
+        (Redis(mode="cluster"), "redis.cluster.addrs is empty"),
+        (Redis(mode="sentinel", sentinel=Sentinel(addrs=("h:1",))), "redis.sentinel.master_name is empty"),
     ],
 )
-def test_settings_that_cannot_work(settings: RedisSettings, text: str) -> None:
+def test_settings_that_cannot_work(settings: Redis, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         make_redis(reactor, settings)

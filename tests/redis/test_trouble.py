@@ -14,9 +14,9 @@ from twisted.internet import protocol
 from twisted.internet import reactor as _reactor
 from twisted.logger import globalLogPublisher
 
+from frontier_tx.config.common import TLS
 from frontlas_tx.redis.client import SAY_AFTER
 from frontlas_tx.redis.errors import RedisReplyError, RedisStrangerError, RedisTimeoutError, RedisTLSError
-from frontlas_tx.redis.settings import RedisTLS
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 from tests.redis.test_clients import Client, cluster, pair, sentinel, sleep, standalone, until
 
@@ -152,10 +152,10 @@ async def test_tls_that_fails(pair: tuple[Path, Path]) -> None:
     secure = RedisServer(*free_ports(1), tls=(*files, "--tls-auth-clients", "no")).start()
     plain = RedisServer(*free_ports(1)).start()
     try:
-        error = await error_of(standalone(secure.addr, tls=RedisTLS(enable=True)))
+        error = await error_of(standalone(secure.addr, tls=TLS(enable=True)))
         assert isinstance(error, RedisTLSError)
         assert "TLS failed (certificate verify failed): correct redis.tls" in str(error)
-        error = await error_of(standalone(plain.addr, tls=RedisTLS(enable=True), dial_timeout=0.5))
+        error = await error_of(standalone(plain.addr, tls=TLS(enable=True), dial_timeout=0.5))
         assert isinstance(error, RedisTLSError)
         assert "nothing came back within 0.5 s" in str(error)
         error = await error_of(standalone(secure.addr))

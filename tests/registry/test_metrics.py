@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
+from frontlas_tx.config import Redis
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import MEANINGS, FrontlasCollector
 from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.settings import RedisSettings
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry
@@ -48,6 +48,6 @@ async def test_each_figure_has_its_meaning_and_its_kind(world: Any) -> None:
 
 def test_no_figure_is_described_that_none_has() -> None:
     clock: Any = Clock()
-    redis = make_redis(clock, RedisSettings())
+    redis = make_redis(clock, Redis())
     named = {*MemoryRegistry(clock).metrics(), *RedisRegistry(clock, redis).metrics()}
     assert named == set(MEANINGS)

@@ -10,8 +10,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 
 from frontier_tx.rpc.observability import CHECK_TIMEOUT
+from frontlas_tx.config import Redis, Standalone
 from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.settings import RedisSettings, Standalone
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry
@@ -22,7 +22,7 @@ reactor: Any = _reactor
 
 
 def make(addr: str) -> RedisRegistry:
-    settings = RedisSettings(standalone=Standalone(addr=addr), pool_timeout=0.5)
+    settings = Redis(standalone=Standalone(addr=addr), pool_timeout=0.5)
     return RedisRegistry(reactor, make_redis(reactor, settings, ALL))
 
 
@@ -79,7 +79,7 @@ async def test_a_stop_ends_everything_that_waits_but_no_lease() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_redis_that_hangs_is_named_by_the_first_question_after_its_health() -> None:
     server = RedisServer(*free_ports(1)).start()
-    registry = RedisRegistry(reactor, make_redis(reactor, RedisSettings(standalone=Standalone(addr=server.addr)), ALL))
+    registry = RedisRegistry(reactor, make_redis(reactor, Redis(standalone=Standalone(addr=server.addr)), ALL))
     try:
         await registry.start()
         await registry.check_health()

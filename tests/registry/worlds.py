@@ -10,9 +10,9 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock, deferLater
 
+from frontlas_tx.config import Cluster, Redis, Sentinel, Standalone
 from frontlas_tx.redis.client import RedisClient
 from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.settings import Cluster, Mode, RedisSettings, Sentinel, Standalone
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.redis.registry import RedisRegistry
 from frontlas_tx.registry.redis.scripts import ALL
@@ -66,7 +66,7 @@ class ShiftedClock:
 class RedisWorld:
     """Registries over a real Redis; leases follow a clock that can leap."""
 
-    def __init__(self, settings: RedisSettings, flush: Callable[[], None]) -> None:
+    def __init__(self, settings: Redis, flush: Callable[[], None]) -> None:
         self.clock = ShiftedClock()
         self.settings = settings
         self._flush = flush
@@ -139,13 +139,13 @@ def servers(name: str, request: pytest.FixtureRequest) -> Any:
     return _running[name]
 
 
-def settings_for(name: str, made: Any, **more: Any) -> RedisSettings:
+def settings_for(name: str, made: Any, **more: Any) -> Redis:
     """Settings that lead to these servers."""
     if name == "standalone":
-        return RedisSettings(standalone=Standalone(addr=made.addr), **more)
+        return Redis(standalone=Standalone(addr=made.addr), **more)
     if name == "sentinel":
-        return RedisSettings(mode=Mode.SENTINEL, sentinel=Sentinel(addrs=made.addrs, master_name=Watched.NAME), **more)
-    return RedisSettings(mode=Mode.CLUSTER, cluster=Cluster(addrs=made.addrs[:2]), **more)
+        return Redis(mode="sentinel", sentinel=Sentinel(addrs=made.addrs, master_name=Watched.NAME), **more)
+    return Redis(mode="cluster", cluster=Cluster(addrs=made.addrs[:2]), **more)
 
 
 def make_world(name: str, request: pytest.FixtureRequest) -> Any:
