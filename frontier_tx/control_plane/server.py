@@ -7,14 +7,16 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+import frontier_tx
 from frontier_tx.control_plane.contract import ContractService
-from frontier_tx.control_plane.events import EventFeed, EventsService
+from frontier_tx.control_plane.events import EventFeed, EventsService, tag
 from frontier_tx.control_plane.kicks import Kicks
 from frontier_tx.control_plane.metrics import ControlCollector
 from frontier_tx.control_plane.peers import PeersService
 from frontier_tx.control_plane.scans import Scans
 from frontier_tx.control_plane.server_info import Host, ServerService
 from frontier_tx.control_plane.through import ThroughService
+from frontier_tx.rpc import openapi
 from frontier_tx.rpc.context import Role
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
@@ -65,7 +67,7 @@ class ControlPlane:
         limits: ListenerLimits | None = None,
         access: Rules | None = None,
         metrics: CollectorRegistry | None = None,
-        web: bool = False,
+        web: bool = True,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         contract = frontier_contract()
@@ -85,10 +87,10 @@ class ControlPlane:
             server = ServerService(contract, host, presence.repository, registry, clock, wall_clock)
             table.add("frontier.v1.Server", server, SERVER_ROLES)
         add_standard_services(table, self.serving)
-        self.router = RestRouter(table)
-        if web:
-            for file in web_files("frontier"):
-                self.router.page(file.path, file.serve)
+        self.router = RestRouter(table, tags={"/frontier.v1.Events/Watch": tag})
+        openapi.serve(self.router, "Frontier", frontier_tx.__version__)
+        for file in web_files("frontier") if web else ():
+            self.router.page(file.path, file.serve)
         self.factory = ControlPlaneFactory(table, self.router, clock, limits)
         registry.register(DoorCollector("control_plane", self.factory.door))
         registry.register(ControlCollector(self.scans, self.feed, self.through))

@@ -136,6 +136,11 @@ class MethodTable:
         return sorted(self._services)
 
     @property
+    def entries(self) -> list[Method]:
+        """All methods with what serves them."""
+        return list(self._methods.values())
+
+    @property
     def methods(self) -> list[MethodSpec]:
         """All methods that are served."""
         return [method.spec for method in self._methods.values()]

@@ -128,9 +128,9 @@ class World:
         for method in methods:
             self.gateway.run(peer.register(method, lambda request: request.data))
 
-    def rest(self, target: str, verb: str = "GET", **headers: str) -> Recorder:
+    def rest(self, target: str, verb: str = "GET", body: bytes | None = None, **headers: str) -> Recorder:
         """The answer to a REST request."""
-        recorder = ask(self.control.router, verb, target, headers)
+        recorder = ask(self.control.router, verb, target, headers, body)
         self.settle()
         return recorder
 

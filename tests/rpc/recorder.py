@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 
-from frontier_tx.rpc.exchange import HttpHeaders, RestRequest
+from frontier_tx.rpc.exchange import Body, HttpHeaders, RestRequest
 from frontier_tx.rpc.rest import RestRouter
 
 
@@ -50,8 +50,15 @@ class Recorder:
         return json.loads(self.body)
 
 
-def ask(router: RestRouter, verb: str, target: str, headers: dict[str, str] | None = None) -> Recorder:
+def ask(
+    router: RestRouter, verb: str, target: str, headers: dict[str, str] | None = None, body: bytes | None = None
+) -> Recorder:
     """The answer to one request."""
     recorder = Recorder()
-    router.serve(RestRequest(verb, target.encode("utf-8"), headers or {}, "198.51.100.7:1234"), recorder)
+    coming = Body(1_048_576)
+    request = RestRequest(verb, target.encode("utf-8"), headers or {}, "198.51.100.7:1234", body=coming)
+    router.serve(request, recorder)
+    if body:
+        coming.feed(body)
+    coming.end()
     return recorder
