@@ -26,9 +26,9 @@ PORT, TLS_PORT = 5672, 5671
 CONNECT_SECONDS = 5.0
 #: A routing key is a short string of the protocol: bytes.
 MOST_KEY_BYTES = 255
-#: What a frame may have where the broker is not asked for another size: pika's own.
+#: Largest frame unless `frame_size` asks for another one: the default of pika.
 FRAME_BYTES = 131_072
-#: What RabbitMQ closes the channel with where a message is larger than its max_message_size.
+#: RabbitMQ closes the channel with this text at a message larger than its max_message_size.
 _TOO_BIG = re.compile(r"larger than configured max size (\d+)")
 SIGN_OF_LIFE: bytes = Heartbeat().marshal()
 
@@ -39,12 +39,12 @@ def topics(section: AMQP) -> tuple[str, ...]:
 
 
 def make(section: AMQP, surroundings: Surroundings) -> "AMQPBroker":
-    """The way to the broker of a section; the first address counts."""
+    """Make the broker of a section; the first address counts."""
     return AMQPBroker(section, surroundings)
 
 
 class _Protocol(TwistedProtocolConnection):  # type: ignore[misc]
-    """A connection of pika's whose confirmations go past it.
+    """A connection of pika that reads the confirmations itself.
 
     :param closed: told why, once the broker has closed the channel or the connection.
     """
@@ -83,7 +83,7 @@ class _Protocol(TwistedProtocolConnection):  # type: ignore[misc]
             self.cause = str(error)
             self.transport.abortConnection()
         if alive:
-            # What it does not see is no sign of life to pika.
+            # pika did not see the confirmations, and would take the broker for silent.
             super().dataReceived(SIGN_OF_LIFE)
 
 

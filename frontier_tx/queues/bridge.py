@@ -12,7 +12,7 @@ from frontier_tx.queues.record import Record
 
 T = TypeVar("T")
 
-#: How long the end waits for tasks that were cancelled, in seconds.
+#: Seconds that ``stop`` waits for cancelled tasks.
 SETTLE = 2.0
 
 
@@ -98,7 +98,7 @@ class Results:
             self._reactor.callFromThread(self._deliver)
 
     def _deliver(self) -> None:
-        # What is put from here on wakes the reactor again; what was put before is taken now.
+        # A result that is put from here on wakes the reactor again; earlier ones are taken now.
         self._called = False
         found = []
         while self._waiting:

@@ -6,13 +6,12 @@ from typing import Any
 
 from zope.interface.verify import verifyObject
 
-from frontier_tx.config.queues import MQM, QueueBuffer
+from frontier_tx.config.queues import MQM
 from frontier_tx.errors import ConfigError
 from frontier_tx.queues.bridge import Bridge
 from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.interfaces import IBroker, Surroundings
 from frontier_tx.queues.libraries import LIBRARIES, own_class
-from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
 from frontier_tx.queues.worker import Worker
@@ -37,9 +36,8 @@ def queues_of(config: MQM, reactor: Any, gateway: str = "") -> Queues:
     :raises ConfigError: a class of one's own is missing, or is no ``IBroker``.
     """
     surroundings = Surroundings(reactor, Bridge(reactor), gateway, config.headers)
-    bounds = bounds_of(config.buffer)
     found = [
-        Forwarder(name, topics, broker, reactor, bounds, reserved=RESERVED.get(name, ()))
+        Forwarder(name, topics, broker, reactor, config.buffer, reserved=RESERVED.get(name, ()))
         for name, topics, broker in _brokers(config, surroundings)
     ]
     if config.spool.enable:
@@ -49,17 +47,6 @@ def queues_of(config: MQM, reactor: Any, gateway: str = "") -> Queues:
                 each, folder / f"{each.name}.sqlite", config.spool.bytes, reactor, Worker(reactor, f"spool {each.name}")
             )
     return Queues(found, config.deliver == "all")
-
-
-def bounds_of(buffer: QueueBuffer) -> Bounds:
-    """The bounds of one queue."""
-    return Bounds(
-        buffer_bytes=buffer.bytes,
-        buffer_seconds=buffer.seconds,
-        window=buffer.window,
-        window_bytes=buffer.window_bytes,
-        confirm_seconds=buffer.confirm_seconds,
-    )
 
 
 def _brokers(config: MQM, surroundings: Surroundings) -> Iterator[tuple[str, tuple[str, ...], Any]]:

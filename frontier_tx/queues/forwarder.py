@@ -11,9 +11,10 @@ from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from frontier_tx.backoff import Backoff, Retry
+from frontier_tx.config.queues import QueueBuffer
 from frontier_tx.queues.counters import Counters
 from frontier_tx.queues.interfaces import IBroker, Spooling
-from frontier_tx.queues.outbox import Bounds, Outbox
+from frontier_tx.queues.outbox import Outbox
 from frontier_tx.queues.record import Record
 from frontier_tx.runtime.deferreds import Waiters
 from frontier_tx.runtime.lograte import LogRate
@@ -23,11 +24,11 @@ from frontier_tx.runtime.logs import Logger
 WAITS = Backoff(first=0.25, most=3.0)
 #: Seconds that one attempt may take.
 ATTEMPT = 10.0
-#: While the broker works on a batch, the next one waits so many seconds for more messages, or for so many messages. One
-#: message at a time costs the gateway and the broker several times as much.
+#: While the broker works on a batch, the next one waits this many seconds for more, or until it has this many.
+#: One message at a time costs the gateway and the broker several times as much.
 LINGER, ENOUGH = 0.001, 32
-#: Edges are told of confirmations that come together for so many seconds in one turn of the reactor, the others in the
-#: next turns. A pause of so many seconds ends what comes together.
+#: Of confirmations that come together, edges are told for TELL_SECONDS in one turn of the reactor, and of the rest in
+#: the next turns. Confirmations more than PAUSE apart do not come together.
 TELL_SECONDS, PAUSE = 0.004, 0.0005
 #: Characters of what an edge is told.
 MOST_ERROR = 500
@@ -38,7 +39,7 @@ log = Logger("frontier.queues")
 
 
 class Forwarder:
-    """The way of some topics to one broker.
+    """Takes the messages of some topics to one broker.
 
     :param name: for the log, the metrics and errors: ``kafka``, ``redis``.
     :param topics: exact topics; ``*`` takes what nobody else takes.
@@ -57,7 +58,7 @@ class Forwarder:
         topics: Iterable[str],
         broker: Any,
         clock: IReactorTime,
-        bounds: Bounds | None = None,
+        bounds: QueueBuffer | None = None,
         chance: Callable[[], float] = random.random,
         reserved: tuple[str, ...] = (),
     ) -> None:
@@ -66,7 +67,7 @@ class Forwarder:
         self.topics = tuple(topics)
         self._reserved = reserved
         self.broker = broker
-        self.outbox = Outbox(bounds or Bounds())
+        self.outbox = Outbox(bounds or QueueBuffer())
         self.counters = Counters()
         self.connected = False
         #: Why the broker is away; empty while it is there.
@@ -81,14 +82,14 @@ class Forwarder:
         self._pumping: IDelayedCall | None = None
         #: Whether the next batch waits for more messages.
         self._lingering = False
-        #: What the last line in the log said of it: why it is away, or empty.
+        #: The reason in the last log line that called the broker away; empty before the first.
         self._said = ""
         self._said_away = False
         #: Records whose edges are still to be told, each with the error; when telling began, and when it last went on.
         self._untold: deque[tuple[Record, str]] = deque()
         self._telling_since = self._told_at = float("-inf")
         self._failures = LogRate(1, FAILURE_LOG_SECONDS, clock.seconds)
-        #: Counts connections: what an earlier one still says is not listened to.
+        #: Counts connections, so that what an earlier one still reports is ignored.
         self._epoch = 0
         self._stopped: Waiters[None] = Waiters()
         self._limit: IDelayedCall | None = None
@@ -101,7 +102,7 @@ class Forwarder:
         """Connect, and stay connected."""
         self._running = True
         if self.spool is not None:
-            # What it holds goes first.
+            # Its messages go first.
             self.spool.start(self._connect)
         else:
             self._connect()
@@ -158,9 +159,9 @@ class Forwarder:
         self._away(reason or "the connection was lost")
 
     def _away(self, reason: str) -> None:
-        """Away: what was sent goes back, and after a while there is a next attempt."""
+        """Put back what was sent, and connect again after a while."""
         self.connected, self.trouble = False, " ".join(reason.split())[:300].rstrip(".")
-        # What the old connection still says is of no account.
+        # What the old connection still reports is ignored.
         self._epoch += 1
         self.outbox.back()
         if not self._running:
@@ -186,13 +187,13 @@ class Forwarder:
             "queue {name}: {where} cannot be used: {why}; messages for it {kept}, then their edges are told; "
             "it keeps trying",
             name=self.name, where=self.broker.where, why=self.trouble,
-            kept=kept or f"wait up to {bounds.buffer_seconds:g} s in {bounds.buffer_bytes} bytes",
+            kept=kept or f"wait up to {bounds.seconds:g} s in {bounds.bytes} bytes",
         )  # fmt: skip
 
     # -- records ------------------------------------------------------------------------------------------
 
     def publish(self, record: Record) -> None:
-        """Take a record over; its ``done`` is told in any case, at the latest after ``buffer_seconds``."""
+        """Take a record over; its ``done`` is told in any case, at the latest after ``mqm.buffer.seconds``."""
         self.counters.published += 1
         if not self._running:
             self.fail(record, "stopping", "the gateway is stopping")
@@ -207,7 +208,7 @@ class Forwarder:
         """Let a record go to the broker, past the spool."""
         if self.outbox.put(record, self._clock.seconds()):
             if self._pumping is None:
-                # What one turn brings goes out together; while something is on its way, what a moment brings.
+                # Records of one turn go out together; while others are under way, records of LINGER seconds do.
                 self._lingering = self.outbox.in_flight > 0
                 self._pumping = self._clock.callLater(LINGER if self._lingering else 0, self._pump)
             elif self._lingering and self.outbox.waiting >= ENOUGH:
@@ -267,7 +268,7 @@ class Forwarder:
             self._pumping.reset(0)
 
     def fail(self, record: Record, kind: str, why: str) -> None:
-        """Tell of a record that it failed; the kind is one of those that ``Counters`` knows."""
+        """Fail a record and tell its edge why; ``kind`` is a key of ``Counters.failed``."""
         self.counters.failed[kind] += 1
         why = why[:MOST_ERROR]
         if kind != "stopping" and self._failures.allows():
@@ -305,7 +306,7 @@ class Forwarder:
                 self._went_on()
 
     def end_connection(self, reason: str) -> None:
-        """The connection is of no use: end it, and try again."""
+        """End a connection that is of no use, and try again."""
         epoch = self._epoch
         self._close_broker()
         self._lost(epoch, reason)
@@ -320,7 +321,7 @@ class Forwarder:
             if self._timer.getTime() <= due:
                 return
             self._timer.cancel()
-        # A tenth of a second more, so that a stream of records does not wake it for each.
+        # At least a tenth of a second, so that a stream of records does not wake it for each.
         self._timer = self._clock.callLater(max(0.1, due - self._clock.seconds()), self._look)
 
     def _look(self) -> None:
@@ -364,7 +365,7 @@ class Forwarder:
             return
         self._finished = True
         self._epoch += 1
-        # What the spool gave stays there.
+        # Records that the spool gave are still in its file.
         spooled = self.spool.stop() if self.spool is not None else succeed(None)
         self.connected = False
         attempt = self._attempt

@@ -8,7 +8,7 @@ PREFIX = "frontier-"
 TIME = f"{PREFIX}time"
 #: Characters of a value at most.
 MOST = 256
-#: What does not change from message to message is kept for so many pairs of an edge and a topic.
+#: Headers that all messages of an edge to a topic share are kept for this many pairs.
 REMEMBERED = 4096
 
 
@@ -20,7 +20,7 @@ def headers_of(record: Record, gateway: str) -> dict[str, str]:
 def lasting_headers(record: Record, gateway: str) -> tuple[tuple[str, str], ...]:
     """The same but the time, which later messages of the edge to the topic have in common."""
     topic, address = record.topic, record.address
-    # What is remembered is bounded in bytes too.
+    # Bounds the cache in bytes too.
     if len(topic) > MOST or len(address) > MOST:
         topic, address = topic[:MOST], address[:MOST]
     return _made(record.edge_id, address, topic, gateway)

@@ -12,9 +12,9 @@ from frontier_tx.queues.record import Record
 
 
 class Unusable(Exception):
-    """What stands in the configuration does not fit the broker: the text says what, and what to do.
+    """The configuration does not fit the broker; the text says how, and what to do.
 
-    It is logged once; the forwarder keeps trying, since somebody may mend it at the broker.
+    It is logged once. The forwarder keeps trying, since somebody may repair it at the broker.
     """
 
 
@@ -35,7 +35,7 @@ class Surroundings:
 
 
 class IBroker(Interface):
-    """The way to one broker. The forwarder around it keeps it connected, buffers, and gives up what takes too long.
+    """Takes records to one broker. The forwarder around it keeps it connected, buffers, and gives up slow records.
 
     All methods are called in the reactor's thread, and what they call back must be called there.
     """

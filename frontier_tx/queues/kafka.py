@@ -34,7 +34,7 @@ def topics(section: Kafka) -> tuple[str, ...]:
 
 
 def make(section: Kafka, surroundings: Surroundings) -> AsyncioBroker:
-    """The way to the brokers of a section."""
+    """Make the broker of a section."""
     return AsyncioBroker(
         ", ".join(section.addrs), surroundings.bridge, lambda lost: _Session(lost, section, surroundings)
     )
@@ -62,7 +62,7 @@ class _Session(Session):
         producer = self._producer = AIOKafkaProducer(
             bootstrap_servers=reachable,
             client_id=f"frontier-{self._surroundings.gateway}".strip("-"),
-            # Who wants repetitions dropped wants the confirmation of all, or the broker refuses.
+            # The broker drops repetitions only for a producer that waits for all replicas.
             acks=-1 if settings.idempotent else settings.required_acks,
             enable_idempotence=settings.idempotent,
             request_timeout_ms=max(1, int(settings.timeout * 1000)),
@@ -73,7 +73,7 @@ class _Session(Session):
             **security,
         )
         if not settings.idempotent:
-            # The library tries a batch again until it is so old. The lanes do it as `retry` says.
+            # The library repeats a batch until it is this old. The lanes repeat it as `retry` says.
             producer._message_accumulator._batch_ttl = 0.0
         try:
             await producer.start()
@@ -108,7 +108,7 @@ class _Session(Session):
             try:
                 connection = await create_conn(host, port, request_timeout_ms=int(CONNECT_SECONDS * 1000), **security)
                 try:
-                    # Who has to log in first is cut off here.
+                    # A broker that wants a login closes the connection here.
                     await connection.send(MetadataRequest([]))
                 finally:
                     connection.close()

@@ -25,9 +25,9 @@ from frontier_tx.queues.interfaces import Surroundings
 from frontier_tx.queues.kafka_batch import LeveledBatch, has_levels
 from frontier_tx.queues.record import Record
 
-#: How long a topic that the brokers do not know yet is waited for: they may be making it.
+#: Seconds to wait for a topic that the brokers do not know yet: they may be making it.
 TOPIC_SECONDS = 3.0
-#: For so long a topic that is not there is not asked for again.
+#: Seconds for which a missing topic is not asked for again.
 MISSING_SECONDS = 5.0
 #: How long a lane waits for more where ``flush`` names an amount and no time.
 LINGER_SECONDS = 0.1
@@ -42,7 +42,7 @@ DEFAULT_LEVEL = -1000
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
-#: What does not pass by itself, each with what the edge reads.
+#: Errors that do not pass by themselves, each with the text for the edge.
 _PERMANENT: dict[type[Exception], str] = {
     kafka_errors.MessageSizeTooLargeError: "it is too large for the topic (max.message.bytes)",
     kafka_errors.RecordListTooLargeError: "it is too large for the topic (segment.bytes)",
@@ -68,7 +68,7 @@ class _Lane:
         self.partition = partition
         self.records: deque[tuple[Record, Results]] = deque()
         self.bytes = 0
-        #: So many of the next records go one by one, since the batch that they were in was refused.
+        #: How many of the next records go one by one, since the batch that they were in was refused.
         self.singly = 0
         self.task: asyncio.Task[None] | None = None
         #: Set when something is added.

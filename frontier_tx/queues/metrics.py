@@ -43,7 +43,7 @@ class QueueCollector(Collector):
             flying.add_metric(name, outbox.in_flight)
             waiting.add_metric(name, outbox.waiting)
             held.add_metric(name, outbox.bytes)
-            bound.add_metric(name, outbox.bounds.buffer_bytes)
+            bound.add_metric(name, outbox.bounds.bytes)
             again.add_metric(name, counters.reconnects)
             edges = [*map(str, LATENCIES), "+Inf"]
             buckets = list(zip(edges, map(float, accumulate(counters.latencies)), strict=True))

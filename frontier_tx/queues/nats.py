@@ -30,7 +30,7 @@ from frontier_tx.runtime.tls import from_start
 
 CONNECT_SECONDS = 5
 CLOSE_SECONDS = 1.0
-#: What the server takes back behind a batch, in seconds.
+#: Seconds that the server may take to answer the PING behind a batch.
 CONFIRM_SECONDS = 10.0
 #: Bytes of a subject: the server ends a connection for a line beyond its max_control_line, 4096 where it is not set.
 MOST_SUBJECT_BYTES = 1024
@@ -49,14 +49,14 @@ def topics(section: Nats) -> tuple[str, ...]:
 
 
 def make(section: Nats, surroundings: Surroundings) -> AsyncioBroker:
-    """The way to the servers of a section."""
+    """Make the broker of a section."""
     where = ", ".join(address.rpartition("@")[2] for address in section.addrs)
     kind: type[_Plain] = _JetStream if section.jetstream.enable else _Plain
     return AsyncioBroker(where, surroundings.bridge, lambda lost: kind(lost, section, surroundings))
 
 
 class _Client(Client):
-    """Says nothing of who it is to a server without TLS where TLS is wanted: the library would go on in the clear."""
+    """Refuses a server without TLS where TLS is wanted, before it logs in: the library would go on in the clear."""
 
     def _connect_command(self) -> bytes:
         server = self._current_server
@@ -206,7 +206,7 @@ class _JetStream(_Plain):
         return None
 
     async def _answered(self, message: Msg) -> None:
-        # What is not answered at all ends the connection: the forwarder waits for the oldest.
+        # The forwarder ends the connection where an answer does not come.
         record, results = self._awaited.pop(message.subject[len(self._inbox) :], (None, None))
         if record is None or results is None:
             return

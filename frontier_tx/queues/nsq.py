@@ -34,8 +34,8 @@ GROUP, GROUP_BYTES = 200, 1_048_576
 #: Errors that no repetition mends. Others pass: nsqd is stopping, or its disk is full.
 UNAUTHORIZED = "E_UNAUTHORIZED"
 LASTING = ("E_BAD_TOPIC", "E_BAD_MESSAGE", "E_BAD_BODY", UNAUTHORIZED)
-#: A topic that nsqd did not allow is not tried again for so many seconds, as each attempt costs the connection. So many
-#: topics are remembered.
+#: A topic that nsqd forbids is not tried again for this many seconds, as each attempt costs the connection. At most
+#: this many topics are remembered.
 FORBIDDEN_SECONDS, FORBIDDEN_TOPICS = 30.0, 1000
 _TOO_BIG = re.compile(r"too big \d+ > (\d+)")
 
@@ -46,7 +46,7 @@ def topics(section: NSQ) -> tuple[str, ...]:
 
 
 def make(section: NSQ, surroundings: Surroundings) -> "NSQBroker":
-    """The way to the nsqd of a section; the first address counts."""
+    """Make the broker of a section; the first address counts."""
     return NSQBroker(section, surroundings)
 
 
@@ -132,9 +132,9 @@ class NSQBroker:
         self._lost: Callable[[str], None] = lambda reason: None
         #: The largest message: less than configured once nsqd has said so.
         self._most = section.max_message_bytes
-        #: So many of the next messages go one by one: they were refused together, and only the culprit is to fail.
+        #: How many of the next messages go one by one: nsqd refused them together; only the one at fault is to fail.
         self._apart = 0
-        #: Topics that nsqd did not allow: what it said, and until when that is believed.
+        #: Topics that nsqd forbids: its error, and until when they are not tried.
         self._forbidden: dict[str, tuple[str, float]] = {}
 
     # -- connecting ---------------------------------------------------------------------------------------

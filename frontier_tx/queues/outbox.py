@@ -2,27 +2,12 @@
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 
+from frontier_tx.config.queues import QueueBuffer
 from frontier_tx.queues.record import Record
 
-#: What is sent in one turn of the reactor at most: messages, and bytes after which no other follows.
+#: At most this many messages are sent in one turn of the reactor, and none after this many bytes.
 TURN, TURN_BYTES = 256, 1_048_576
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one queue may hold. Sizes are bytes, times seconds."""
-
-    #: What waits for the broker or its confirmation at most. A sender alone gets at most half of it.
-    buffer_bytes: int = 67_108_864
-    #: How long a message may wait, from its coming to the confirmation.
-    buffer_seconds: float = 20.0
-    #: What may be sent and not confirmed.
-    window: int = 4096
-    window_bytes: int = 16_777_216
-    #: A broker that confirms nothing for so long, while something was sent, has lost its connection.
-    confirm_seconds: float = 10.0
 
 
 class Outbox:
@@ -31,7 +16,7 @@ class Outbox:
     :param bounds: how much, how long.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: QueueBuffer) -> None:
         self.bounds = bounds
         self.bytes = 0
         self.in_flight_bytes = 0
@@ -60,11 +45,11 @@ class Outbox:
         for newcomers. What comes out of a spool is bounded there, and waits there as long as need be.
         """
         held = self._of_sender.get(record.sender, 0)
-        if not record.number and held + record.size > self.bounds.buffer_bytes - self.bytes:
+        if not record.number and held + record.size > self.bounds.bytes - self.bytes:
             return False
         self._of_sender[record.sender] = held + record.size
         self.bytes += record.size
-        record.due = float("inf") if record.number else now + self.bounds.buffer_seconds
+        record.due = float("inf") if record.number else now + self.bounds.seconds
         self._waiting.append(record)
         return True
 

@@ -51,7 +51,7 @@ class Record:
         self.sent_at = 0.0
         #: Its place in the spool; 0 for one that is in memory alone.
         self.number = 0
-        #: By which the broker may know it when it is sent again; made by the way to the broker.
+        #: Tells the broker that it is the same record when it is sent again; set by the ``IBroker``.
         self.key = ""
         #: None once it was told.
         self.done = done

@@ -33,7 +33,7 @@ def topics(section: RedisQueue) -> tuple[str, ...]:
 
 
 def make(section: RedisQueue, surroundings: Surroundings) -> "RedisBroker":
-    """The way to the server of a section; the first address counts."""
+    """Make the broker of a section; the first address counts."""
     return RedisBroker(section, surroundings)
 
 
@@ -131,7 +131,7 @@ class RedisBroker:
 
 
 def _in_words_of_mqm(failure: Failure) -> None:
-    """The connection is the registry's, and so are the keys that its errors name."""
+    """The registry's connection names the keys of its own section in errors."""
     error = failure.value
     if not isinstance(error, RedisError):
         failure.raiseException()

@@ -22,7 +22,7 @@ from frontier_tx.queues.spool_writer import GO, Copy, FileAsBroker, Writer, text
 from frontier_tx.queues.worker import Worker
 from frontier_tx.runtime.logs import Logger
 
-#: What the broker refused is kept aside up to this part of the bound.
+#: Messages that the broker refused may take this fraction of the bound: a tenth.
 ASIDE = 10
 
 log = Logger("frontier.queues")
@@ -144,7 +144,7 @@ class Spool:
         if self._writer.connected:
             self._worker.run(self._settle, *self._take_settled()).addErrback(lambda failure: None)
         closing = self._writer.stop()
-        # A disk that hangs does not keep the gateway.
+        # A disk that hangs must not keep the gateway from ending.
         closing.addTimeout(self._writer.outbox.bounds.confirm_seconds, self._clock)
         closing.addErrback(lambda failure: None)
         return closing.addCallback(lambda _: self._worker.stop())
@@ -164,7 +164,7 @@ class Spool:
 
     def _opened(self, held: Held) -> None:
         if held.id != self._id:
-            # Another file than before, or the first: nothing that is remembered of numbers is of it.
+            # Another file than before, or the first: the numbers in memory are not of it.
             self._id = held.id
             self._cursor = self._fed_bytes = 0
             self._fed.clear()

@@ -70,7 +70,7 @@ class SpoolFile:
         """Open, or make, the file, for this process alone, and say what is in it."""
         self.close()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Messages are nobody else's business.
+        # Others on this machine must not read messages.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         database = sqlite3.connect(self.path, isolation_level=None, timeout=0.5)
         try:

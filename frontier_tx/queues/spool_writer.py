@@ -18,7 +18,7 @@ from frontier_tx.queues.spool_file import Held, SpoolFile
 from frontier_tx.queues.worker import Worker
 from frontier_tx.runtime.logs import Logger
 
-#: Messages that are written in one go, so that no turn of the reactor is long.
+#: Messages that are written or read at a time, so that no turn of the reactor is long.
 GO = 512
 #: A large file takes its time to be opened, in seconds.
 OPEN_SECONDS = 600.0
@@ -139,5 +139,5 @@ def _is_full(error: BaseException | None) -> bool:
 
 
 def text_of(error: BaseException | None) -> str:
-    """One line."""
+    """Return what an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""A thread that does what blocks, one thing after the other."""
+"""Runs blocking functions in a thread, one after the other."""
 
 import threading
 from collections.abc import Callable

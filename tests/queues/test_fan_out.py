@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from frontier_tx.config.queues import QueueBuffer
 from frontier_tx.queues.forwarder import Forwarder
-from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.routes import Queues
 from frontier_tx.testing import MemoryGateway
 from tests.queues.test_forwarder import Fake
@@ -20,7 +20,7 @@ class World:
         clock = Clock()
         self.brokers = [Fake() for _ in range(count)]
         forwarders = [
-            Forwarder(f"q{number}", topics, broker, clock, Bounds(buffer_seconds=5))
+            Forwarder(f"q{number}", topics, broker, clock, QueueBuffer(seconds=5))
             for number, broker in enumerate(self.brokers)
         ]
         self.queues = Queues(forwarders, to_all)

@@ -11,9 +11,10 @@ from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface import Invalid, implementer
 
+from frontier_tx.config.queues import QueueBuffer
 from frontier_tx.queues.forwarder import ENOUGH, LINGER, TELL_SECONDS, Forwarder
 from frontier_tx.queues.interfaces import IBroker
-from frontier_tx.queues.outbox import TURN, Bounds
+from frontier_tx.queues.outbox import TURN
 from frontier_tx.queues.record import Record
 
 
@@ -55,7 +56,7 @@ class World:
         self.clock = Clock()
         self.broker = Fake()
         self.forwarder = Forwarder(
-            "redis", topics, self.broker, self.clock, Bounds(**bounds), chance=lambda: 1.0, reserved=reserved
+            "redis", topics, self.broker, self.clock, QueueBuffer(**bounds), chance=lambda: 1.0, reserved=reserved
         )
         self.told: list[tuple[bytes, str]] = []
         self.forwarder.start()
@@ -155,7 +156,7 @@ def test_a_broker_that_is_away_is_named_once_and_tried_with_growing_waits(log: l
 
 
 def test_messages_wait_for_a_broker_that_is_away_and_then_fail_with_its_name() -> None:
-    world = World(buffer_seconds=5)
+    world = World(seconds=5)
     world.broker.attempts[-1].errback(ConnectionRefusedError("nobody listens"))
     world.publish(b"a")
     world.clock.advance(4)
@@ -187,7 +188,7 @@ def test_a_text_that_an_edge_reads_is_bounded() -> None:
 
 
 def test_the_buffer_is_bounded_and_nothing_is_dropped_without_a_word() -> None:
-    world = World(buffer_bytes=3000)
+    world = World(bytes=3000)
     world.publish(*[b"x" * 500] * 5)
     assert [error for _, error in world.told] == [
         "queue redis: the broker is away (not connected yet) and the buffer is full"
@@ -205,7 +206,7 @@ def test_an_attempt_that_hangs_is_given_up() -> None:
 
 
 def test_a_broker_that_confirms_nothing_has_lost_its_connection() -> None:
-    world = World(confirm_seconds=3, buffer_seconds=20)
+    world = World(confirm_seconds=3, seconds=20)
     world.connect()
     world.publish(b"a")
     world.clock.advance(3.1)

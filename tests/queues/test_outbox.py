@@ -7,11 +7,12 @@ from collections import defaultdict
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from frontier_tx.queues.outbox import Bounds, Outbox
+from frontier_tx.config.queues import QueueBuffer
+from frontier_tx.queues.outbox import Outbox
 from frontier_tx.queues.record import OVERHEAD, Record
 
-BOUNDS = Bounds(
-    buffer_bytes=20 * (OVERHEAD + 50), buffer_seconds=10, window=4, window_bytes=3 * (OVERHEAD + 60), confirm_seconds=3
+BOUNDS = QueueBuffer(
+    bytes=20 * (OVERHEAD + 50), seconds=10, window=4, window_bytes=3 * (OVERHEAD + 60), confirm_seconds=3
 )
 
 
@@ -36,7 +37,7 @@ class Queue(RuleBasedStateMachine):
         record = Record("t", b"x" * size, self.made, "", 0.0, sender, lambda error: None)
         held = sum(each.size for each in self.here[sender])
         total = sum(each.size for each in self.all_here())
-        fits = held + record.size <= BOUNDS.buffer_bytes - total
+        fits = held + record.size <= BOUNDS.bytes - total
         assert self.outbox.put(record, self.now) is fits
         if fits:
             self.here[sender].append(record)
@@ -70,7 +71,7 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def counts(self) -> None:
-        assert self.outbox.bytes == sum(record.size for record in self.all_here()) <= BOUNDS.buffer_bytes
+        assert self.outbox.bytes == sum(record.size for record in self.all_here()) <= BOUNDS.bytes
         assert len(self.outbox) == len(self.all_here())
         assert self.outbox.in_flight == len(self.sent) <= BOUNDS.window
         assert self.outbox.in_flight_bytes == sum(record.size for record in self.sent)
@@ -87,7 +88,7 @@ TestQueue = Queue.TestCase
 
 
 def test_who_has_most_is_refused_first() -> None:
-    outbox = Outbox(Bounds(buffer_bytes=100 * (OVERHEAD + 1)))
+    outbox = Outbox(QueueBuffer(bytes=100 * (OVERHEAD + 1)))
 
     def put(sender: str) -> bool:
         return outbox.put(Record("t", b"", 1, "", 0.0, sender, None), 0.0)
@@ -99,7 +100,7 @@ def test_who_has_most_is_refused_first() -> None:
 
 
 def test_a_message_larger_than_the_window_goes_alone() -> None:
-    outbox = Outbox(Bounds(window_bytes=1000))
+    outbox = Outbox(QueueBuffer(window_bytes=1000))
     for size in (10, 5000, 10):
         assert outbox.put(Record("t", b"x" * size, 1, "", 0.0, 1, None), 0.0)
     sizes = []

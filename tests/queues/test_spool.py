@@ -19,9 +19,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from frontier_tx.config.queues import QueueBuffer
 from frontier_tx.queues import spool, spool_writer
 from frontier_tx.queues.forwarder import Forwarder
-from frontier_tx.queues.outbox import Bounds
 from frontier_tx.queues.record import OVERHEAD, Record
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
@@ -87,7 +87,9 @@ class World:
         """A process starts."""
         self.clock = Clock()
         self.broker = Fake()
-        self.forwarder = Forwarder("redis", ["t"], self.broker, self.clock, Bounds(**self.bounds), chance=lambda: 1.0)
+        self.forwarder = Forwarder(
+            "redis", ["t"], self.broker, self.clock, QueueBuffer(**self.bounds), chance=lambda: 1.0
+        )
         self.worker = Hand(self.worker.at_once)
         self.spool = Spool(self.forwarder, self.folder / "redis.sqlite", self.spool_bytes, self.clock, self.worker)
         self.forwarder.start()
@@ -406,7 +408,7 @@ class Storm(RuleBasedStateMachine):
         self.patched.setattr(spool_writer, "GO", 2)
         self.folder = Path(tempfile.mkdtemp(prefix="spool-test-", dir=MEMORY if MEMORY.is_dir() else None))
         self.world = World(
-            self.folder, at_once=False, buffer_seconds=1e9, confirm_seconds=1e9, window=3, window_bytes=4 * OVERHEAD,
+            self.folder, at_once=False, seconds=1e9, confirm_seconds=1e9, window=3, window_bytes=4 * OVERHEAD,
         )  # fmt: skip
         self.made = 0
         self.starts = 1
