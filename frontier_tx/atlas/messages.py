@@ -148,11 +148,6 @@ class PeerEvent:
     age: int = 0
     meta: str = ""
 
-    @property
-    def text_size(self) -> int:
-        """Characters of what the peer said of itself."""
-        return len(self.service) + len(self.meta)
-
     def encode(self) -> bytes:
         """The value of the call."""
         return _compact(self.fields())
@@ -190,7 +185,8 @@ class PeerEvent:
         if not 0 < peer_id <= MAX_PEER_ID:
             return cls._decode_tolerantly(method, bytes(text))
         _check_text("addr", body.addr, PEER_ADDRESS_BYTES)
-        return cls(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age), _cut(body.meta))
+        meta = _cut(body.meta) if body.meta else ""
+        return cls(method, peer_id, body.frontier_id, body.addr, body.service, max(0, body.age), meta)
 
     @classmethod
     def _decode_tolerantly(cls, method: str, text: bytes) -> "PeerEvent":
@@ -251,9 +247,14 @@ def decode_some(items: Iterable[msgspec.Raw]) -> tuple[list[PeerEvent], str]:
     wrong = ""
     for item in items:
         try:
-            events.append(_event(item))
+            method, text = _pair(item)
+            if method not in METHODS or method == FRONTIER_STATS:
+                raise ValueError(method)
+            events.append(PeerEvent.decode(method, text))
         except BadEvent as error:
             wrong = wrong or str(error)
+        except (msgspec.DecodeError, ValueError):
+            wrong = wrong or f"illegal {EVENTS}: expected [method, body] for each event"
     return events, wrong
 
 
@@ -300,16 +301,6 @@ def _check_text(key: str, text: str, most: int, plain: bool = False) -> None:
 
 def _cut(meta: str) -> str:
     return meta if len(meta) * 4 <= EDGE_META_BYTES else meta.encode()[:EDGE_META_BYTES].decode("utf-8", "ignore")
-
-
-def _event(item: msgspec.Raw) -> PeerEvent:
-    try:
-        method, text = _pair(item)
-    except (msgspec.DecodeError, UnicodeError):
-        method, text = "", msgspec.Raw()
-    if method not in METHODS or method == FRONTIER_STATS:
-        raise BadEvent(f"illegal {EVENTS}: expected [method, body] for each event")
-    return PeerEvent.decode(method, text)
 
 
 def _field(reader: gojson.Reader, kind: str, key: str, wanted: str) -> gojson.Reader:

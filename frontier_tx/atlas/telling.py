@@ -208,7 +208,7 @@ class Telling:
             elif leg.online:
                 age = max(0, int(self._wall_clock() - leg.since)) if self._batches else 0
                 taken.append(self._here(leg, age))
-                room -= taken[-1].text_size
+                room -= len(taken[-1].service) + len(taken[-1].meta)
         if self._truth is None and self._waiting:
             # Looked up together: the first entry gets dearer with each that was deleted before it.
             for key in list(islice(self._waiting, most - len(taken))):
@@ -219,7 +219,7 @@ class Telling:
                     taken.append(PeerEvent(what, key[1], self.meta.frontier_id))
                 else:
                     taken.append(self._here(what))
-                    room -= taken[-1].text_size
+                    room -= len(taken[-1].service) + len(taken[-1].meta)
         return taken
 
     def _tell_stats(self) -> None:

@@ -431,4 +431,6 @@ def spread(links: Sequence[Link], key: Argument) -> Link | None:
         return None
     data = key if isinstance(key, bytes) else str(key).encode()
     start = crc32(data) % len(links)
+    if links[start].ready:
+        return links[start]
     return next((link for link in (*links[start:], *links[:start]) if link.ready), None)

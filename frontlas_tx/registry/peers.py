@@ -45,13 +45,17 @@ class PeerBudget:
         self.used = 0
         self._by_origin: dict[str, int] = {}
 
-    def has_room(self, origin: str, size: int) -> bool:
-        """Whether peers from ``origin`` may take ``size`` bytes more."""
-        free = self.limit - self.used - size
-        return free >= 0 and self._by_origin.get(origin, 0) + size <= SHARE * free
+    def take(self, origin: str, size: int) -> bool:
+        """Let peers from ``origin`` have ``size`` bytes more; False if there is no room for them."""
+        free, own = self.limit - self.used - size, self._by_origin.get(origin, 0) + size
+        if free < 0 or own > SHARE * free:
+            return False
+        self.used += size
+        self._by_origin[origin] = own
+        return True
 
     def give(self, origin: str, size: int) -> None:
-        """So many bytes are not used any more; negative: they are."""
+        """So many bytes are not used any more."""
         self.used -= size
         left = self._by_origin.get(origin, 0) - size
         if left:
@@ -120,13 +124,15 @@ class PeerTable:
         else:
             peer = Peer(report.addr or known.addr, since, report.service or known.service, report.meta or known.meta)
         growth = peer.size - (known.size if known is not None else 0)
-        if growth > 0 and not self.budget.has_room(self.origin, growth):
+        if growth > 0 and not self._closed and not self.budget.take(self.origin, growth):
             return RegistryFullError(
                 f"this frontlas remembers {self.budget.limit} bytes of edges and services, the most that it may; "
                 "add another one, or raise frontier_plane.peers_bytes"
             )
-        if growth:
-            self._count(growth)
+        if growth < 0:
+            self._give(-growth)
+        elif not self._closed:
+            self.bytes += growth
         table[peer_id] = peer
         if self._named is not None:
             self._named[not kind.of_edge].add(peer_id)
@@ -160,16 +166,15 @@ class PeerTable:
 
     def close(self) -> None:
         """Give back what the peers have taken of the budget. They stay, for work on them that is under way."""
-        self._count(-self.bytes)
+        self._give(self.bytes)
         self._closed = True
 
     def _drop(self, table: dict[int, Peer], peer_id: int) -> None:
         peer = table.pop(peer_id, None)
         if peer is not None:
-            self._count(-peer.size)
+            self._give(peer.size)
 
-    def _count(self, size: int) -> None:
-        if self._closed:
-            return
-        self.bytes += size
-        self.budget.give(self.origin, -size)
+    def _give(self, size: int) -> None:
+        if not self._closed:
+            self.bytes -= size
+            self.budget.give(self.origin, size)

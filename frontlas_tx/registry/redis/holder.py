@@ -37,18 +37,7 @@ class _Ticket:
     def __init__(self, size: int) -> None:
         self.outcome: list[RegistryError | None] = [None] * size
         self.waiter: Deferred[list[RegistryError | None]] = Deferred()
-        self.waiting = 1
-
-    def settle(self, index: int, problem: RegistryError | None) -> None:
-        """Note how one report ended."""
-        self.outcome[index] = problem
-        self.done()
-
-    def done(self) -> None:
-        """One thing less to wait for."""
-        self.waiting -= 1
-        if not self.waiting:
-            self.waiter.callback(self.outcome)
+        self.waiting = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -58,10 +47,13 @@ class _Pending:
     report: Report
     tickets: list[tuple[_Ticket, int]] = field(default_factory=list)
 
-    def settle(self, problem: RegistryError | None) -> None:
-        """Tell all calls how it ended."""
-        for ticket, index in self.tickets:
-            ticket.settle(index, problem)
+
+def _settle(pending: _Pending, problem: RegistryError | None) -> None:
+    for ticket, index in pending.tickets:
+        ticket.outcome[index] = problem
+        ticket.waiting -= 1
+        if not ticket.waiting:
+            ticket.waiter.callback(ticket.outcome)
 
 
 class Holder:
@@ -161,9 +153,10 @@ class Holder:
             elif taken is not None and not settled:
                 self._add(taken).tickets.append((ticket, index))
                 ticket.waiting += 1
-        ticket.done()
         if self._pending:
             self._kick()
+        if not ticket.waiting:
+            ticket.waiter.callback(ticket.outcome)
         return ticket.waiter
 
     def edge(self, edge_id: int) -> EdgeRecord | None:
@@ -245,7 +238,7 @@ class Holder:
 
     async def _settle_all(self, waiting: list[_Pending], problem: RegistryError | None) -> None:
         for index, pending in enumerate(waiting, 1):
-            pending.settle(problem)
+            _settle(pending, problem)
             if not index % BATCH:
                 await pause(self._clock)
 
@@ -262,7 +255,7 @@ class Holder:
         return pending
 
     def _kick(self, at_once: bool = False) -> None:
-        if self._working or self.closed:
+        if self._working or self._over is not None:
             return
         if at_once or len(self._pending) >= BATCH:
             if self._timer is not None:
@@ -299,13 +292,13 @@ class Holder:
             batch = [self._pending.pop(key) for key in keys]
             problems = await self.records.write([pending.report for pending in batch])
             for pending, problem in zip(batch, problems, strict=True):
-                pending.settle(problem)
+                _settle(pending, problem)
             if not self._redis.ready and None not in problems:
                 # One batch has waited for its deadline; the rest need not do the same one after the other.
                 waiting, self._pending = self._pending, {}
                 for index, pending in enumerate(list(waiting.values()), 1):
                     self.records.failed(pending.report)
-                    pending.settle(problems[0])
+                    _settle(pending, problems[0])
                     if not index % BATCH:
                         await pause(self._clock)
                 return

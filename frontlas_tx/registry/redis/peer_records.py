@@ -169,17 +169,16 @@ class PeerRecords:
         key = edge_key(report.peer_id) if edge else service_key(report.peer_id)
         if report.kind.ends:
             return (EDGE_DROP if edge else SERVICE_DROP)(key, name, report.addr, before)
-        peer = self._peer(report)
-        if edge:
-            record = encode_edge(name, peer.addr, max(peer.since, born), peer.meta)
-            return EDGE_WRITE(key, record, self._life.edge_life, name, _mode(report), born, peer.addr)
-        record = encode_service(peer.service, name, peer.addr, max(peer.since, born))
-        return SERVICE_WRITE(key, name, record, self._life.service_meta, _mode(report), born)
-
-    def _peer(self, report: Report) -> Peer:
         # A peer that went offline after this report was taken in is written and then removed.
-        known = self.table.of(report.kind).get(report.peer_id)
-        return known or Peer(report.addr, report.online_at or self._index.now // 1000, report.service, report.meta)
+        peer = self.table.of(report.kind).get(report.peer_id) or Peer(
+            report.addr, report.online_at or self._index.now // 1000, report.service, report.meta
+        )
+        since, mode = max(peer.since, born), "beat" if report.kind.beats else "sync" if report.online_at else "online"
+        if edge:
+            record = encode_edge(name, peer.addr, since, peer.meta)
+            return EDGE_WRITE(key, record, self._life.edge_life, name, mode, born, peer.addr)
+        record = encode_service(peer.service, name, peer.addr, since)
+        return SERVICE_WRITE(key, name, record, self._life.service_meta, mode, born)
 
     def _edge_written(
         self, report: Report, reply: Reply, follow_up: _FollowUp, conflicts: list[tuple[Report, bytes]]
@@ -233,9 +232,8 @@ class PeerRecords:
         if old is not None and (report.kind.beats or old.update_time >= report.online_at) and await self._holds(old):
             reply = 0
         else:
-            peer = self._peer(report)
-            record = encode_edge(self.claim.frontier_id, peer.addr, max(peer.since, self.claim.born), peer.meta)
-            [reply] = await self._redis.batch([EDGE_SWAP(edge_key(edge_id), text, record, self._life.edge_life)])
+            key, record, life, *_ = self._request(report, 0).args
+            [reply] = await self._redis.batch([EDGE_SWAP(key, text, record, life)])
         if reply != 1:
             if edge_id in self.table.edges:
                 self.moved_away.add(edge_id)
@@ -279,9 +277,3 @@ class PeerRecords:
                     max(peer.since, self.claim.born),
                 )
             )
-
-
-def _mode(report: Report) -> str:
-    if report.kind.beats:
-        return "beat"
-    return "sync" if report.online_at else "online"
