@@ -174,7 +174,7 @@ class PythonDriver:
         return {}
 
     async def _cut(self, fields: Fields) -> Fields:
-        self._target(fields).client.reconnector.connection.link.abort("cut by a test")
+        self._target(fields).client.reconnector.connection.transport.abort("cut by a test")
         return {}
 
     async def _offline(self, fields: Fields) -> Fields:
