@@ -69,11 +69,23 @@ class Control:
         """Return the JSON of ``path`` below the root."""
         return self.ask("GET", path, query)
 
+    def page(self, kind: str, path: str, **query: Any) -> tuple[list[dict[str, Any]], int, int]:
+        """Return the records of a list, how many there are in all, and the cursor behind them, 0 at the end."""
+        found = self.get(path, **query)
+        try:
+            records = [dict(each) for each in found.get(kind) or []]
+            return records, int(found.get("count") or 0), int(found.get("cursor") or 0)
+        except (TypeError, ValueError):
+            fail(Exit.PEER, f"what {self.address} answers is no list of {kind}; is this the right port?")
+
     def ask(self, method: str, path: str, query: Mapping[str, Any] | None = None) -> Any:
-        """Do a request and return the JSON that it answers with."""
+        """Do a request and return the JSON object that it answers with."""
         _, body = self.raw(method, path, query or {})
         try:
-            return json.loads(body) if body else {}
+            found = json.loads(body) if body else {}
+            if isinstance(found, dict):
+                return found
+            raise ValueError
         except (ValueError, RecursionError):
             fail(Exit.PEER, f"what {self.address} answers is no JSON; is this the right port?")
 

@@ -20,8 +20,8 @@ def pages(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict
     size, since, seen = PAGE, 0, set[str]()
     while True:
         window = {"start_time": since, "end_time": _FOREVER} if since else {}
-        found = control.get(f"/{kind}", page=1, page_size=size, order="+create_time", **window, **filters)
-        records = found.get(kind) or []
+        asked = {"page": 1, "page_size": size, "order": "+create_time", **window, **filters}
+        records, *_ = control.page(kind, f"/{kind}", **asked)
         for record in records:
             if record[key] not in seen:
                 seen.add(record[key])
@@ -41,14 +41,13 @@ def steps(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict
     cursor, seen = 0, set[tuple[Any, ...]]()
     path = f"/{kind}/search" if filters else f"/{kind}"
     while True:
-        found = control.get(path, cursor=cursor, count=PAGE, **filters)
-        for each in found.get(kind) or []:
+        records, _, cursor = control.page(kind, path, cursor=cursor, count=PAGE, **filters)
+        for each in records:
             record = {_snake(name): value for name, value in each.items()}
             identity = tuple(sorted((name, str(value)) for name, value in record.items() if name != "update_time"))
             if identity not in seen:
                 seen.add(identity)
                 yield record
-        cursor = int(found.get("cursor") or 0)
         if not cursor:
             return
 
@@ -77,3 +76,8 @@ def identity(text: str) -> tuple[str, str]:
     if kind not in ("edge", "service") or not name:
         fail(Exit.USAGE, f"{text!r} is nobody: expected an ID, edge/ID or service/ID")
     return kind, name
+
+
+def services_of_name(control: Control, name: str) -> list[dict[str, Any]]:
+    """The services that have exactly this name."""
+    return [each for each in everything(control, "services", {"service": name}) if each.get("service") == name]

@@ -17,9 +17,13 @@ from frontier_tx.errors import FrontierError
 
 #: Commands under their headings, with the modules that have them.
 CHAPTERS = {
-    "Talk to edges": {
-        "call": "talk", "pub": "talk", "sub": "talk", "serve": "talk", "edge": "edge",
+    "Talk to edges": {"call": "talk", "pub": "talk", "sub": "talk", "serve": "talk", "edge": "edge"},
+    "Operate a server": {
+        "edges": "operators", "services": "operators", "frontiers": "operators", "show": "operators",
+        "watch": "live", "top": "live", "kick": "operators", "drain": "operators", "config": "operators",
+        "log-level": "operators", "status": "operators", "version": "operators",
     },
+    "This command": {"context": "context", "completion": "completion"},
 }  # fmt: skip
 
 
@@ -129,7 +133,7 @@ class Group(click.Group):
         for title, chapter in self.chapters.items():
             found = [(name, self.get_command(ctx, name)) for name in chapter]
             with formatter.section(title):
-                formatter.write_dl([(name, each.get_short_help_str(limit=90)) for name, each in found if each])
+                formatter.write_dl([(name, each.get_short_help_str(limit=160)) for name, each in found if each])
 
 
 Group.group_class = Group
@@ -151,7 +155,13 @@ def frontier(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     session = Session()
-    sys.exit(guarded(session, lambda: frontier.main(arguments, "frontier", standalone_mode=False, obj=session)))
+
+    def work() -> Any:
+        return frontier.main(
+            arguments, "frontier", complete_var="_FRONTIER_COMPLETE", standalone_mode=False, obj=session
+        )
+
+    sys.exit(guarded(session, work))
 
 
 def guarded(session: Session, work: Callable[[], Any]) -> int:

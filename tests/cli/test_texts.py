@@ -1,0 +1,95 @@
+"""What others wrote cannot do anything to a terminal; and the command as such."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frontier_tx.cli.output import Output
+from frontier_tx.cli.text import amount, shown, shown_bytes, span
+
+from .runner import run
+
+
+@given(st.text() | st.binary())
+def test_everything_shown_prints_as_itself(value: str | bytes) -> None:
+    text = shown(value) if isinstance(value, str) else shown_bytes(value)
+    assert text.isprintable()
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "a\rb", "\u202egnp", "\u200b", "\x9b2J", "\ud800", "\ue000", "\x7f"])
+def test_what_moves_or_hides_is_escaped(text: str) -> None:
+    assert "\\" in shown(text)
+
+
+def test_plain_text_stays_as_it_is() -> None:
+    assert shown("Grüße 東京 🙂 [bold]x[/]") == "Grüße 東京 🙂 [bold]x[/]"
+    assert shown("abcdef", 4) == "abc…"
+
+
+def test_wide_characters_keep_columns_straight(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(["a", "b"], [["東京", 1], ["x\n", 2]])
+    assert capsys.readouterr().out.splitlines() == ["A     B", "東京  1", "x\\n   2"]
+
+
+def test_amounts_and_times() -> None:
+    assert [amount(value) for value in (0, 999, 1500, 2_000_000, 5e15)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "2.0 MB",
+        "5000 TB",
+    ]
+    assert [span(value) for value in (0.25, 3, 65, 3600, 90_000)] == ["0.2s", "3s", "1m5s", "1h", "1d1h"]
+
+
+def test_help_is_there_at_once_and_loads_no_clients() -> None:
+    code = (
+        "import sys\nfrom frontier_tx.cli.main import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n"
+        "    print([name for name in sys.modules if name.split('.')[0] in ('twisted', 'rich', 'yaml')])"
+    )
+    took = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Whatever else this machine does: the time of the process alone.
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert "Operate a server" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert min(took) < 0.5
+
+
+def test_every_command_has_help_in_whole_lines() -> None:
+    from frontier_tx.cli.main import CHAPTERS
+
+    listed = run("--help").out
+    for name in (name for chapter in CHAPTERS.values() for name in chapter):
+        assert run(name, "--help").code == 0
+        assert name in listed
+    chapters = listed.partition("Talk to edges:")[2].partition("Options:")[0]
+    assert "..." not in chapters.replace("serve, ...", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    assert "_FRONTIER_COMPLETE" in run("completion", shell).out
+
+
+def test_completion_completes() -> None:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", "from frontier_tx.cli.main import main; main()"],
+        env={**os.environ, "_FRONTIER_COMPLETE": "bash_complete", "COMP_WORDS": "frontier ser", "COMP_CWORD": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["plain,services", "plain,serve"] or sorted(done.stdout.split()) == [
+        "plain,serve", "plain,services",
+    ]  # fmt: skip
