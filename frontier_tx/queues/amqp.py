@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pika
 from pika.adapters.twisted_connection import TwistedProtocolConnection
 from pika.frame import Heartbeat
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, connectionDone
@@ -127,12 +127,12 @@ class AMQPBroker:
             channel = await protocol.channel()
             await self._declare(channel)
             await channel.confirm_delivery()
+        except (CancelledError, GeneratorExit):
+            self.disconnect()
+            raise
         except Exception as error:
             self.disconnect()
             raise Unusable(protocol.cause or _text(error)) from error
-        except BaseException:
-            self.disconnect()
-            raise
         self._sent, self._returned, self._oldest, self._next = {}, {}, 1, 1
         protocol.confirmed = self._got
         channel.add_on_return_callback(self._got_back)

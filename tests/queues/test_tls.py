@@ -27,6 +27,7 @@ from frontier_tx.config.queues import (
     RedisQueue,
     RedisQueueProducer,
 )
+from frontier_tx.queues.forwarder import Forwarder
 from tests.launch.certificates import Authority
 from tests.queues.brokers import NatsServer, RabbitMQ
 from tests.queues.world import way
@@ -162,4 +163,16 @@ async def test_something_else_that_listens_there_is_told_in_words(kind: str, ans
         await queue.until(lambda: queue.forwarder.trouble != "not connected yet")
         said = queue.forwarder.trouble
         assert len(said.split()) >= 3 and "Error:" not in said.split("KafkaConnectionError:")[-1], said
+    listener.close()
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats", "amqp", "kafka", "nsq"])
+@pytest_twisted.ensureDeferred
+async def test_one_that_takes_connections_and_says_nothing_is_given_up(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Forwarder, "attempt_seconds", 0.5)
+    listener = create_server(("127.0.0.1", 0))
+    async with way(section(kind, f"127.0.0.1:{listener.getsockname()[1]}"), connected=False) as queue:
+        await queue.until(lambda: queue.forwarder.trouble == "no connection within 0.5 s")
     listener.close()
