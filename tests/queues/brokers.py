@@ -71,6 +71,15 @@ class Broker:
         """Let it stand still, or go on."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGSTOP if on else signal.SIGCONT)
+        if on:
+            # The signal takes a moment, in which an answer may still go out.
+            threads = Path(f"/proc/{self._process.pid}/task")
+            wait_until(
+                lambda: all(
+                    (each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads.iterdir()
+                ),
+                "it stands still",
+            )
 
 
 class NatsServer(Broker):
