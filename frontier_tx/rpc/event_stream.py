@@ -10,8 +10,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from frontier_tx.rpc.context import CallContext
-from frontier_tx.rpc.exchange import Exchange, HttpHeaders, error_json, message_json, secured
+from frontier_tx.rpc.exchange import Exchange, HttpHeaders, error_json, secured
 from frontier_tx.rpc.methods import MethodTable
+from frontier_tx.rpc.proto_json import message_json
 from frontier_tx.rpc.status import RpcError
 
 EVENTS: HttpHeaders = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")]

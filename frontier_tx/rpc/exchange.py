@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from google.protobuf.json_format import MessageToDict
 from twisted.internet.defer import Deferred, fail, succeed
 
 from frontier_tx.rpc.context import Turn, at_once
@@ -160,11 +159,6 @@ def secured(headers: HttpHeaders) -> HttpHeaders:
     """The headers, and those of ``SECURE`` that are not among them."""
     said = {name.lower() for name, _ in headers}
     return [*headers, *(each for each in SECURE if each[0].lower() not in said)]
-
-
-def message_json(message: Any) -> bytes:
-    """A message as JSON, in which unset plain fields are written out."""
-    return json_bytes(MessageToDict(message, always_print_fields_with_no_presence=True))
 
 
 def error_json(status: int, reason: str, text: str) -> bytes:

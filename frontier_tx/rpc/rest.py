@@ -29,10 +29,10 @@ from frontier_tx.rpc.exchange import (
     HttpHeaders,
     RestRequest,
     error_json,
-    message_json,
     secured,
 )
 from frontier_tx.rpc.methods import MethodTable
+from frontier_tx.rpc.proto_json import message_json
 from frontier_tx.rpc.query import QueryError, fill, fill_from_path, parse_query
 from frontier_tx.rpc.status import RpcError, Status
 
