@@ -64,16 +64,13 @@ class Body:
         return self._reader
 
     def feed(self, data: bytes) -> None:
-        """More of it came. Raises ``RpcError`` when it is too long."""
+        """More of it came. Raises ``RpcError`` when it is too long, or too much is held; ``fail`` is the next then."""
         self._passed += len(data)
         most = self.most if self._reader is not None else min(self.most, UNREAD)
         if self._passed > most:
-            raise self.fail(too_long(most))
+            raise too_long(most)
         if self._reader is not None:
-            try:
-                self._hold(len(data))
-            except RpcError as error:
-                raise self.fail(error) from None
+            self._hold(len(data))
             self._kept += data
 
     def end(self) -> None:
@@ -84,13 +81,12 @@ class Body:
         if reader is not None:
             reader.callback(whole)
 
-    def fail(self, error: RpcError) -> RpcError:
+    def fail(self, error: RpcError) -> None:
         """It will never be whole."""
         self._error = error
         reader = self._finish()
         if reader is not None:
             reader.errback(error)
-        return error
 
     def close(self) -> None:
         """Nobody wants it any longer."""

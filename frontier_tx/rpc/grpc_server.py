@@ -399,7 +399,8 @@ class PlainExchange(Http2Stream):
         self.consumed(size)
         try:
             self.body.feed(data)
-        except RpcError:
+        except RpcError as error:
+            self.body.fail(error)
             # Whoever reads it has been told, and who does not needs no more of it.
             self._stop()
             if not self.finishing:

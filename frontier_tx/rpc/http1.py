@@ -224,13 +224,10 @@ class Http1Connection(Protocol):
         """Bytes behind a body, which belong to the next request."""
         self._input[:0] = data
 
-    def done(self, reusable: bool) -> None:
+    def done(self) -> None:
         """Request and answer are complete."""
         self._exchange = None
         self._resting = self.clock.seconds()
-        if self._last or not reusable:
-            self.lose()
-            return
         self._within(self.limits.idle)
         self._ask()
 

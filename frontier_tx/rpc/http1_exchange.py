@@ -1,10 +1,11 @@
-"""One HTTP/1.1 request and its answer: h11 for the protocol, and back-pressure around it."""
+"""One HTTP/1.1 request, which h11 reads, and its answer, which is written here, under back-pressure."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -39,8 +40,8 @@ class Host(Protocol):
     def arrived(self) -> None:
         """The request is complete."""
 
-    def done(self, reusable: bool) -> None:
-        """Request and answer are complete; ``reusable``: another request may follow."""
+    def done(self) -> None:
+        """Request and answer are complete, and another request may follow."""
 
     def lose(self, linger: float = 0.0) -> None:
         """End the connection once everything is written, or ``linger`` seconds later."""
@@ -56,7 +57,7 @@ class Http1Exchange:
         self._connection = connection
         self._parser = parser
         self._head = head.method == b"HEAD"
-        self._answered = self._over = False
+        self._answered = self._over = self._chunked = False
         self._rest = memoryview(b"")
         self._paused: Deferred[None] | None = None
         fields: dict[str, str] = {}
@@ -67,12 +68,16 @@ class Http1Exchange:
         self.request = RestRequest(
             verb, head.target, fields, connection.peer, connection.turn, connection.names or (), self._body
         )
+        #: Whether the client speaks HTTP/1.1, which knows chunks and keeps connections.
+        self._modern = head.http_version != b"1.0"
+        closing = "close" in fields.get("connection", "").lower()
         #: Whether the connection ends after the answer.
-        self.last = not announce(self._body, fields)
+        self.last = not announce(self._body, fields) or closing or not self._modern
 
     def _continue(self) -> None:
         if self._parser.they_are_waiting_for_100_continue:
-            self._connection.transport.write(self._send(h11.InformationalResponse(status_code=100, headers=[])))
+            self._parser.send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def feed(self, data: bytes) -> None:
         """More bytes of the request; those behind it are given back."""
@@ -120,26 +125,29 @@ class Http1Exchange:
         account = self._connection.account
         if account.clogged(len(body)):
             status, headers, body = 429, list(PLAIN), CLOGGED
-        start = self._start([*headers, ("Content-Length", str(len(body)))], status)
-        if start is None:
+        head = self._start(status, headers, b"Content-Length: %d\r\n" % len(body))
+        if head is None:
             return
         if self._head or len(body) <= PART:
-            self._write(start, b"" if self._head else body)
-            self.finish()
+            self._connection.transport.write(head if self._head else head + body)
+            self._end()
             return
-        self._write(start, b"")
+        self._connection.transport.write(head)
         account.held(len(body))
         self._rest = memoryview(body)
         self.go_on()
 
     def start(self, status: int, headers: HttpHeaders) -> None:
-        start = self._start(headers, status)
-        if start is not None:
-            self._write(start, b"")
+        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
+        self._chunked = self._modern
+        self.last = self.last or not self._modern
+        head = self._start(status, headers, b"Transfer-Encoding: chunked\r\n" if self._chunked else b"")
+        if head is not None:
+            self._connection.transport.write(head)
 
     def write(self, data: bytes) -> Deferred[None]:
-        if not self._over and not self._head:
-            self._write(b"", data)
+        if data and not self._over and not self._head:
+            self._connection.transport.write(b"%x\r\n%s\r\n" % (len(data), data) if self._chunked else data)
         if self._over or not self._connection.paused:
             return succeed(None)
         if self._paused is None:
@@ -150,13 +158,15 @@ class Http1Exchange:
 
     def finish(self) -> None:
         if not self._over:
-            self._over = True
-            self.on_gone = None
-            self._body.close()
-            end = self._send(h11.EndOfMessage())
-            if end:
-                self._connection.transport.write(end)
-            self._settle()
+            if self._chunked and not self._head:
+                self._connection.transport.write(b"0\r\n\r\n")
+            self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self.on_gone = None
+        self._body.close()
+        self._settle()
 
     def go_on(self) -> None:
         """The transport takes more."""
@@ -166,9 +176,9 @@ class Http1Exchange:
         while self._rest and not self._over and not self._connection.paused:
             part, self._rest = self._rest[:PART], self._rest[PART:]
             self._connection.account.held(-len(part))
-            self._write(b"", bytes(part))
+            self._connection.transport.write(bytes(part))
             if not self._rest:
-                self.finish()
+                self._end()
 
     def lost(self) -> None:
         """The client is gone."""
@@ -181,46 +191,38 @@ class Http1Exchange:
             on_gone()
         self.go_on()
 
-    def _start(self, headers: HttpHeaders, status: int) -> bytes | None:
-        if self._over or self._answered:
+    def _start(self, status: int, headers: HttpHeaders, length: bytes) -> bytes | None:
+        if self._answered or self._over:
             return None
         self._answered = True
-        if self.last:
-            headers = [*headers, ("Connection", "close")]
-        fields = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        fields.append((b"Date", _date()))
-        return self._send(h11.Response(status_code=status, headers=fields, reason=_reason(status)))
-
-    def _write(self, start: bytes, data: bytes) -> None:
-        self._connection.transport.write(start + self._send(h11.Data(data=data)) if data else start)
-
-    def _send(self, event: Any) -> bytes:
-        return self._parser.send(event) or b""
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1", "replace")
+        if any(fields.count(end) != len(headers) for end in (b"\r", b"\n")):
+            raise ValueError(f"headers with a line end in them: {headers!r}")
+        closing = b"Connection: close\r\n" if self.last else b""
+        return b"%sDate: %s\r\n%s%s%s\r\n" % (_status_line(status), _date(), length, closing, fields)
 
     def _settle(self) -> None:
         """Go on to the next request when this one and its answer are complete."""
         if not self._over or self._connection.closing:
             return
-        parser = self._parser
-        if parser.our_state is h11.MUST_CLOSE or parser.they_are_waiting_for_100_continue:
+        if self.last or self._parser.they_are_waiting_for_100_continue:
             self._connection.lose(LINGER if self.arriving else 0.0)
         elif not self.arriving:
-            self._connection.done(parser.our_state is h11.DONE and parser.their_state is h11.DONE)
+            self._connection.done()
 
 
 def plain_answer(status: int, text: bytes) -> bytes:
     """A whole answer in plain text, after which the connection ends."""
-    head = (
-        b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-    )
-    return head % (status, _reason(status), len(text)) + text
+    head = b"%sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+    return head % (_status_line(status), len(text)) + text
 
 
-def _reason(status: int) -> bytes:
+@cache
+def _status_line(status: int) -> bytes:
     try:
-        return HTTPStatus(status).phrase.encode()
+        return b"HTTP/1.1 %d %s\r\n" % (status, HTTPStatus(status).phrase.encode())
     except ValueError:
-        return b"Unknown"
+        return b"HTTP/1.1 %d Unknown\r\n" % status
 
 
 _dated: tuple[int, bytes] = (0, b"")
