@@ -19,10 +19,10 @@ from frontier_tx.clients.surface.client import ClientFace, ClientOptions, EdgeOp
 from frontier_tx.clients.surface.flavour import Handle
 from frontier_tx.clients.surface.speaking import EdgeSpeaker, Presence, Speaker, StartOn
 
-Bytes: TypeAlias = Coroutine[Any, Any, bytes]
-Nothing: TypeAlias = Coroutine[Any, Any, None]
-AMessage: TypeAlias = Coroutine[Any, Any, Message]
-AStream: TypeAlias = Coroutine[Any, Any, Stream]
+LaterBytes: TypeAlias = Coroutine[Any, Any, bytes]
+Later: TypeAlias = Coroutine[Any, Any, None]
+LaterMessage: TypeAlias = Coroutine[Any, Any, Message]
+LaterStream: TypeAlias = Coroutine[Any, Any, Stream]
 
 
 class AioProtocol(ClientProtocol):
@@ -31,7 +31,7 @@ class AioProtocol(ClientProtocol):
     log = LOG
 
 
-class AioClient(Awaiting, Incoming[Nothing, AMessage, AStream, Stream]):
+class AioClient(Awaiting, Incoming[Later, LaterMessage, LaterStream, Stream]):
     """What clients of asyncio have in common: tasks, which end with them."""
 
     log = LOG
@@ -41,7 +41,7 @@ class AioClient(Awaiting, Incoming[Nothing, AMessage, AStream, Stream]):
     def _stream(self, session: StreamSession) -> Stream:
         return session.owner if session.owner is not None else Stream(session)
 
-    async def _connected(self, connecting: Nothing) -> None:
+    async def _connected(self, connecting: Later) -> None:
         try:
             await connecting
         except BaseException:
@@ -61,7 +61,7 @@ class AioClient(Awaiting, Incoming[Nothing, AMessage, AStream, Stream]):
         await self._callbacks.ended()
 
 
-class Client(AioClient, ClientFace[Nothing, AMessage, AStream, Stream]):
+class Client(AioClient, ClientFace[Later, LaterMessage, LaterStream, Stream]):
     """An edge or a service. It belongs to the loop in which ``connect`` is called, or ``receive`` or ``accept_stream``
     before that.
 
@@ -103,7 +103,7 @@ class Client(AioClient, ClientFace[Nothing, AMessage, AStream, Stream]):
         await self._connected(ClientFace.connect(self, keep_trying=keep_trying))
 
 
-class Edge(Client, Speaker[Bytes, Nothing]):
+class Edge(Client, Speaker[LaterBytes, Later]):
     """A client of edgebound. ``meta`` is anything that services shall know of this edge."""
 
     default_port = EDGE_PORT
@@ -121,7 +121,7 @@ class ServiceOptions(ClientOptions, total=False):
     connect_seconds: float
 
 
-class Service(Client, EdgeSpeaker[Bytes, Nothing], Presence[Nothing]):
+class Service(Client, EdgeSpeaker[LaterBytes, Later], Presence[Later]):
     """A client of servicebound. Parameters as of ``Client``, and:
 
     :param name: edges open streams to it, and logs show it.

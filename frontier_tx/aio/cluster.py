@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Unpack
 
-from frontier_tx.aio.client import AioClient, AMessage, AStream, Bytes, Nothing
+from frontier_tx.aio.client import AioClient, Later, LaterBytes, LaterMessage, LaterStream
 from frontier_tx.aio.futures import Tasks
 from frontier_tx.aio.loop import LoopClock, LoopHome
 from frontier_tx.aio.stream import Stream
@@ -17,7 +17,7 @@ from frontier_tx.clients.core.intake import Bounds
 DialerFor = Callable[[str, int], Dialer]
 
 
-class ClusterService(AioClient, ClusterFace[Bytes, Nothing, AMessage, AStream, Stream]):
+class ClusterService(AioClient, ClusterFace[LaterBytes, Later, LaterMessage, LaterStream, Stream]):
     """A service over all Frontiers of a cluster. Parameters as of ``ClusterFace``, and:
 
     It belongs to the loop in which ``connect`` is called, or ``receive`` or ``accept_stream`` before that.

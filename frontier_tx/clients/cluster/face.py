@@ -28,7 +28,17 @@ from frontier_tx.clients.core.values import edge_target, id_bytes, note
 from frontier_tx.clients.deferring import deferred
 from frontier_tx.clients.protocol import dial_to
 from frontier_tx.clients.surface.client import Incoming
-from frontier_tx.clients.surface.flavour import B, Callbacks, Handle, Handler, M, N, S, T, waiting_for
+from frontier_tx.clients.surface.flavour import (
+    AStream,
+    Callbacks,
+    GivesBytes,
+    GivesMessage,
+    GivesNothing,
+    GivesStream,
+    Handle,
+    Handler,
+    waiting_for,
+)
 from frontier_tx.clients.surface.speaking import EdgeSpeaker, Presence, StartOn
 from frontier_tx.errors import EndClosed, ForceClosed, OperationError
 from frontier_tx.runtime.deferreds import Waiters
@@ -60,7 +70,12 @@ class ClusterOptions(TypedDict, total=False):
     on_offline: Callable[[str], Any] | None
 
 
-class ClusterFace(Incoming[N, M, S, T], EdgeSpeaker[B, N], Presence[N], Generic[B, N, M, S, T]):
+class ClusterFace(
+    Incoming[GivesNothing, GivesMessage, GivesStream, AStream],
+    EdgeSpeaker[GivesBytes, GivesNothing],
+    Presence[GivesNothing],
+    Generic[GivesBytes, GivesNothing, GivesMessage, GivesStream, AStream],
+):
     """A service over all Frontiers of a cluster; its surface is that of ``Service``.
 
     :param frontlas: ``host:port`` of Frontlas, or several of them that share one registry.
@@ -161,7 +176,7 @@ class ClusterFace(Incoming[N, M, S, T], EdgeSpeaker[B, N], Presence[N], Generic[
 
     # -- beginning and end --------------------------------------------------------------------------------
 
-    def connect(self, wait: bool = True) -> N:
+    def connect(self, wait: bool = True) -> GivesNothing:
         """Get the first list, and connect to all Frontiers on it.
 
         Where it fails, or is cancelled, all is over. It fails with FrontlasUnavailable or LookupRefused, where it waits
@@ -186,12 +201,12 @@ class ClusterFace(Incoming[N, M, S, T], EdgeSpeaker[B, N], Presence[N], Generic[
             self._home.settle()
             return waiting_for(lambda: Deferred.fromCoroutine(begin()))(done)
 
-        result: N = self._begin(start)
+        result: GivesNothing = self._begin(start)
         return result
 
-    def when_online(self) -> N:
+    def when_online(self) -> GivesNothing:
         """Done when a connection to any Frontier is up; EndClosed when there will be none."""
-        result: N = self._begin(waiting_for(self.roster.when_online))
+        result: GivesNothing = self._begin(waiting_for(self.roster.when_online))
         return result
 
     def _close(self, done: Done) -> Handle:
@@ -243,7 +258,7 @@ class ClusterFace(Incoming[N, M, S, T], EdgeSpeaker[B, N], Presence[N], Generic[
         limit = Deadline(self._clock, self._wall_clock, timeout, deadline)
         return self.finder.start(edge_id, start, limit, done, fresh)
 
-    def open_stream(self, target: str | int, meta: bytes = b"") -> S:
+    def open_stream(self, target: str | int, meta: bytes = b"") -> GivesStream:
         """Open a stream to an edge, wherever it is.
 
         Frontlas is asked each time, unless the edge was heard just now: a stream to an edge that has moved opens and

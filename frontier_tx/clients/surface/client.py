@@ -18,7 +18,18 @@ from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.clients.core.values import callback as checked
 from frontier_tx.clients.core.values import edge_target
 from frontier_tx.clients.protocol import ClientProtocol, dial_to
-from frontier_tx.clients.surface.flavour import Callbacks, Handle, Handler, M, N, Registering, S, Start, T, tell
+from frontier_tx.clients.surface.flavour import (
+    AStream,
+    Callbacks,
+    GivesMessage,
+    GivesNothing,
+    GivesStream,
+    Handle,
+    Handler,
+    Registering,
+    Start,
+    tell,
+)
 from frontier_tx.clients.surface.streams import Messages
 from frontier_tx.errors import Replaced
 from frontier_tx.timers import Alarms
@@ -26,7 +37,9 @@ from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 
 
-class Incoming(Messages[M], Registering[N], Generic[N, M, S, T]):
+class Incoming(
+    Messages[GivesMessage], Registering[GivesNothing], Generic[GivesNothing, GivesMessage, GivesStream, AStream]
+):
     """A client's beginning and end, and what comes to it.
 
     :param callbacks: calls what the program handed over.
@@ -41,7 +54,7 @@ class Incoming(Messages[M], Registering[N], Generic[N, M, S, T]):
         self._home = home
         self._callbacks = callbacks
 
-    def _stream(self, session: StreamSession) -> T:
+    def _stream(self, session: StreamSession) -> AStream:
         """Return the one stream of a session."""
         raise NotImplementedError
 
@@ -55,17 +68,17 @@ class Incoming(Messages[M], Registering[N], Generic[N, M, S, T]):
     def _messages(self) -> Inbox[Message]:
         return self.intake.messages
 
-    def connect(self) -> N:
+    def connect(self) -> GivesNothing:
         """Connect."""
         raise NotImplementedError
 
-    def close(self) -> N:
+    def close(self) -> GivesNothing:
         """Say goodbye and stop; done when the connections are gone, in bounded time.
 
         What was written to streams is sent first. A stream on which somebody is still writing is cut, so that it does
         not look complete: a callback of ``on_stream`` runs, somebody waits for ``drain``, or a producer is registered.
         """
-        result: N = self._begin(self._close)
+        result: GivesNothing = self._begin(self._close)
         return result
 
     async def __aenter__(self) -> Self:
@@ -79,12 +92,12 @@ class Incoming(Messages[M], Registering[N], Generic[N, M, S, T]):
                 session.abort()
         await cast("Any", self.close())
 
-    def accept_stream(self) -> S:
+    def accept_stream(self) -> GivesStream:
         """Return the next stream that the other side opened."""
-        result: S = self._next(self.intake.streams, self._stream)
+        result: GivesStream = self._next(self.intake.streams, self._stream)
         return result
 
-    def on_stream(self, callback: Callable[[T], Any] | None) -> None:
+    def on_stream(self, callback: Callable[[AStream], Any] | None) -> None:
         """Give each stream, those that wait included, to ``callback``; None: let them wait for ``accept_stream``.
 
         The callback may be asynchronous. Where it fails the stream is cut, and the log says why.
@@ -104,18 +117,18 @@ class Incoming(Messages[M], Registering[N], Generic[N, M, S, T]):
 
         self.intake.serve(accepted)
 
-    def list_streams(self) -> list[T]:
+    def list_streams(self) -> list[AStream]:
         """All open streams, however opened."""
         self._home.check()
         return [self._stream(session) for session in self._sessions()]
 
-    def _opening(self, start: Start) -> S:
+    def _opening(self, start: Start) -> GivesStream:
         """Return a stream to the caller, whose session ``start`` gives."""
 
         def begin(done: Done) -> Handle:
             return start(lambda session, error: done(None if session is None else self._stream(session), error))
 
-        result: S = self._begin(begin, lambda stream: stream.session.abort())
+        result: GivesStream = self._begin(begin, lambda stream: stream.session.abort())
         return result
 
 
@@ -140,7 +153,7 @@ class EdgeOptions(ClientOptions, total=False):
     meta: bytes
 
 
-class ClientFace(Incoming[N, M, S, T]):
+class ClientFace(Incoming[GivesNothing, GivesMessage, GivesStream, AStream]):
     """What edges and services have in common. Use it with ``async with``, or call ``connect`` and ``close``.
 
     :param wanted_id: sent with each connect; a gateway that allocates ids ignores it. :param meta: who this is.
@@ -226,7 +239,7 @@ class ClientFace(Incoming[N, M, S, T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.reconnector.client_id}>"
 
-    def connect(self, *, keep_trying: bool = False) -> N:
+    def connect(self, *, keep_trying: bool = False) -> GivesNothing:
         """Connect: one attempt, or as many as it takes.
 
         Done when the gateway accepted; fails with ConnectionRefused (the gateway's reason), with what the transport
@@ -239,12 +252,12 @@ class ClientFace(Incoming[N, M, S, T]):
             self._home.settle()
             return self.reconnector.start(done, keep_trying=keep_trying)
 
-        result: N = self._begin(start)
+        result: GivesNothing = self._begin(start)
         return result
 
-    def when_online(self) -> N:
+    def when_online(self) -> GivesNothing:
         """Done when a connection is up; EndClosed when there will be none."""
-        result: N = self._begin(self.reconnector.when_online)
+        result: GivesNothing = self._begin(self.reconnector.when_online)
         return result
 
     def _close(self, done: Done) -> Handle:
@@ -266,7 +279,7 @@ class ClientFace(Incoming[N, M, S, T]):
         connection = self.reconnector.connection
         return connection.open_streams() if connection is not None else []
 
-    def open_stream(self, target: str | int, meta: bytes = b"") -> S:
+    def open_stream(self, target: str | int, meta: bytes = b"") -> GivesStream:
         """Open a stream; ``target`` is a service's name (from an edge) or an edge's id (from a service).
 
         To nobody it opens and ends at once: that is this protocol's way to say so. ValueError: no edge can have the id.

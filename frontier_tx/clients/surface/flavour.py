@@ -12,11 +12,11 @@ from frontier_tx.clients.core.intake import Done, Inbox
 from frontier_tx.clients.core.operations import Request
 from frontier_tx.errors import Canceled
 
-B = TypeVar("B")
-N = TypeVar("N")
-M = TypeVar("M")
-S = TypeVar("S")
-T = TypeVar("T")
+GivesBytes = TypeVar("GivesBytes")
+GivesNothing = TypeVar("GivesNothing")
+GivesMessage = TypeVar("GivesMessage")
+GivesStream = TypeVar("GivesStream")
+AStream = TypeVar("AStream")
 
 #: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
@@ -102,18 +102,18 @@ class Flavour:
         raise NotImplementedError
 
 
-class Registering(Flavour, Generic[N]):
+class Registering(Flavour, Generic[GivesNothing]):
     """What answers calls."""
 
     def _register(self, method: str, handler: Handler, done: Done, timeout: float | None) -> Handle:
         raise NotImplementedError
 
-    def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> N:
+    def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> GivesNothing:
         """Answer calls of this method: on this stream; of a client now and after each reconnect, from everywhere.
 
         Done when the gateways that are connected know, at once where none is; fails with the first refusal of one.
 
         :param handler: takes a ``Request`` and returns bytes or None, now or later.
         """
-        result: N = self._begin(lambda done: self._register(method, handler, done, timeout))
+        result: GivesNothing = self._begin(lambda done: self._register(method, handler, done, timeout))
         return result

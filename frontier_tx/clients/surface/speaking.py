@@ -7,13 +7,13 @@ from frontier_tx.clients.core.intake import Done
 from frontier_tx.clients.core.presence import EdgeEvent, event_handler, id_handler
 from frontier_tx.clients.core.session import ClientSession
 from frontier_tx.clients.core.values import addressed
-from frontier_tx.clients.surface.flavour import B, Flavour, Handle, Handler, N, Registering
+from frontier_tx.clients.surface.flavour import Flavour, GivesBytes, GivesNothing, Handle, Handler, Registering
 
 #: Starts an operation on session 1 with a gateway, with what is left of the timeout in seconds.
 StartOn = Callable[[ClientSession, float | None, Done], Handle]
 
 
-class Speaker(Flavour, Generic[B, N]):
+class Speaker(Flavour, Generic[GivesBytes, GivesNothing]):
     """Speaks on one session."""
 
     def _session(self) -> ClientSession:
@@ -27,7 +27,7 @@ class Speaker(Flavour, Generic[B, N]):
         *,
         timeout: float | None = None,
         deadline: float | None = None,
-    ) -> B:
+    ) -> GivesBytes:
         """Call a method of the other side. Cancelling withdraws the call. There is no default timeout.
 
         :param timeout: seconds; then it fails with OperationTimeout.
@@ -36,7 +36,7 @@ class Speaker(Flavour, Generic[B, N]):
             connection ended meanwhile, EndClosed when there is none, PayloadTooLarge, TooManyPending, SendBufferFull.
         :raises RuntimeError: (as every method) in another thread or loop, or in a fork of the process.
         """
-        result: B = self._begin(
+        result: GivesBytes = self._begin(
             lambda done: self._session().call(method, data, done, custom=custom, timeout=timeout, deadline=deadline)
         )
         return result
@@ -50,17 +50,17 @@ class Speaker(Flavour, Generic[B, N]):
         timeout: float | None = None,
         deadline: float | None = None,
         at_most_once: bool = False,
-    ) -> N:
+    ) -> GivesNothing:
         """Send a message. Done when the receiver acknowledged it; fails with its error if it refused.
 
         With ``at_most_once`` it is done at once. The other parameters and errors are those of ``call``.
         """
         options: Any = {"custom": custom, "timeout": timeout, "deadline": deadline, "at_most_once": at_most_once}
-        result: N = self._begin(lambda done: self._session().publish(topic, data, done, **options))
+        result: GivesNothing = self._begin(lambda done: self._session().publish(topic, data, done, **options))
         return result
 
 
-class EdgeSpeaker(Flavour, Generic[B, N]):
+class EdgeSpeaker(Flavour, Generic[GivesBytes, GivesNothing]):
     """Speaks to edges."""
 
     def _start_at(
@@ -78,7 +78,7 @@ class EdgeSpeaker(Flavour, Generic[B, N]):
         *,
         timeout: float | None = None,
         deadline: float | None = None,
-    ) -> B:
+    ) -> GivesBytes:
         """Call a method of an edge. Parameters and errors as of ``Edge.call``; EdgeNotOnline when it is not there.
 
         A ClusterService finds the edge first. The time limits cover that, and it fails also with UnknownEdge (an
@@ -95,7 +95,7 @@ class EdgeSpeaker(Flavour, Generic[B, N]):
                 deadline,
             )
 
-        result: B = self._begin(start)
+        result: GivesBytes = self._begin(start)
         return result
 
     def publish(
@@ -108,7 +108,7 @@ class EdgeSpeaker(Flavour, Generic[B, N]):
         timeout: float | None = None,
         deadline: float | None = None,
         at_most_once: bool = False,
-    ) -> N:
+    ) -> GivesNothing:
         """Send a message to an edge; see ``Edge.publish`` and ``call``."""
 
         def start(done: Done) -> Handle:
@@ -121,18 +121,18 @@ class EdgeSpeaker(Flavour, Generic[B, N]):
                 deadline,
             )
 
-        result: N = self._begin(start)
+        result: GivesNothing = self._begin(start)
         return result
 
 
-class Presence(Registering[N]):
+class Presence(Registering[GivesNothing]):
     """Hands out edge ids and follows who is online."""
 
-    def _told(self, method: str, make: Callable[[Any], Handler], function: Callable[[Any], Any]) -> N:
-        result: N = self._begin(lambda done: self._register(method, make(function), done, None))
+    def _told(self, method: str, make: Callable[[Any], Handler], function: Callable[[Any], Any]) -> GivesNothing:
+        result: GivesNothing = self._begin(lambda done: self._register(method, make(function), done, None))
         return result
 
-    def register_get_edge_id(self, function: Callable[[bytes], Any]) -> N:
+    def register_get_edge_id(self, function: Callable[[bytes], Any]) -> GivesNothing:
         """Let ``function(meta)`` give edges their ids: it returns one, or 0 to let the gateway allocate it.
 
         What it raises refuses the edge; it reads the text of a ``HandlerError``, of anything else a reference number
@@ -140,10 +140,10 @@ class Presence(Registering[N]):
         """
         return self._told("get_edge_id", id_handler, function)
 
-    def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> N:
+    def register_edge_online(self, function: Callable[[EdgeEvent], Any]) -> GivesNothing:
         """Let ``function(event)`` know of each edge before it is let in; what it raises refuses it, see above."""
         return self._told("edge_online", event_handler, function)
 
-    def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> N:
+    def register_edge_offline(self, function: Callable[[EdgeEvent], Any]) -> GivesNothing:
         """Let ``function(event)`` know of each edge that left."""
         return self._told("edge_offline", event_handler, function)

@@ -9,24 +9,32 @@ from frontier_tx.clients.core.operations import Message
 from frontier_tx.clients.core.session import ClientSession
 from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.clients.core.values import note, string
-from frontier_tx.clients.surface.flavour import B, Flavour, Handle, Handler, M, N, Registering
+from frontier_tx.clients.surface.flavour import (
+    Flavour,
+    GivesBytes,
+    GivesMessage,
+    GivesNothing,
+    Handle,
+    Handler,
+    Registering,
+)
 from frontier_tx.clients.surface.speaking import Speaker
 from frontier_tx.errors import EndClosed
 
 
-class Messages(Flavour, Generic[M]):
+class Messages(Flavour, Generic[GivesMessage]):
     """What yields messages: ``receive``, and ``async for``."""
 
     def _messages(self) -> Inbox[Message]:
         raise NotImplementedError
 
-    def receive(self) -> M:
+    def receive(self) -> GivesMessage:
         """Return the next message, to be answered with ``ack()`` or ``fail(text)``; EndClosed when there is none.
 
         A client waits across reconnects, until it is closed for good. One that leaves messages lying stops reading at
         ``Bounds.messages``: answers to its calls then wait too. A wait that is given up takes none away.
         """
-        result: M = self._next(self._messages(), lambda message: message)
+        result: GivesMessage = self._next(self._messages(), lambda message: message)
         return result
 
     def __aiter__(self) -> AsyncIterator[Message]:
@@ -52,7 +60,7 @@ class Arriving(AsyncIterator[Message]):
         """For those who close generators: there is nothing to put away."""
 
 
-class StreamFace(Speaker[B, N], Messages[M], Registering[N]):
+class StreamFace(Speaker[GivesBytes, GivesNothing], Messages[GivesMessage], Registering[GivesNothing]):
     """One stream. ``meta`` and ``peer`` are the opener's."""
 
     def __init__(self, session: StreamSession) -> None:
@@ -99,18 +107,18 @@ class StreamFace(Speaker[B, N], Messages[M], Registering[N]):
         self._home.check()
         self.session.write(data)
 
-    def drain(self) -> N:
+    def drain(self) -> GivesNothing:
         """Done when little enough waits to be sent; EndClosed or ForceClosed when the stream is over."""
-        result: N = self._begin(self.session.drain)
+        result: GivesNothing = self._begin(self.session.drain)
         return result
 
-    def close(self) -> N:
+    def close(self) -> GivesNothing:
         """Send what was written, then close both directions; what was not read is discarded.
 
         Done when the other side knows, after 30 s when it does not answer. Where it takes nothing more for 3 s this
         is done too, and the rest follows when it goes on. ForceClosed where what was written cannot have come to it.
         """
-        result: N = self._begin(self.session.close)
+        result: GivesNothing = self._begin(self.session.close)
         return result
 
     def abort(self, reason: str = "") -> None:
