@@ -46,7 +46,7 @@ class Backoff:
 
 
 def _nothing() -> None:
-    """Nobody is to be called."""
+    """Do nothing."""
 
 
 class Retry:

@@ -55,7 +55,7 @@ class AioClient(Awaiting, Incoming[Later, LaterMessage, LaterStream, Stream]):
         somebody is still writing are cut, so that they do not look complete.
         """
         self._home.check()
-        # What is told of the end itself is not among them.
+        # ``on_offline`` is called later, and runs.
         self._callbacks.cancel_callbacks()
         await super().close()
         await self._callbacks.ended()

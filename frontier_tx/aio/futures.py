@@ -15,10 +15,10 @@ from frontier_tx.clients.surface.flavour import Cancelable, Flavour, Handler, St
 from frontier_tx.errors import Canceled
 
 log = logging.getLogger("frontier.client")
-#: What the parts that are shared with Twisted's clients log, for ``logging``: no observer of Twisted runs here.
+#: Sends what the shared parts log to ``logging``: no observer of Twisted runs here.
 LOG = Logger("frontier.client", observer=STDLibLogObserver("frontier.client"))
 
-#: Seconds for which the end of a client waits for tasks that were cancelled: handlers may have something to put away.
+#: Seconds for which ``close`` waits for cancelled tasks: handlers may have to clean up.
 SETTLE = 5.0
 
 
@@ -67,7 +67,7 @@ async def outcome(start: Start, unclaimed: Callable[[Any], object] | None = None
 
 
 async def arrival(wait: Callable[[Callable[[], bool]], Cancelable]) -> None:
-    """Wait until something may have come, which the caller then takes itself, without a wait between.
+    """Wait until something may have come; the caller then takes it itself, in the same turn.
 
     So a task that is cancelled never has what it did not return.
 
@@ -100,7 +100,7 @@ async def taken(inbox: Inbox[Any]) -> Any:
 
 
 class Tasks:
-    """Tasks of one client: kept from being collected while they run, and waited for at its end.
+    """The tasks of one client: holds them while they run, and waits for them at its end.
 
     The loop itself holds tasks weakly, and one that is still pending when its loop is closed is complained about.
     """
@@ -150,7 +150,7 @@ class Tasks:
             over(True)
 
     def cancel_callbacks(self) -> None:
-        """The client is being closed: callbacks that still run are to end, but for the one that asks for it."""
+        """Cancel callbacks that still run, except the one that calls this."""
         for task in self._callbacks - {asyncio.current_task()}:
             task.cancel()
 
@@ -162,7 +162,7 @@ class Tasks:
         return task.cancel
 
     async def ended(self, seconds: float = SETTLE) -> None:
-        """Return when all are over, the one that asks left out, or after ``seconds``."""
+        """Return when all other tasks are over, or after ``seconds``."""
         others = self._running - {cast("asyncio.Task[None]", asyncio.current_task())}
         if others:
             await asyncio.wait(others, timeout=seconds)

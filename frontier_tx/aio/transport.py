@@ -1,4 +1,4 @@
-"""Twisted protocols over transports of an asyncio loop: what is written for Twisted runs where no reactor does."""
+"""Runs Twisted protocols over transports of an asyncio loop, without a reactor."""
 
 import asyncio
 import ssl
@@ -62,7 +62,7 @@ class Carrier(asyncio.Protocol):
             self._connecting.errback(RuntimeError("the factory made no protocol"))
             return
         self._protocol = protocol
-        # The way of every byte, without a stop here.
+        # Bytes go straight to the protocol.
         self.data_received = protocol.dataReceived  # type: ignore[method-assign]
         protocol.makeConnection(self)
         self._connecting.callback(protocol)

@@ -35,7 +35,7 @@ def deferred(start: Start) -> "Deferred[Any]":
 
     def done(result: Any, error: Exception | None) -> None:
         nonlocal handle
-        # The Deferred holds the operation, which holds this: without a cut the two would wait for the collector.
+        # The Deferred holds the operation, which holds this: otherwise both wait for the garbage collector.
         handle = None
         if not made.called:
             if error is None:

@@ -195,7 +195,7 @@ class StreamTransport:
             self._producer.resumeProducing()
 
     def _pull(self) -> None:
-        # In a turn of its own: a producer that answers with a write at once must not come back here first.
+        # In a turn of its own: a producer that writes at once must not re-enter this method.
         if not self._pulling:
             self._pulling = True
             self._reactor.callLater(0, self._pull_now)
@@ -237,7 +237,7 @@ class StreamTransport:
         try:
             self.protocol.dataReceived(data)
         except Exception:
-            # As on any transport, a protocol that fails loses its own connection: this stream, and no more.
+            # As on any transport, a protocol that fails loses its connection: only this stream.
             failure = Failure()  # type: ignore[no-untyped-call]
             self.log.failure("a protocol on a stream failed; the stream is closed", failure)
             self.disconnecting = True
@@ -329,7 +329,7 @@ class StreamPort:
         return succeed(None)
 
     def getHost(self) -> StreamAddress:
-        """An address that names no stream in particular."""
+        """An address without a stream."""
         return StreamAddress("", 0)
 
     def _accepted(self, stream: AnyStream) -> None:
@@ -342,7 +342,7 @@ def _address(session: StreamSession) -> StreamAddress:
 
 
 def _drop(data: bytes | None) -> None:
-    """Nobody wants it."""
+    """Drop it."""
 
 
 def _build(factory: AnyFactory, stream: AnyStream, on_end: Callable[[], None] | None = None) -> IProtocol | None:

@@ -1,4 +1,4 @@
-"""How long a caller is ready to wait, over all steps of what it asked for."""
+"""A caller's time limit over all steps of one operation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ class Deadline:
         return float(self._timeout_at - now)
 
     def over(self, waiting: "Deferred[Any]") -> "Deferred[Any]":
-        """End a wait when the time is over; it then fails with what ``left`` would raise."""
+        """Limit a wait: when the time is over it fails with what ``left`` would raise."""
         ends = [
             (when, late)
             for when, late in ((self._timeout_at, OperationTimeout), (self._deadline_at, DeadlineExceeded))
@@ -55,8 +55,12 @@ class Deadline:
         return waiting
 
 
+class NotYet(Exception):
+    """A short wait is over, and what it was for has not happened."""
+
+
 def within(
     waiting: "Deferred[Any]", time: float, clock: IReactorTime, late: Callable[[], Exception]
 ) -> "Deferred[Any]":
-    """Give a wait up after so many seconds; it then fails with ``late()``."""
+    """Limit a wait to ``time`` seconds; then it fails with ``late()``."""
     return waiting.addTimeout(time, clock, lambda result, _: fail(late()))

@@ -1,4 +1,4 @@
-"""Operations on edges, wherever they are: finds the Frontier that holds an edge, and corrects itself when it moved."""
+"""Starts operations at the Frontier that holds the edge, and looks again when the edge has moved."""
 
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.cluster.deadline import Deadline, within
+from frontier_tx.clients.cluster.deadline import Deadline, NotYet, within
 from frontier_tx.clients.cluster.frontlas_client import FrontlasClient, FrontlasUnavailable, LookupRefused
 from frontier_tx.clients.cluster.member import Member
 from frontier_tx.clients.cluster.roster import Roster
@@ -28,22 +28,22 @@ from frontier_tx.errors import (
     TooManyPending,
 )
 
-#: What certainly did not reach the edge.
+#: Errors of operations that certainly did not reach the edge.
 UNDONE = (EdgeNotOnline, EndClosed, MultiplexerClosed, ConnectFailed)
-#: What may mean that the edge is elsewhere: a Frontier notices late that the connection of an edge is dead.
+#: Errors that may mean that the edge is elsewhere: a Frontier notices late that the connection of an edge is dead.
 DOUBTFUL = (OperationTimeout, ForceClosed)
-#: Operations that may wait for a place, or be under way after they did, at a time.
+#: Operations that may wait for a look-up or a connection, or be under way after that, at a time.
 WORKING = 65_536
 #: Seconds in which Frontlas learns that an edge moved: Frontiers that are busy report 20 times a second.
 NEWS = 0.1
-#: Seconds for which an edge that spoke through a Frontier is there without a question.
+#: Seconds for which Frontlas is not asked about an edge that spoke through a Frontier.
 JUST_NOW = 1.0
-#: Seconds after which Frontlas is asked again while the Frontier that it named is being connected to; then twice that.
+#: Seconds until Frontlas is asked again while the Frontier that it named is being connected to; doubled each time.
 AGAIN = 0.5
 
 
 class Failed(NamedTuple):
-    """Where an operation was tried, on which connection, and why it did not come about there."""
+    """Where an operation was tried, on which connection, and why it failed there."""
 
     member: Member
     epoch: int
@@ -59,7 +59,7 @@ class Finder:
     def __init__(self, frontlas: FrontlasClient, roster: Roster, routes: Routes) -> None:
         #: Operations that were started again at another Frontier.
         self.retries = 0
-        #: Those that wait for a place, or are under way after they did.
+        #: Operations that wait for a look-up or a connection, or are under way after that.
         self.working = 0
         self._frontlas = frontlas
         self._roster = roster
@@ -67,7 +67,7 @@ class Finder:
         self._clock = roster.clock
 
     def start(self, edge_id: int, start: StartOn, limit: Deadline, done: Done, fresh: bool = False) -> "Operation":
-        """StartOn an operation at the Frontier that holds the edge.
+        """Start an operation at the Frontier that holds the edge.
 
         One that certainly did not reach the edge is started again where another look-up finds the edge: one at once,
         one when news of a move that was under way has arrived.
@@ -121,14 +121,14 @@ class Finder:
         return await deferred(lambda done: start(member.session(), left, done))
 
     def failed(self, edge_id: int, error: Exception) -> None:
-        """An operation failed: what does that say of where the edge is?"""
+        """An operation failed: forget or doubt where the edge is, as the error says."""
         if isinstance(error, UNDONE):
             self._routes.drop(edge_id)
         elif isinstance(error, DOUBTFUL):
             self._routes.doubt(edge_id)
 
     async def _elsewhere(self, edge_id: int, failed: Failed, limit: Deadline, waits: Iterator[float]) -> Member:
-        """Who holds the edge, if that is not whom it was tried at; else raise why it failed there."""
+        """Return who else holds the edge; if nobody does, raise why the operation failed."""
         why: FrontierError = failed.why
         for wait in waits:
             try:
@@ -136,7 +136,7 @@ class Finder:
                     await limit.over(deferLater(self._clock, wait))
                 member = await self._named(edge_id, limit, fresh=True)
             except EdgeNotOnline as error:
-                # It left where it was, and what it did next may not be known yet.
+                # It left its Frontier; Frontlas may not know yet where it went.
                 why = failed.why if isinstance(failed.why, EdgeNotOnline) else error
                 continue
             except FrontierError:
@@ -146,7 +146,7 @@ class Finder:
         raise why
 
     def _known(self, edge_id: int, fresh: bool) -> Member | None:
-        """Who holds the edge, where that need not be asked."""
+        """Return who holds the edge, if Frontlas need not be asked."""
         known = self._routes.get(edge_id)
         if known is None or self._clock.seconds() >= (known.heard + JUST_NOW if fresh else known.until):
             return None
@@ -154,7 +154,7 @@ class Finder:
         return held if held is not None and held.online and held.epoch == known.epoch else None
 
     async def _named(self, edge_id: int, limit: Deadline, fresh: bool) -> Member:
-        """Who holds the edge, as far as is known or Frontlas tells."""
+        """Return who holds the edge: what is known, or what Frontlas tells."""
         if self._roster.closed:
             raise EndClosed
         known = self._known(edge_id, fresh)
@@ -190,8 +190,8 @@ class Finder:
         patience = AGAIN
         while not member.online:
             try:
-                await limit.over(within(member.when_online(), patience, self._clock, _Later))
-            except _Later:
+                await limit.over(within(member.when_online(), patience, self._clock, NotYet))
+            except NotYet:
                 patience *= 2
                 with suppress(FrontlasUnavailable, LookupRefused):
                     member = await self._ask(edge_id, limit)
@@ -199,7 +199,7 @@ class Finder:
 
 
 class Operation:
-    """One operation from its start to its end, at whatever Frontiers it is tried. It can be cancelled."""
+    """One operation, at whatever Frontiers it is tried. It can be cancelled."""
 
     __slots__ = ("_finder", "_edge_id", "_start", "_limit", "_done", "_handle")
 
@@ -212,11 +212,11 @@ class Operation:
         self._handle: Handle = None
 
     def begin(self, member: Member) -> None:
-        """Try it where the edge was last: the common case, without what the others cost."""
+        """Try it where the edge was last: the common case, which is cheap."""
         epoch = member.epoch
 
         def told(result: Any, error: Exception | None) -> None:
-            # What it holds on to holds on to it: without this each operation would be left to the collector.
+            # The handle holds this operation: without this each one would be left to the garbage collector.
             self._handle = None
             if error is not None:
                 self._finder.failed(self._edge_id, error)
@@ -234,7 +234,7 @@ class Operation:
             self._handle = self._handle or handle
 
     def work(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Let it take its longer way."""
+        """Wait for ``work``, which looks the edge up."""
         working: Deferred[Any] = Deferred.fromCoroutine(work)
         self._handle = working
         working.addCallbacks(lambda result: self._done(result, None), self._failed)
@@ -245,7 +245,3 @@ class Operation:
     def cancel(self) -> None:
         """Give it up; harmless when it is over."""
         cancel(self._handle)
-
-
-class _Later(Exception):
-    """It has not happened yet."""

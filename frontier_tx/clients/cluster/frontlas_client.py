@@ -19,7 +19,7 @@ from frontier_tx.runtime.deferreds import Waiters
 
 #: What Frontlas answers for an edge that it does not know, whatever the status (control-plane: ``redis: nil``).
 UNKNOWN_TEXT = "redis: nil"
-#: How a Frontlas begins to say that it is well, and only cannot tell yet where this edge is.
+#: Begins the answer of a Frontlas that is well, but cannot tell yet where this edge is.
 INCOMPLETE_TEXT = "redis lost its data"
 #: Questions under way at a time; further ones wait for their turn.
 CONCURRENT = 50
@@ -54,7 +54,7 @@ class UnknownEdge(EdgeNotOnline):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A Frontier as Frontlas lists it; the address is parsed, so that spellings do not matter."""
+    """A Frontier as Frontlas lists it, with its address parsed."""
 
     frontier_id: str
     host: str
@@ -152,7 +152,7 @@ class FrontlasClient:
             asking = self._looking_up[edge_id] = Waiters()
         waiting = asking.wait()
         if first:
-            # Not cancelled with whoever asked first: others may wait for the answer too, and it is bounded in time.
+            # Not cancelled with the first caller: others may wait for the answer, and it is bounded in time.
             Deferred.fromCoroutine(self._holder(edge_id)).addBoth(self._looked_up, edge_id, asking)
         return await waiting
 
@@ -183,7 +183,7 @@ class FrontlasClient:
                 if event.kind == self._joined_kind:
                     joined()
         except RpcError:
-            # A Frontlas without this method, or one that goes away: lists are asked for anyway.
+            # A Frontlas without this method, or one that goes away. The lists go on.
             return
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ class FrontlasClient:
     async def _try_each(self, method: Any, request: Any) -> Any:
         cause, trouble = "", False
         alone = len(self.addresses) == 1
-        # Twice at least: a connection may be of no use any more without that Frontlas is away.
+        # Twice at least: a connection may be lost though Frontlas is there.
         for _ in range(max(2, len(self.addresses))):
             connection = await self._connection()
             name = join_host_port(*self.addresses[self._turn])
@@ -228,7 +228,7 @@ class FrontlasClient:
                 trouble = trouble or not str(error).startswith(INCOMPLETE_TEXT)
                 silent = error.status is Status.DEADLINE_EXCEEDED
                 if isinstance(error, NotSentError) and (connection.usable or connection.spent):
-                    # Turned away unseen, or the last of its connection: the call is made once more.
+                    # Not processed, or the connection takes no more calls: call once more.
                     continue
                 if alone and connection.usable and not silent:
                     break
@@ -275,7 +275,7 @@ class FrontlasClient:
     def _connect_over(self, result: Any) -> None:
         self._connecting = None
         if isinstance(result, Failure):
-            # No endpoint could be made, say: whoever waits is to hear of it.
+            # For instance no endpoint could be made.
             self._waiters.tell(self._ill(result.getErrorMessage()))
 
     async def _connect(self) -> None:
@@ -306,7 +306,7 @@ class FrontlasClient:
         self._turn = (self._turn + 1) % len(self.addresses)
 
     def _leave(self, connection: GrpcClientConnection, stay: bool = False) -> None:
-        # Other questions may still be answered on it: each has its own time limit, which is over by then.
+        # Other questions may still be answered on it; their time limits are over by then.
         if connection is self._current:
             self._current = None
             if not stay:

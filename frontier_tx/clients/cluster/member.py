@@ -16,7 +16,7 @@ from frontier_tx.config.address import join_host_port
 from frontier_tx.errors import ConnectFailed
 from frontier_tx.runtime.deferreds import Waiters
 
-#: Seconds between two attempts that were asked for out of turn.
+#: Seconds between two attempts that callers ask for.
 APART = 1.0
 
 
@@ -34,7 +34,7 @@ class FrontierState:
 
 
 class Cluster(Protocol):
-    """Who has members."""
+    """The cluster that a member belongs to."""
 
     clock: IReactorTime
     #: Wanted at every Frontier; 0: the next one that is connected gives it.
@@ -83,7 +83,7 @@ class Member:
 
     @property
     def state(self) -> FrontierState:
-        """What is to be told of it."""
+        """Its state now."""
         failures, trouble = (0, "") if self.online else (self.failures, self._trouble)
         return FrontierState(self.frontier_id, self.address, self.online, self.missing, failures, trouble)
 
@@ -129,7 +129,7 @@ class Member:
         """A connection is up."""
         common, reconnector = self._cluster.service_id, self.reconnector
         if common and not reconnector.asked_id and reconnector.client_id != common:
-            # Another Frontier gave an id first, while this one was asked without.
+            # Another Frontier gave an id while this one was asked for any: ask for that one.
             reconnector.redial()
             return
         self.online = True

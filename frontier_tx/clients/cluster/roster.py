@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.clients.cluster.deadline import within
+from frontier_tx.clients.cluster.deadline import NotYet, within
 from frontier_tx.clients.cluster.frontlas_client import FrontlasClient, FrontlasUnavailable, Listed
 from frontier_tx.clients.cluster.member import FrontierState, Member
 from frontier_tx.clients.core.reconnect import Reconnector
@@ -21,9 +21,9 @@ from frontier_tx.runtime.lograte import Troubles
 EVERY = 10.0
 #: Lists in a row that do not name a connected Frontier, until it is left.
 LISTS = 3
-#: Seconds from the news of a Frontier that joined to the list that names it; news meanwhile need no list of their own.
+#: Seconds from the news that a Frontier joined to the next list, which also covers news that come meanwhile.
 SETTLE = 0.2
-#: Seconds between the starts of connections while nobody has given this service its id.
+#: Seconds between the starts of connections until one Frontier gave this service its id.
 STAGGER = 0.5
 
 
@@ -81,7 +81,7 @@ class Roster:
 
     @property
     def states(self) -> list[FrontierState]:
-        """How the members fare."""
+        """The states of the members."""
         return [member.state for member in self.members.values()]
 
     def when_online(self) -> "Deferred[None]":
@@ -120,13 +120,13 @@ class Roster:
         return DeferredList(closing, consumeErrors=True) if closing else succeed(None)
 
     async def _first_connection(self) -> None:
-        # Fails when each of them was tried; they are tried in parallel or one soon after the other.
+        # Fails when each was tried; they are tried in parallel or one soon after the other.
         while not self.online:
             if not any(not member.failures for member in self.members.values()):
                 raise ConnectFailed("; ".join(str(member.refusal()) for member in self.members.values()))
             try:
-                await within(self._waiters.wait(), STAGGER, self.clock, _Later)
-            except _Later:
+                await within(self._waiters.wait(), STAGGER, self.clock, NotYet)
+            except NotYet:
                 continue
 
     # -- following the list -------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ class Roster:
         watching.addBoth(self._watch_over)
 
     def _watch_over(self, result: Any) -> None:
-        # Why it ended does not matter: the lists tell of trouble, and go on by themselves.
+        # Why it ended does not matter: the lists go on, and report trouble.
         if not self.closed:
             self._watch_timer = self.clock.callLater(self._poll, self._watch)
 
@@ -206,7 +206,7 @@ class Roster:
         return member
 
     def _next_pioneer(self) -> None:
-        # One after the other until one gives the id that all others are to be asked for.
+        # One after the other, until one gives the id to ask the others for.
         self._pioneer = None
         waiting = [member for member in self.members.values() if not member.started]
         if waiting and not self.service_id and not self.closed:
@@ -246,7 +246,3 @@ class Roster:
             self._log.warn("{refusal}", refusal=member.refusal())
         if not self.service_id and self._pioneer is not None and self._pioneer.active():
             self._pioneer.reset(0)
-
-
-class _Later(Exception):
-    """It has not happened yet."""

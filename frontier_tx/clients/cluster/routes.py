@@ -1,4 +1,4 @@
-"""Which Frontier holds which edge: what Frontlas answered, and what edges tell by speaking, which is sooner known."""
+"""Which Frontier holds which edge: what Frontlas answered, and through which Frontier edges spoke, which is newer."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -37,32 +37,32 @@ class Routes:
         return len(self._routes)
 
     def get(self, edge_id: int) -> Route | None:
-        """What was answered last, however long ago: ``Route.until`` tells whether it still counts."""
+        """Return the last answer, however old: ``Route.until`` tells whether it still counts."""
         route = self._routes.get(edge_id)
         if route is not None:
             self._routes.move_to_end(edge_id)
         return route
 
     def put(self, edge_id: int, frontier_id: str, epoch: int, now: float, heard: bool = False) -> None:
-        """Keep an answer; ``heard``: it is the edge's own."""
+        """Keep an answer; ``heard``: the edge itself spoke through that Frontier."""
         self._routes[edge_id] = Route(frontier_id, epoch, now + self._life, now if heard else float("-inf"))
         self._routes.move_to_end(edge_id)
         if len(self._routes) > self._bound:
             self._routes.popitem(last=False)
 
     def doubt(self, edge_id: int) -> None:
-        """It may be wrong: it counts no longer, but is still what is known."""
+        """It may be wrong: do not count on it, but keep it in case Frontlas cannot be asked."""
         route = self._routes.get(edge_id)
         if route is not None:
             self._routes[edge_id] = replace(route, until=float("-inf"), heard=float("-inf"))
 
     def drop(self, edge_id: int) -> None:
-        """It proved wrong."""
+        """It was wrong: forget it."""
         self._routes.pop(edge_id, None)
 
 
 class LearningIntake(Intake):
-    """The intake of a cluster service: says whom it heard, and through which connection."""
+    """The intake of a cluster service: tells which edge it heard, and through which connection."""
 
     def __init__(self, run: Run, bounds: Bounds | None = None, *, error_texts: bool = False) -> None:
         super().__init__(self._begin, bounds, error_texts=error_texts)

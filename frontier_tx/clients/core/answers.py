@@ -1,4 +1,4 @@
-"""Which texts of errors travel: what a handler failed with is not always meant for the caller."""
+"""Which texts of errors travel: callers may not read everything that a handler raises."""
 
 from secrets import randbelow
 
@@ -10,21 +10,21 @@ LONGEST_NAME = 1024
 
 
 def no_such_rpc(method: bytes) -> str:
-    """Return what the caller of a method reads that nobody answers; the name is cut, and made readable."""
+    """Return the error text for a call of an unknown method; a long name is cut, bad UTF-8 replaced."""
     cut = "..." if len(method) > LONGEST_NAME else ""
     return NO_SUCH_RPC + method[:LONGEST_NAME].decode("utf-8", "replace") + cut
 
 
 def fitting(text: str) -> str:
-    """Return an error's text as it can travel: not too long, and nothing in it that no end can read."""
+    """Return an error's text as it can travel: cut to ``LONGEST_TEXT``, without characters that cannot be encoded."""
     return text[:LONGEST_TEXT].encode("utf-8", "replace").decode()
 
 
 def spoken_text(error: BaseException) -> str:
-    """Return what an error that is meant for the peer says; empty where it is not meant for him.
+    """Return the text of an error that the peer may read; empty where it may not.
 
-    Meant for him are the errors of this distribution, one that a handler got from a call of its own included, but for
-    those that tell of addresses.
+    It may read the errors of this distribution, also those that a handler got from its own calls, but not the private
+    ones, which tell of addresses.
     """
     if isinstance(error, FrontierError) and not error.private:
         return fitting(str(error) or type(error).__name__)
@@ -32,5 +32,5 @@ def spoken_text(error: BaseException) -> str:
 
 
 def reference() -> str:
-    """Make a number under which the log has what a caller does not get to read."""
+    """Make the number under which the log has an error that the caller may not read."""
     return f"{randbelow(10**10):010}"

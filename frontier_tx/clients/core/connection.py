@@ -29,7 +29,7 @@ FRAME_LIMIT = 16_777_216
 
 
 class ConnectionOwner(Protocol):
-    """Who wants to know how a connection fares."""
+    """Is told how a connection fares."""
 
     def came_online(self, connection: "ClientConnection") -> None:
         """The server accepted."""
@@ -82,10 +82,10 @@ class ClientConnection:
         self._opening: dict[int, Done] = {}
         self._congestions = 0
         self._leaving = False
-        #: Whether the connection is over: what fails because of that is told meanwhile, and must find nothing to use.
+        #: Whether the connection is over. Set before pending operations fail: their callers must start nothing on it.
         self.over = False
 
-    # -- what the link tells ------------------------------------------------------------------------------
+    # -- what the transport tells -------------------------------------------------------------------------
 
     def frame(self, frame: Frame) -> None:
         """An application frame of a live session came."""
@@ -141,13 +141,13 @@ class ClientConnection:
         self.owner.went_offline(self, reason or self.farewell)
 
     def drained(self) -> None:
-        """The link sent something: whoever waits to write goes on when enough is gone."""
+        """The transport sent something: writers that wait go on when enough is sent."""
         if self.drains and self.transport.unsent <= self.bounds.low_water:
             for stream in list(self.drains):
                 stream.drained()
 
     def congested(self, full: bool) -> None:
-        """A queue of this end is full, or no longer: while any is, nothing is read."""
+        """A queue of this end became full, or no longer is. While any is full, nothing is read."""
         self._congestions += 1 if full else -1
         if not (self.over or self._leaving):
             if full and self._congestions == 1:
@@ -158,7 +158,7 @@ class ClientConnection:
     # -- leaving ------------------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Say goodbye in order. What streams have still to send goes first, as long as anything of it is taken.
+        """Say goodbye. Streams first send what they have, as long as the far side takes anything.
 
         A stream on which somebody is still writing is cut: its reader must not take what came for all of it.
         """
@@ -169,7 +169,7 @@ class ClientConnection:
             if stream.unfinished:
                 stream.abort()
         if self._congestions:
-            # The far side's part of the goodbye comes behind what was not read.
+            # The far side's goodbye comes after what was not read.
             self.transport.resume_reading()
         if self._unsent_streams():
             self.alarms.schedule(self, self.alarms.now() + LINGER)
@@ -180,7 +180,7 @@ class ClientConnection:
         return [stream for stream in self.streams.values() if stream.writing.size]
 
     def stream_sent(self) -> None:
-        """A stream has nothing more that waits."""
+        """A stream has sent all it had."""
         if self._leaving and not self.over and not self._unsent_streams():
             self._go()
 
@@ -190,7 +190,7 @@ class ClientConnection:
             self.alarms.schedule(self, self.alarms.now() + LINGER)
 
     def fire(self, now: float) -> None:
-        """The far sides did not take what streams had to send."""
+        """The far sides took nothing for too long: cut the streams."""
         for stream in self._unsent_streams():
             stream.abort("timeout")
         self._go()
@@ -250,14 +250,14 @@ class ClientConnection:
         return stream
 
     def forget(self, stream: StreamSession) -> None:
-        """A stream was given up: what still comes on it is for nobody."""
+        """A stream was aborted: drop what still comes on it."""
         self.streams.pop(stream.wire.id, None)
 
     def _session_over(self, session_id: int, cut: str | None) -> None:
         if session_id == DEFAULT_SESSION:
             if self.main is not None:
                 self.main.over(cut)
-                # Nothing that a client is for works without session 1; the connection is of no use any more.
+                # Nothing works without session 1.
                 self.transport.close()
             return
         stream = self.streams.pop(session_id, None)

@@ -1,4 +1,4 @@
-"""Where a client lives: it may be used by one thread of one process alone, and says so instead of hanging."""
+"""Where a client may be used: in one thread of one process. Elsewhere it raises, where it would hang."""
 
 import os
 from threading import get_ident
@@ -35,7 +35,7 @@ class Home:
     __slots__ = ("_process",)
 
     def __init__(self) -> None:
-        #: None before the client was connected: until then it may be taken along anywhere.
+        #: None until the client is connected; until then a fork may use it.
         self._process: int | None = None
 
     def settle(self) -> None:

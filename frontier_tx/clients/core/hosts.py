@@ -57,13 +57,13 @@ class SessionHost(Protocol):
         """A queue is full, or no longer."""
 
     def stream_sent(self) -> None:
-        """A stream has nothing more that waits."""
+        """A stream has sent all it had."""
 
     def stream_moved(self) -> None:
         """A far side takes more."""
 
     def forget(self, stream: Any) -> None:
-        """A stream was aborted: what still comes on it is for nobody."""
+        """A stream was aborted: drop what still comes on it."""
 
 
 class OperationHost(Protocol):

@@ -13,7 +13,7 @@ from frontier_tx.errors import EndClosed
 
 T = TypeVar("T")
 
-#: Told how an operation ended: its result, or the error.
+#: Is told how an operation ended: its result, or the error.
 Done = Callable[[Any, Exception | None], None]
 
 
@@ -66,14 +66,14 @@ class Budget:
         self.held = 0
 
     def take(self, size: int) -> bool:
-        """Hold so many more; False where that is too much. One alone may be of any size."""
+        """Hold ``size`` more; return False if that is too much. The first item may be of any size."""
         if self.held and self.held + size > self.bound:
             return False
         self.held += size
         return True
 
     def give_back(self, size: int) -> None:
-        """Hold so many less."""
+        """Hold ``size`` less."""
         self.held -= size
 
 
@@ -95,7 +95,7 @@ class Waiter:
 
 
 class Inbox(Generic[T]):
-    """A queue with waiters, who take their item themselves in the moment in which they can use it.
+    """A queue. Those who wait are woken, and then take their item themselves, so that none is lost in between.
 
     :param bound: at so many items ``full`` turns true and the listeners are told; what still comes is taken. But while
         nobody has ever asked for an item, further ones are refused instead: an application that does not want any must
@@ -197,7 +197,7 @@ class Inbox(Generic[T]):
             waiter.wake()
 
     def release(self) -> None:
-        """What is left here is from now on only the matter of who may still take it."""
+        """Count what is left no longer against the budget."""
         budget, self._budget = self._budget, None
         if budget is not None:
             budget.give_back(sum(item.size for item in self.items))  # type: ignore[attr-defined]

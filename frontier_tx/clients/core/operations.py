@@ -1,4 +1,4 @@
-"""What goes on on a session: requests and messages that came, and operations of this end that wait for an answer."""
+"""Requests and messages that came on a session, and operations of this end that wait for an answer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -113,7 +113,7 @@ class Message:
         self._packet_id = packet_id
 
     def ack(self) -> None:
-        """It is done. A second answer does nothing, nor does one on a connection that is gone.
+        """Acknowledge it. A second answer does nothing, nor does one on a connection that is gone.
 
         :raises RuntimeError: this is not the thread, or the loop, of the client.
         """
@@ -121,12 +121,12 @@ class Message:
         self.refuse("")
 
     def fail(self, text: str) -> None:
-        """It could not be done; the sender gets this text. RuntimeError as of ``ack``."""
+        """Refuse it; the sender gets this text. RuntimeError as of ``ack``."""
         self.session.connection.home.check()
         self.refuse(string(text, "text") or "failed")
 
     def refuse(self, text: str) -> None:
-        """Answer with this text; empty: it is done."""
+        """Answer with this text; empty acknowledges."""
         packet_id, self._packet_id = self._packet_id, 0
         if packet_id and self.session.open:
             self.session.send(f.MESSAGE_ACK, packet_id, message_json(error=fitting(text)))
@@ -160,14 +160,14 @@ class Pending:
     def error(self, text: str) -> Exception:
         """Return the error for an answer with this text.
 
-        The gateway watches the same deadline: which of the two clocks ticks first is not to be seen.
+        The gateway watches the same deadline, so the caller gets the same error whichever clock fires first.
         """
         if text == DeadlineExceeded.text and self._session.connection.alarms.now() >= self._until - 2 * RESOLUTION:
             return self._late()
         return from_answer(text)
 
     def fire(self, now: float) -> None:
-        """Its time is over: the far side is told that nobody waits any more."""
+        """The time is over: fail, and withdraw the call."""
         self._give_up(DEADLINE_EXCEEDED, self._late())
 
     def cancel(self) -> None:

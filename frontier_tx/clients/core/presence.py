@@ -34,7 +34,7 @@ class EdgeEvent:
 
 
 def service_meta(name: str, topics: Sequence[str]) -> bytes:
-    """Return what a service introduces itself with.
+    """Return the meta with which a service introduces itself.
 
     :raises TypeError: something is not text, or the topics are one text instead of several.
     """
@@ -48,7 +48,7 @@ def service_meta(name: str, topics: Sequence[str]) -> bytes:
 
 
 def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
-    """Make the handler of ``get_edge_id`` of a function from an edge's meta to its id."""
+    """Make a handler of ``get_edge_id`` from a function that takes an edge's meta and returns its id."""
     callback(function, "register_get_edge_id")
 
     async def handle(request: Request) -> bytes:
@@ -60,7 +60,7 @@ def id_handler(function: Callable[[bytes], Any]) -> Callable[[Request], Any]:
 
 
 def event_handler(function: Callable[[EdgeEvent], Any]) -> Callable[[Request], Any]:
-    """Make the handler of ``edge_online`` or ``edge_offline`` of a function that takes the event."""
+    """Make a handler of ``edge_online`` or ``edge_offline`` from a function that takes the event."""
     callback(function, "function of the event")
 
     async def handle(request: Request) -> bytes:

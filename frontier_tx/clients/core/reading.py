@@ -22,7 +22,7 @@ class Reading:
     def __init__(self, freed: Callable[[int], None]) -> None:
         #: Bytes that wait.
         self.size = 0
-        #: Whether nothing more will come, and what the reader is then told in place of an end.
+        #: Whether nothing more will come, and the error that the reader then gets in place of an end.
         self.ended = False
         self.error: Exception | None = None
         #: Takes bytes as they come, and None at the end, in place of readers.
@@ -30,7 +30,7 @@ class Reading:
         self._freed = freed
         self._blocks: deque[bytes | bytearray] = deque()
         self._offset = 0
-        #: Bytes that were put back: they were freed when they were taken, and are not again.
+        #: Bytes that were put back. Their credit was given when they were taken, so it is not given again.
         self._owed = 0
         self._busy = False
         self._wake: Callable[[], object] | None = None
@@ -43,7 +43,7 @@ class Reading:
     def put(self, data: bytes) -> None:
         """Bytes came."""
         if self.on_bytes is not None:
-            # Freed first: what is pushed may end the stream, and the credit with it.
+            # Give credit first: what is pushed may end the stream.
             self._freed(len(data))
             self.on_bytes(data)
             return
@@ -68,7 +68,7 @@ class Reading:
         self._wake_reader()
 
     def discard(self) -> None:
-        """Nobody is going to read what waits."""
+        """Drop what waits."""
         size, self.size = self.size, 0
         self._blocks.clear()
         self._offset = 0
@@ -83,7 +83,7 @@ class Reading:
     # -- readers ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Have all that comes for oneself, until ``finish``.
+        """Start a read: no other may start until ``finish``.
 
         :raises RuntimeError: somebody else has it.
         """
@@ -92,19 +92,19 @@ class Reading:
         self._busy = True
 
     def finish(self) -> None:
-        """Let the next one have it."""
+        """End the read: another may start."""
         self._busy = False
         self._wake = None
 
     def wait(self, wake: Callable[[], object]) -> "Reading":
-        """Call ``wake`` once when ``ready`` turns true; of the one whom ``begin`` let in."""
+        """Call ``wake`` once when ``ready`` turns true. Call ``begin`` before."""
         self._wake = wake
         if self.ready:
             self._wake_reader()
         return self
 
     def cancel(self) -> None:
-        """Whoever waited does so no longer."""
+        """Wait no longer."""
         self._wake = None
 
     def read(self, most: int, done: Done) -> Callable[[], None]:
@@ -169,7 +169,7 @@ class Reading:
         return data
 
     def put_back(self, data: bytes) -> None:
-        """Somebody took this and cannot use it: it is read next."""
+        """Put back what a read took and cannot use: it is read next."""
         if not data:
             return
         if self._offset:

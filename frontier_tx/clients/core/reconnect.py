@@ -87,7 +87,7 @@ class Reconnector:
         self._cleared = cleared
         self._failing = failing
         self._ended = False
-        #: Transports that are not closed yet; those of earlier connections may still be at it.
+        #: Transports that are not closed yet, those of earlier connections included.
         self._transports = 0
         self._dialing: Callable[[], object] | None = None
         self._attached: ClientConnection | None = None
@@ -258,7 +258,7 @@ class Reconnector:
             self._failed(error)
 
     def transport_gone(self) -> None:
-        """A transport that was attached is closed; where it says a goodbye of its own, some time after its end."""
+        """An attached transport is closed. With TLS that is some time after the end of its connection."""
         self._transports -= 1
         if self._ended and not self._transports:
             self._tell_closers()

@@ -1,4 +1,4 @@
-"""The application layer of one session at a client's end, sans-IO: calls, messages and methods.
+"""One session at a client's end, sans-IO: calls, messages and methods.
 
 Operations take a ``done`` that is called once with (result, error); adapters make Deferreds or futures of it.
 """
@@ -190,7 +190,7 @@ class ClientSession:
             self._unreadable(kind, packet_id, UNFIT)
 
     def _unreadable(self, kind: int, packet_id: int, why: str) -> None:
-        """A body is what no end reads. Who wrote it may be somebody far behind the gateway: it costs this operation."""
+        """A body cannot be read. It may come from behind the gateway: it fails its operation, not the connection."""
         if kind == f.REQUEST:
             self._respond(packet_id, b"", b"", why)
         elif kind == f.MESSAGE:
@@ -254,7 +254,7 @@ class ClientSession:
         request.cancel_handler = connection.intake.run(handler, request)
 
     def answer(self, packet_id: int, request: Request, method: str, value: bytes, error: str) -> None:
-        """A handler is done; on a session that is over nobody hears it.
+        """A handler is done; send its answer unless the session is over.
 
         :raises PayloadTooLarge: the value does not fit; the request still waits for an answer.
         """
@@ -292,7 +292,7 @@ class ClientSession:
 
 
 def _readable(body: bytes) -> MessageData:
-    """Read what somebody asks or tells.
+    """Read the body of a request or a message.
 
     :raises IllegalPacket: it cannot be read. :raises _Unfit: it is too large for that.
     """
@@ -303,7 +303,7 @@ def _readable(body: bytes) -> MessageData:
 
 
 class _Unfit(Exception):
-    """A request or a message of which nothing is known but that it came."""
+    """A request or a message whose body is too large to be read."""
 
 
 def _time(deadline: float | None) -> str:

@@ -19,10 +19,9 @@ from frontier_tx.errors import (
 )
 from frontier_tx.wire.session import Session
 
-#: What a stream that nobody accepted yet costs besides what came on it.
+#: Bytes that a stream costs until somebody accepts it, besides what came on it.
 OVERHEAD = 1024
-#: Seconds for which whoever closes a stream waits for a far side that takes nothing of what is left to be sent, and for
-#: which this is kept for it after that.
+#: While the far side takes nothing: seconds until ``close`` is done, and seconds until what is left is dropped.
 LINGER, PATIENCE = 3.0, 300.0
 #: What the far end reads of a stream that was aborted without a reason.
 ABORTED = "aborted"
@@ -59,7 +58,7 @@ class StreamSession(ClientSession):
     # -- waiting to be accepted ---------------------------------------------------------------------------
 
     def offer(self) -> bool:
-        """It waits for somebody who accepts it, within the client's bound; False where there is no room."""
+        """Let it wait to be accepted; return False if the client's bound leaves no room."""
         size = OVERHEAD + len(self.wire.meta) + len(self.wire.peer)
         if not self.connection.intake.accept_budget.take(size):
             return False
@@ -68,17 +67,17 @@ class StreamSession(ClientSession):
 
     @property
     def offered(self) -> bool:
-        """Whether it waits for somebody who accepts it."""
+        """Whether it waits to be accepted."""
         return self._waits_for_owner > 0
 
     def claim(self) -> None:
-        """Somebody accepts it."""
+        """It was accepted."""
         size, self._waits_for_owner = self._waits_for_owner, 0
         self.connection.intake.accept_budget.give_back(size)
         self._hold()
 
     def withdraw(self, why: str) -> None:
-        """Nobody accepts it."""
+        """End it before it was accepted."""
         intake = self.connection.intake
         if self in intake.streams.items:
             intake.streams.items.remove(self)
@@ -86,11 +85,11 @@ class StreamSession(ClientSession):
         self.abort(why)
 
     def _room(self, size: int) -> bool:
-        """Whether a stream that nobody accepted yet may hold so much more."""
+        """Whether a stream that was not accepted yet may hold ``size`` bytes more."""
         intake = self.connection.intake
         unheld = self.wire.allowance is None and not intake.streams.used
         if unheld and self.reading.size + size > intake.bounds.stream_bytes:
-            # Nothing holds the writer back, and the program may never accept any.
+            # Nothing stops this writer, and the program may never accept streams.
             return False
         while not intake.accept_budget.take(size):
             largest: StreamSession = max(intake.streams.items, key=lambda item: item._waits_for_owner, default=self)
@@ -103,7 +102,7 @@ class StreamSession(ClientSession):
     # -- what comes ---------------------------------------------------------------------------------------
 
     def took_bytes(self, data: bytes) -> None:
-        """Raw bytes came. On a stream that this end closes nobody is going to read them."""
+        """Raw bytes came; on a stream that this end closes they are dropped."""
         if not self.open:
             return
         if self._waits_for_owner and not self._room(len(data)):
@@ -113,7 +112,7 @@ class StreamSession(ClientSession):
         self._hold()
 
     def _hold(self) -> None:
-        """Stop reading the connection where there is no other way to stop the writer."""
+        """Stop reading the connection while that is the only way to stop the writer."""
         size, bound = self.reading.size, max(1, self.connection.bounds.stream_bytes)
         held = (
             self.open
@@ -134,7 +133,7 @@ class StreamSession(ClientSession):
 
     @contextmanager
     def served(self) -> Iterator[Callable[[bool], None]]:
-        """Start what serves this stream inside of it, and tell what this gives whether it came to its end."""
+        """Start what serves this stream in here; then call what this gives with True, or with False if that failed."""
 
         def over(whole: bool) -> None:
             self.writers -= 1
@@ -150,7 +149,7 @@ class StreamSession(ClientSession):
 
     @property
     def unfinished(self) -> bool:
-        """Whether somebody is still writing: not one who closes the client out of what serves this stream."""
+        """Whether somebody is still writing; not the callback that serves this stream when it closes the client itself."""
         return self.open and bool(self.writers or self._drains) and _served.get() is not self
 
     def write(self, data: bytes) -> None:
@@ -165,11 +164,11 @@ class StreamSession(ClientSession):
 
     @property
     def backlog(self) -> int:
-        """Bytes that a writer has to wait for."""
+        """Bytes that must be sent before a writer may go on."""
         return max(self.connection.transport.unsent, self.writing.size)
 
     def drain(self, done: Done) -> Callable[[], None]:
-        """Tell ``done`` when enough was sent for the writer to go on; return what cancels that."""
+        """Tell ``done`` when enough was sent for a writer to go on. Returns what cancels."""
         token = object()
         if not self.open:
             done(None, ForceClosed() if self._undelivered else EndClosed())
@@ -277,7 +276,7 @@ class StreamSession(ClientSession):
     def over(self, cut: str | None = None) -> None:
         if self.ended:
             return
-        # Whoever closed it does not mind how it ends.
+        # An end that closed the stream itself is not told that it was cut.
         error = ForceClosed(cut) if cut is not None and self.open else None
         self._undelivered = self.writing.size > 0
         self.writing.discard()

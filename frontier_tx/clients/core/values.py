@@ -1,4 +1,4 @@
-"""What a program hands over is what it should be: checked here, since JSON would take much that no peer can read."""
+"""Checks what a program hands over: JSON would accept much that no peer can read."""
 
 from ipaddress import AddressValueError, IPv6Address
 from math import isfinite
@@ -8,7 +8,7 @@ from frontier_tx.config.address import split_host_port
 
 TAIL = 8
 _LARGEST_ID = (1 << 8 * TAIL) - 1
-#: Times are written with four digits for the year; so far from now there is none.
+#: Seconds from now. Times are written with four digits for the year, and this is beyond them.
 _MOST_SECONDS = 60_000_000_000
 
 

@@ -1,4 +1,4 @@
-"""A client, whatever number of connections it has; and one that has one connection."""
+"""What all clients have in common, and a client of one gateway."""
 
 import time
 from collections.abc import Callable
@@ -40,7 +40,7 @@ from frontier_tx.wire.outlet import Outlet
 class Incoming(
     Messages[GivesMessage], Registering[GivesNothing], Generic[GivesNothing, GivesMessage, GivesStream, AStream]
 ):
-    """A client's beginning and end, and what comes to it.
+    """The beginning and end of any client, and what comes to it.
 
     :param callbacks: calls what the program handed over.
     """
@@ -87,7 +87,7 @@ class Incoming(
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         if kind is not None:
-            # What somebody failed to write to the end must not look complete.
+            # What was written only in part must not look complete.
             for session in self._sessions():
                 session.abort()
         await cast("Any", self.close())
@@ -123,7 +123,7 @@ class Incoming(
         return [self._stream(session) for session in self._sessions()]
 
     def _opening(self, start: Start) -> GivesStream:
-        """Return a stream to the caller, whose session ``start`` gives."""
+        """Open a stream; ``start`` gives its session."""
 
         def begin(done: Done) -> Handle:
             return start(lambda session, error: done(None if session is None else self._stream(session), error))
@@ -240,7 +240,7 @@ class ClientFace(Incoming[GivesNothing, GivesMessage, GivesStream, AStream]):
         return f"<{type(self).__name__} {self.reconnector.client_id}>"
 
     def connect(self, *, keep_trying: bool = False) -> GivesNothing:
-        """Connect: one attempt, or as many as it takes.
+        """Connect, with one attempt or with as many as it takes.
 
         Done when the gateway accepted; fails with ConnectionRefused (the gateway's reason), with what the transport
         failed with, with ConnectFailed when it ended during the handshake, or with EndClosed when it was closed.

@@ -53,7 +53,7 @@ def waiting_for(make: "Callable[[], Deferred[Any]]") -> Start:
 
 
 def error_of(failure: Failure) -> Exception:
-    """Return what a failure holds as what the caller is told."""
+    """Return the error that the caller gets for a failure."""
     if isinstance(failure.value, CancelledError):
         return Canceled()
     return failure.value if isinstance(failure.value, Exception) else RuntimeError(repr(failure.value))
@@ -103,13 +103,13 @@ class Flavour:
 
 
 class Registering(Flavour, Generic[GivesNothing]):
-    """What answers calls."""
+    """Answers calls."""
 
     def _register(self, method: str, handler: Handler, done: Done, timeout: float | None) -> Handle:
         raise NotImplementedError
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> GivesNothing:
-        """Answer calls of this method: on this stream; of a client now and after each reconnect, from everywhere.
+        """Answer calls of this method: those of a stream on this stream, those of a client on every connection, now and later.
 
         Done when the gateways that are connected know, at once where none is; fails with the first refusal of one.
 

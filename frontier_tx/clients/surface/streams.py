@@ -1,4 +1,4 @@
-"""Messages that come, and a stream as its user sees it."""
+"""Messages that come, and streams."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Generic, Self, cast
@@ -23,7 +23,7 @@ from frontier_tx.errors import EndClosed
 
 
 class Messages(Flavour, Generic[GivesMessage]):
-    """What yields messages: ``receive``, and ``async for``."""
+    """Gives messages: ``receive``, and ``async for``."""
 
     def _messages(self) -> Inbox[Message]:
         raise NotImplementedError
@@ -57,7 +57,7 @@ class Arriving(AsyncIterator[Message]):
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """For those who close generators: there is nothing to put away."""
+        """Do nothing; closing helpers for generators call it."""
 
 
 class StreamFace(Speaker[GivesBytes, GivesNothing], Messages[GivesMessage], Registering[GivesNothing]):
@@ -130,7 +130,7 @@ class StreamFace(Speaker[GivesBytes, GivesNothing], Messages[GivesMessage], Regi
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        # What somebody failed to write to the end must not look complete.
+        # What was written only in part must not look complete.
         if kind is None:
             await cast("Any", self.close())
         else:
