@@ -149,7 +149,7 @@ class StreamSession(ClientSession):
 
     @property
     def unfinished(self) -> bool:
-        """Whether somebody is still writing; not the callback that serves this stream when it closes the client itself."""
+        """Whether somebody is still writing. A callback that itself closes the client is not."""
         return self.open and bool(self.writers or self._drains) and _served.get() is not self
 
     def write(self, data: bytes) -> None:

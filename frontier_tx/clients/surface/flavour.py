@@ -109,7 +109,7 @@ class Registering(Flavour, Generic[GivesNothing]):
         raise NotImplementedError
 
     def register(self, method: str, handler: Handler, *, timeout: float | None = None) -> GivesNothing:
-        """Answer calls of this method: those of a stream on this stream, those of a client on every connection, now and later.
+        """Answer calls of this method: of a stream on this stream, of a client on every connection, now and later.
 
         Done when the gateways that are connected know, at once where none is; fails with the first refusal of one.
 
