@@ -66,7 +66,7 @@ class FrontierPlane:
     peers_bytes: int = setting(
         1 << 30,
         Whole(1 << 20, 1 << 40, "bytes"),
-        "memory for the edges and services that Frontiers have reported here, about 210 bytes for each",
+        "memory for the edges and services that Frontiers have reported here, about 220 bytes for each",
     )
 
 
