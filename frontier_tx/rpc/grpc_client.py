@@ -24,9 +24,10 @@ from twisted.internet.protocol import Factory, connectionDone
 from twisted.python.failure import Failure
 
 from frontier_tx.rpc.contract import MethodSpec
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE, MessageReader, decode_message, format_timeout, frame
 from frontier_tx.rpc.header_block import TOO_LARGE
-from frontier_tx.rpc.http2 import Http2Connection, Http2Limits
+from frontier_tx.rpc.http2 import Http2Connection
 from frontier_tx.rpc.http2_guard import LAST_STREAM_ID, GoAway
 from frontier_tx.rpc.http2_stream import Headers, Http2Stream
 from frontier_tx.rpc.status import RpcError, Status, status_of_http, status_of_number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -14,10 +14,12 @@ from twisted.python.failure import Failure
 
 from frontier_tx.rpc.addresses import Account
 from frontier_tx.rpc.context import CallContext
-from frontier_tx.rpc.exchange import LINGER, Body, announce
+from frontier_tx.rpc.engine import Http2Limits
+from frontier_tx.rpc.exchange import Serve
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE, MessageReader, crowded, encode_message, frame, parse_timeout
 from frontier_tx.rpc.header_block import TOO_LARGE
-from frontier_tx.rpc.http2 import Http2Connection, Http2Limits
+from frontier_tx.rpc.http2 import Http2Connection
+from frontier_tx.rpc.http2_exchange import Http2Exchange
 from frontier_tx.rpc.http2_guard import GoAway
 from frontier_tx.rpc.http2_stream import Headers, Http2Stream
 from frontier_tx.rpc.methods import MethodTable
@@ -44,9 +46,6 @@ _CLOGGED = RpcError(
     Status.RESOURCE_EXHAUSTED, "too much waits to be read on this connection; read it, and ask for less at a time"
 )
 
-PlainHandler = Callable[["PlainExchange"], None]
-"""Takes over a request that is not gRPC."""
-
 
 class GrpcServerConnection(Http2Connection):
     """One connection of a gRPC client.
@@ -64,7 +63,7 @@ class GrpcServerConnection(Http2Connection):
         max_message: int = MAX_MESSAGE,
         account: Account | None = None,
         lane: Lane | None = None,
-        plain: PlainHandler | None = None,
+        plain: Serve | None = None,
         names: tuple[str, ...] = (),
     ) -> None:
         super().__init__(clock, limits, account, lane)
@@ -79,24 +78,24 @@ class GrpcServerConnection(Http2Connection):
             self.refuse(stream_id)
             return
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        stream: GrpcCall | PlainExchange
+        stream: GrpcCall | Http2Exchange
         if fields.get("content-type", "").startswith("application/grpc"):
             stream = GrpcCall(self, stream_id, fields)
         else:
-            stream = PlainExchange(self, stream_id, fields)
+            stream = Http2Exchange(self, stream_id, fields, self.plain, self.max_message, self.names)
         self.streams[stream_id] = stream
         stream.begin()
 
-    def trailers_received(self, stream: GrpcCall | PlainExchange, headers: Headers) -> None:
+    def trailers_received(self, stream: GrpcCall | Http2Exchange, headers: Headers) -> None:
         """Nothing in the trailers of a request matters."""
 
-    def stream_data(self, stream: GrpcCall | PlainExchange, data: bytes, size: int) -> None:
+    def stream_data(self, stream: GrpcCall | Http2Exchange, data: bytes, size: int) -> None:
         stream.data(data, size)
 
-    def stream_ended(self, stream: GrpcCall | PlainExchange) -> None:
+    def stream_ended(self, stream: GrpcCall | Http2Exchange) -> None:
         stream.ended()
 
-    def stream_gone(self, stream: GrpcCall | PlainExchange, code: int | None) -> None:
+    def stream_gone(self, stream: GrpcCall | Http2Exchange, code: int | None) -> None:
         stream.gone()
 
     def goaway_received(self, goaway: GoAway) -> None:
@@ -362,69 +361,3 @@ class RequestStream(AsyncIterator[Any]):
             owed, self.owed = self.owed, 0
             self._call.consumed(owed)
         return request
-
-
-class PlainExchange(Http2Stream):
-    """A request on the same connection that is not gRPC; its body is kept for who reads it."""
-
-    connection: GrpcServerConnection
-    linger = LINGER
-
-    def __init__(self, connection: GrpcServerConnection, stream_id: int, headers: Mapping[str, str]) -> None:
-        super().__init__(connection, stream_id)
-        self.headers = headers
-        self.on_gone: Callable[[], None] | None = None
-        self.body = Body(connection.max_message, connection.account.hold, self._wait)
-        self._arriving: IDelayedCall | None = None
-
-    def begin(self) -> None:
-        """Hand the request over; nothing in its body matters."""
-        if TOO_LARGE_NAME in self.headers:
-            self.send_headers([(b":status", b"431"), (b"content-length", b"0")], end_stream=True)
-        elif self.connection.plain is None:
-            self.send_headers([(b":status", b"415"), (b"content-length", b"0")], end_stream=True)
-        elif self.connection.account.clogged():
-            self.send_headers([(b":status", b"429"), (b"content-length", b"0")], end_stream=True)
-        else:
-            announce(self.body, self.headers)
-            self.connection.plain(self)
-
-    def _wait(self) -> None:
-        late = self.connection.limits.body
-        error = RpcError(Status.DEADLINE_EXCEEDED, f"the body did not arrive within {late:g} s", None, 408)
-        self._arriving = self.connection.clock.callLater(late, self.body.fail, error)
-
-    def data(self, data: bytes, size: int) -> None:
-        """A part of the body."""
-        self.consumed(size)
-        try:
-            self.body.feed(data)
-        except RpcError as error:
-            self.body.fail(error)
-            # Whoever reads it has been told, and who does not needs no more of it.
-            self._stop()
-            if not self.finishing:
-                self.reset(ErrorCodes.CANCEL)
-                self.gone()
-
-    def ended(self) -> None:
-        """The body is complete."""
-        self._stop()
-        self.body.end()
-
-    def fail(self, error: RpcError) -> None:
-        """The server stops."""
-        self.reset()
-        self.gone()
-
-    def _stop(self) -> None:
-        if self._arriving is not None and self._arriving.active():
-            self._arriving.cancel()
-
-    def gone(self) -> None:
-        """The client gave up, or the connection is lost."""
-        self._stop()
-        self.body.fail(RpcError(Status.CANCELLED, "the client is gone"))
-        on_gone, self.on_gone = self.on_gone, None
-        if on_gone is not None:
-            on_gone()

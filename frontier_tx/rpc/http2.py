@@ -6,10 +6,8 @@ orderly end. Server and client subclass it and see streams.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from h2.config import H2Configuration
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -24,18 +22,17 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from frontier_tx.rpc.addresses import Account, Address, Bucket, Budget
-from frontier_tx.rpc.engine import Engine, PatientSettings
+from frontier_tx.rpc.addresses import Account
+from frontier_tx.rpc.engine import Engine, Http2Limits
 from frontier_tx.rpc.http2_guard import LAST_STREAM_ID, PREFACE, BadBlock, FrameGuard, FrameTooLong, GoAway
-from frontier_tx.rpc.http2_stream import Headers, Http2Stream
+from frontier_tx.rpc.http2_stream import Headers, StreamSender
 from frontier_tx.rpc.turns import Lane
 
 log = Logger()
@@ -43,85 +40,28 @@ log = Logger()
 DRAIN_PING = b"draining"
 DRAIN_WAIT = 1.0
 """Seconds between the two GOAWAY frames of an orderly end when the peer does not answer the ping between them."""
-_CREDIT_PER_CALL = 8
 _FRAMES = 8
 """Frames that are dealt with in one step; one that opens a stream ends it."""
 _AHEAD = 32 * 1024
 """Bytes received and not dealt with, from which on nothing more is read: more than any one frame has."""
 
 
-@dataclass(frozen=True, slots=True)
-class Http2Limits:
-    """Bounds of one connection; times in seconds, sizes in bytes.
-
-    A whole unary request must arrive within ``request``, the body of a plain one within ``body``. ``idle`` ends a
-    connection without streams. One with streams is pinged after ``ping_every`` of silence and ended when
-    ``ping_timeout`` passes without a byte. ``stall`` ends a stream, or a connection, that takes nothing of what waits
-    for it. ``flood_burst`` and ``flood_rate`` (per second) bound frames that cost work and move nothing, of a
-    connection, and of all connections of one address together.
-    """
-
-    max_streams: int = 100
-    max_header_bytes: int = 16 * 1024
-    stream_window: int = 256 * 1024
-    connection_window: int = 1024 * 1024
-    handshake: float = 10.0
-    request: float = 15.0
-    body: float = 60.0
-    idle: float = 300.0
-    ping_every: float = 60.0
-    ping_timeout: float = 20.0
-    stall: float = 30.0
-    flood_burst: int = 2000
-    flood_rate: int = 500
-
-
 @implementer(IPushProducer)
-class Http2Connection(Protocol):
+class Http2Connection(StreamSender, Protocol):
     """What server and client have in common; subclasses implement the ``…_received`` and ``stream_…`` hooks."""
-
-    client_side = False
-    transport: Any
 
     def __init__(
         self, clock: IReactorTime, limits: Http2Limits, account: Account | None = None, lane: Lane | None = None
     ) -> None:
-        self.clock = clock
-        self.limits = limits
-        self.account = own_account(clock, limits) if account is None else account
-        # Headers that go out are made here, in lower case and valid; checking each again costs a tenth of a call.
-        config = H2Configuration(
-            client_side=self.client_side,
-            header_encoding=None,
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-        )
-        self.h2 = Engine(config, limits.max_header_bytes)
-        self.h2.local_settings = PatientSettings(
-            client=self.client_side,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
-                SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_bytes,
-                SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window,
-                SettingCodes.ENABLE_PUSH: 0,
-            },
-        )
-        self.streams: dict[int, Any] = {}
-        self.draining = False
-        self.disconnected = False
-        self.closing = False
-        self._corked = False
+        super().__init__(clock, limits, Engine(limits, client_side=self.client_side), account)
         self._lane = lane
         self._asked = False
         self._full = False
         self._incomplete_since: float | None = None
         self._guard = FrameGuard(0 if self.client_side else len(PREFACE), self.h2.decoder)
-        self._pending: dict[int, Http2Stream] = {}
-        self._paused = False
         self._unreturned = 0
-        self._heard = self._busy = clock.seconds()
+        self._heard = self._busy
         self._pinged: float | None = None
-        self._timers: dict[str, IDelayedCall] = {}
 
     # What subclasses fill in.
 
@@ -142,9 +82,6 @@ class Http2Connection(Protocol):
 
     def stream_ended(self, stream: Any) -> None:
         """The peer sends no more on this stream."""
-
-    def stream_gone(self, stream: Any, code: int | None) -> None:
-        """The stream ended before its time: reset with ``code``, or None when the connection is lost."""
 
     def goaway_received(self, goaway: GoAway) -> None:
         """The peer wants the connection to end; calls on streams up to its number go on."""
@@ -369,107 +306,11 @@ class Http2Connection(Protocol):
             self.h2.increment_flow_control_window(self._unreturned)
             self._unreturned = 0
 
-    # Sending.
+    # Streams.
 
-    def flush(self) -> None:
-        """Write what h2 has to say; while received data is dealt with, at the end of that."""
-        if not self.disconnected and not self._corked:
-            self._write()
-
-    def _write(self) -> None:
-        data = self.h2.data_to_send()
-        if data and self.transport is not None and not self.disconnected:
-            self.transport.write(data)
-
-    def pump(self, stream: Http2Stream | None) -> None:
-        """Send what the windows and the transport take of one stream's queue."""
-        if stream is None or stream.closed or self.disconnected:
-            return
-        while stream.out and self._send_frame(stream):
-            pass
-        self._settle(stream)
-        self.flush()
-
-    def _pump_all(self) -> None:
-        waiting = list(self._pending.values())
-        while waiting and not self._paused:
-            # One frame each in turn, so that a long answer does not hold up a short one.
-            waiting = [stream for stream in waiting if stream.out and self._send_frame(stream)]
-        for stream in list(self._pending.values()):
-            self._settle(stream)
-
-    def sendable(self, stream: Http2Stream) -> bool:
-        """Whether frames may still be sent on a stream.
-
-        h2 may know of its end before its user does: it takes in all that was received at once, and tells afterwards.
-        """
-        if stream.closed or self.disconnected or self.closing:
-            return False
-        known = self.h2.streams.get(stream.stream_id)
-        return known is not None and not known.closed
-
-    def _send_frame(self, stream: Http2Stream) -> bool:
-        if self._paused or not self.sendable(stream):
-            return False
-        window = self.h2.local_flow_control_window(stream.stream_id)
-        size = min(window, self.h2.max_outbound_frame_size, len(stream.out))
-        if size <= 0:
-            return False
-        self.h2.send_data(stream.stream_id, bytes(stream.out[:size]))
-        del stream.out[:size]
-        self.account.held(-size)
-        self.account.earn(1)
-        # Not held back, so that the transport can ask for a pause.
-        self._write()
-        stream.progressed()
-        return True
-
-    def _settle(self, stream: Http2Stream) -> None:
-        if not self.sendable(stream):
-            return
-        if stream.out:
-            self._pending[stream.stream_id] = stream
-            if stream.stall_timer is None and not self._paused:
-                stream.stall_timer = self.clock.callLater(self.limits.stall, self._stalled, stream)
-            return
-        self._pending.pop(stream.stream_id, None)
-        if stream.finishing:
-            if stream.last_headers is not None:
-                self.h2.send_headers(stream.stream_id, stream.last_headers, end_stream=True)
-            else:
-                self.h2.end_stream(stream.stream_id)
-            self.ended_here(stream)
-
-    def ended_here(self, stream: Http2Stream) -> None:
-        """This side sent its last frame on a stream. For a server that is the end of the call."""
-        if self.client_side:
-            return
-        self.account.earn(_CREDIT_PER_CALL)
-        if self.sendable(stream):
-            # The answer is complete but the request is not: nobody will read the rest of it.
-            if stream.linger and len(self._timers) < self.limits.max_streams:
-                self._after(f"rest of {stream.stream_id}", stream.linger, lambda: self._cut_short(stream.stream_id))
-            else:
-                self._cut_short(stream.stream_id)
-        self.remove(stream)
-
-    def _cut_short(self, stream_id: int) -> None:
-        known = self.h2.streams.get(stream_id)
-        if known is not None and not known.closed and not (self.disconnected or self.closing):
-            self.h2.reset_stream(stream_id, ErrorCodes.NO_ERROR)
-            self.flush()
-
-    def _stalled(self, stream: Http2Stream) -> None:
-        stream.stall_timer = None
-        self.reset_stream(stream, ErrorCodes.CANCEL)
-        self.stream_gone(stream, int(ErrorCodes.CANCEL))
-
-    def reset_stream(self, stream: Http2Stream, code: int) -> None:
-        """Reset a stream and forget it, without telling its user."""
-        if self.sendable(stream):
-            self.h2.reset_stream(stream.stream_id, code)
-        self.remove(stream)
-        self.flush()
+    def all_done(self) -> None:
+        """The last stream of a draining connection is over."""
+        self.lose()
 
     def refuse(self, stream_id: int) -> None:
         """Turn a stream away that nobody has looked at."""
@@ -477,26 +318,6 @@ class Http2Connection(Protocol):
         if known is not None and not known.closed:
             self.h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
         self._guard.weight += 1
-
-    def remove(self, stream: Http2Stream) -> None:
-        """A stream is over."""
-        self.streams.pop(stream.stream_id, None)
-        self._pending.pop(stream.stream_id, None)
-        self._closed(stream)
-        self._busy = self.clock.seconds()
-        if self.draining and not self.streams:
-            self.flush()
-            self.all_done()
-
-    def all_done(self) -> None:
-        """The last stream of a draining connection is over."""
-        self.lose()
-
-    def _closed(self, stream: Http2Stream) -> None:
-        stream.closed = True
-        self.account.held(-len(stream.out))
-        stream.out.clear()
-        stream.progressed()
 
     def _forget(self, stream_id: int | None, code: int) -> None:
         stream = self.streams.get(stream_id or 0)
@@ -571,19 +392,3 @@ class Http2Connection(Protocol):
             self.h2.ping(b"are you?")
             self.flush()
         self._after("check", limits.ping_timeout, self._check)
-
-    def _after(self, name: str, seconds: float, what: Any) -> None:
-        self._drop(name)
-        self._timers[name] = self.clock.callLater(seconds, what)
-
-    def _drop(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
-        if timer is not None and timer.active():
-            timer.cancel()
-
-
-def own_account(clock: IReactorTime, limits: Http2Limits) -> Account:
-    """An account for a connection that shares nothing with others."""
-    now = clock.seconds()
-    burst, rate = float(limits.flood_burst), float(limits.flood_rate)
-    return Account(Budget(), Address("", Bucket(1, 1, now), Bucket(burst, rate, now)), clock.seconds, burst)

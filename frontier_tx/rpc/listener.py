@@ -6,11 +6,10 @@ REST table; any other first bytes go to HTTP/1.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -21,11 +20,10 @@ from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.addresses import Budget
 from frontier_tx.rpc.door import ClosedLog, Door, DoorLimits, Guest
-from frontier_tx.rpc.exchange import CLOGGED, PLAIN, HttpHeaders, RestRequest
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_framing import MAX_MESSAGE
-from frontier_tx.rpc.grpc_server import GrpcServerConnection, PlainExchange
+from frontier_tx.rpc.grpc_server import GrpcServerConnection
 from frontier_tx.rpc.http1 import Http1Connection, Http1Limits
-from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.http2_guard import PREFACE
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
@@ -128,7 +126,7 @@ class ControlPlaneFactory(Factory):
             max_message=self.limits.max_message,
             account=self.door.account(guest, float(self.limits.http2.flood_burst)),
             lane=self.door.lane(guest),
-            plain=self._plain,
+            plain=self._router.serve,
             names=certificate_names(transport),
         )
         connection.complain = lambda why: self.closed_log.note(connection.peer, why)  # type: ignore[method-assign]
@@ -138,19 +136,6 @@ class ControlPlaneFactory(Factory):
         """A protocol for a client of HTTP/1.1."""
         limits = replace(self.limits.http1, max_body=self.limits.max_message)
         return Http1Connection(self.clock, self._router.serve, limits, self.door, guest, self.closed_log.note)
-
-    def _plain(self, exchange: PlainExchange) -> None:
-        fields = exchange.headers
-        request = RestRequest(
-            fields.get(":method", ""),
-            fields.get(":path", "").encode("latin-1"),
-            fields,
-            exchange.connection.peer,
-            exchange.connection.turn,
-            exchange.connection.names,
-            exchange.body,
-        )
-        self._router.serve(request, Http2Exchange(exchange))
 
     def opened(self, protocol: SniffingProtocol) -> bool:
         """Whether one more connection is taken."""
@@ -283,41 +268,3 @@ class SniffingProtocol(Protocol):
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
-
-
-class Http2Exchange:
-    """The answer to a plain request over HTTP/2, see ``exchange.Exchange``."""
-
-    def __init__(self, stream: PlainExchange) -> None:
-        self._stream = stream
-
-    @property
-    def on_gone(self) -> Callable[[], None] | None:
-        """See ``exchange.Exchange``."""
-        return self._stream.on_gone
-
-    @on_gone.setter
-    def on_gone(self, callback: Callable[[], None] | None) -> None:
-        self._stream.on_gone = callback
-
-    def answer(self, status: int, headers: HttpHeaders, body: bytes) -> None:
-        if self._stream.connection.account.clogged(len(body)):
-            status, headers, body = 429, list(PLAIN), CLOGGED
-        bodiless = not body or self._stream.headers.get(":method") == "HEAD"
-        self._head(status, [*headers, ("content-length", str(len(body)))], bodiless)
-        if not bodiless:
-            self._stream.queue(body)
-            self._stream.finish()
-
-    def start(self, status: int, headers: HttpHeaders) -> None:
-        self._head(status, headers, False)
-
-    def write(self, data: bytes) -> Deferred[None]:
-        return self._stream.write(data) if not self._stream.closed else succeed(None)
-
-    def finish(self) -> None:
-        self._stream.finish()
-
-    def _head(self, status: int, headers: HttpHeaders, end: bool) -> None:
-        fields = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in headers]
-        self._stream.send_headers([(b":status", b"%d" % status), *fields], end_stream=end)

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from frontier_tx.rpc.http2 import Http2Limits
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.status import Status
 from frontier_tx.rpc.turns import Lane
 from frontlas_tx.cluster_plane.watch import AGAIN

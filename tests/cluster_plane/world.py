@@ -11,8 +11,8 @@ from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.rpc.contract import frontlas_contract
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection, ResponseStream
-from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.registry.errors import RegistryUnavailableError

@@ -15,9 +15,9 @@ from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract, MethodSpec, frontlas_contract
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
-from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from frontier_tx.rpc.addresses import KEPT, Addresses, Budget, address_key
 from frontier_tx.rpc.door import Door, DoorLimits
-from frontier_tx.rpc.http2 import Http2Limits
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.listener import ListenerLimits
 from frontier_tx.rpc.observability import observability_factory
 from tests.rpc import support

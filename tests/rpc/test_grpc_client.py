@@ -12,9 +12,9 @@ from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.clients.cluster.frontlas_client import FrontlasClient
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection, NotSentError
 from frontier_tx.rpc.grpc_framing import frame
-from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.listener import ListenerLimits
 from frontier_tx.rpc.status import RpcError, Status
 from tests.rpc.support import Memory, RawPeer, message, method, outcome

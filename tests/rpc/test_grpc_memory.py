@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import NotSentError, ResponseStream
-from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.listener import ListenerLimits
 from frontier_tx.rpc.status import RpcError, Status
 from tests.rpc.support import CONTRACT, WATCH, Memory, message, method, outcome

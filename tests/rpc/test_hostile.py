@@ -15,10 +15,10 @@ from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, Setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.exchange import LINGER
 from frontier_tx.rpc.grpc_framing import frame
 from frontier_tx.rpc.http1 import Http1Limits
-from frontier_tx.rpc.http2 import Http2Limits
 from frontier_tx.rpc.http2_guard import PREFACE
 from frontier_tx.rpc.listener import ListenerLimits
 from tests.rpc.support import CLUSTER, Memory, RawPeer, message
