@@ -112,7 +112,7 @@ class FrontierMeta:
     def client_id(self) -> int:
         """The id that Frontlas gives to this Frontier, every time the same.
 
-        Frontiers of the other implementation drop what waited during a gap of the link when their id changed.
+        A Go Frontier drops what waited during a gap of the link when its id changed.
         """
         digest = hashlib.sha256(self.frontier_id.encode()).digest()
         return int.from_bytes(digest[:8]) >> 1 | 1
@@ -309,7 +309,7 @@ def _field(reader: gojson.Reader, kind: str, key: str, wanted: str) -> gojson.Re
             return reader(value)
         except ValueError:
             given = _go_kind(value)
-            # The text of the other implementation, which its operators know from their logs.
+            # The text of a Go Frontlas, which its operators know from their logs.
             text = f"json: cannot unmarshal {given} into Go struct field {kind}.{key} of type {wanted}"
             raise BadEvent(text) from None
 
@@ -329,7 +329,7 @@ def _go_kind(value: Any) -> str:
 
 
 def _go_text(text: bytes, wanted: str) -> str:
-    """What the other implementation says about a body that is JSON but no object; empty if that is not the matter."""
+    """What a Go Frontlas says about a body that is JSON but no object; empty if that is not the matter."""
     if len(text) > gojson.MOST:
         return ""
     kinds = {b"[": "array", b'"': "string", b"t": "bool", b"f": "bool"}

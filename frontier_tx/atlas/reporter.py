@@ -42,7 +42,7 @@ class Reporter(Telling):
     :param meta: who this Frontier is; the attribute may be set until ``start``.
     :param addresses: the endpoints' addresses, for the log.
     :param stats_every: seconds between two reports of the numbers of edges and services, None for no such reports.
-        Frontlas counts by itself; the one of the other implementation shows what it is told.
+        Frontlas counts by itself; a Go Frontlas shows what it is told.
     :param chance: gives a number from 0 to 1, for the pauses.
     :param wall_clock: Unix seconds, as in the times at which peers came.
     :param id_taken: called when Frontlas refuses this Frontier because its id is in use, unless it was accepted before.

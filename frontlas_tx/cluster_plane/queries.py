@@ -154,7 +154,7 @@ def _scans(request: Any) -> bool:
 
 async def _several(ids: Sequence[Any], ask: Callable[[Sequence[Any]], Deferred[list[Any]]]) -> list[Any]:
     if not ids:
-        # Code and text of the reference, which is no fault of it.
+        # Status and text kept for compatibility with the Go Frontlas.
         raise RpcError(Status.UNKNOWN, "illegal request", reason="")
     if len(ids) > MAX_IDS:
         raise RpcError(Status.INVALID_ARGUMENT, f"{len(ids)} identities in one request, at most {MAX_IDS} are taken")

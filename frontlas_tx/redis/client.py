@@ -269,7 +269,7 @@ class RedisClient(ABC):
 
     @property
     def _given_up(self) -> bool:
-        """Whether Redis has been away for so long that waiting for it has no sense any more."""
+        """Whether Redis has been unreachable for longer than a command's deadline."""
         if self._down_since is None:
             return False
         return bool(self._reactor.seconds() - self._down_since > self._settings.done_within)

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from heapq import heappop, heappush
+
+import msgspec
+from msgspec.structs import replace
 
 from frontlas_tx.registry.records import Change, ChangeKind, FrontierRecord, Page
 
@@ -30,13 +33,19 @@ class Lease:
     naming: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+#: The names of an entry's fields in the store.
+FIELDS = {
+    "frontier_id": "id", "number": "n", "renewed": "at", "generation": "gen", "respelled": "re", "hung_up": "up",
+    "origin": "ip", "held": "has", "version": "ver", "started": "up_at",
+}  # fmt: skip
+
+
+class Entry(msgspec.Struct, frozen=True, rename=FIELDS):
     """One Frontier as the store holds it.
 
     ``number`` is small, unique and constant; ``token`` names the holder's connection, empty after a release.
     ``renewed`` and ``left`` are milliseconds (``left`` 0 while held).  ``born`` (seconds) and ``generation``
-    change with the node's process: older peers do not count.  ``hung_up`` says that the node's own side ended
+    change with the node's process: older peers do not count.  ``hung_up`` (0 or 1) says that the node's own side ended
     the last link.  ``origin`` is the address that its link comes from, ``held`` how many peers it had at the last
     renewal or at its end. ``version`` and ``started`` (seconds) are those of its process.
     """
@@ -51,8 +60,8 @@ class Entry:
     left: int = 0
     born: int = 0
     generation: int = 1
-    respelled: bool = False
-    hung_up: bool = False
+    respelled: int = 0
+    hung_up: int = 0
     origin: str = ""
     held: int = 0
     version: str = ""
@@ -76,12 +85,12 @@ class Entry:
     def record(self, alive: bool) -> FrontierRecord:
         """What is told to those who ask."""
         seen = (self.left or self.renewed) // 1000
-        about = (self.boot, self.respelled, self.version, self.started, seen)
+        about = (self.boot, bool(self.respelled), self.version, self.started, seen)
         return FrontierRecord(self.frontier_id, self.sb, self.eb, alive, *about)
 
     def released(self, now: int, by_peer: bool, held: int = 0) -> Entry:
         """The entry after its holder left with so many peers."""
-        return replace(self, token="", left=now, hung_up=by_peer, held=held)
+        return replace(self, token="", left=now, hung_up=int(by_peer), held=held)
 
     def ended(self, lease: Lease) -> int:
         """When its life ended, or ends unless it is renewed (ms)."""
@@ -124,13 +133,13 @@ def claimed(
         token=token,
         renewed=now,
         left=0,
-        hung_up=False,
+        hung_up=0,
         origin=origin,
         version=version,
         started=started,
         born=now // 1000 if replaced else current.born,
         generation=current.generation + (1 if replaced else 0),
-        respelled=current.respelled != replaced,
+        respelled=current.respelled ^ replaced,
     )
 
 

@@ -7,9 +7,9 @@ Nothing outlives the process.  All bounds are constructor arguments; a full tabl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import count as counter
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -150,7 +150,9 @@ class MemoryRegistry:
             self._records.drop(frontier_id, current.generation)
         self._entries[frontier_id] = entry
         returning = current is not None and entry.generation == current.generation
-        claim = Claim(frontier_id, token, sb, eb, boot, entry.born, entry.respelled, returning, on_lost, probe, origin)
+        claim = Claim(
+            frontier_id, token, sb, eb, boot, entry.born, bool(entry.respelled), returning, on_lost, probe, origin
+        )
         moment = self._clock.seconds()
         former = self._holders.get(frontier_id)
         if former is not None:

@@ -46,7 +46,7 @@ def lasting(world: World, *numbers: int) -> None:
 
 
 def without_extensions(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Make Frontlas one of the other implementation; what it is told gathers in the list."""
+    """Make Frontlas a Go one; what it is told gathers in the list."""
     monkeypatch.setattr("frontier_tx.atlas.protocols.EXTENSIONS", ())
     told: list[tuple[str, int]] = []
     called = world.plane.called

@@ -26,7 +26,7 @@ from frontlas_tx.registry.redis.keys import (
     alive_key,
     decode_entry,
     edges_of,
-    encode_entry,
+    encode,
     hash_key,
     services_of,
 )
@@ -99,7 +99,7 @@ class RedisClaims:
         entry = decode_entry(text)
         former = decode_entry(former_text) if former_text else None
         returning = former is not None and former.generation == entry.generation
-        process = (entry.born, entry.respelled, returning)
+        process = (entry.born, bool(entry.respelled), returning)
         claim = Claim(frontier_id, token, sb, eb, boot, *process, on_lost, probe, *about)
         self.void(frontier_id, "another connection of this frontier took its place")
         table = PeerTable(self._max_peers, self.budget, origin)
@@ -211,7 +211,7 @@ class RedisClaims:
     async def renew_lease(self, holder: Holder) -> None:
         """Extend the lease, whoever asks for it."""
         claim = holder.claim
-        entry_text = encode_entry(holder.records.entry)
+        entry_text = encode(holder.records.entry)
         peers = holder.table.size
         renewal = RENEW(INDEX, self._index.lease_time(), claim.frontier_id, claim.token, entry_text, peers)
         [reply] = await ask(self._redis, renewal)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from secrets import token_hex
 
 import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
@@ -194,7 +194,7 @@ class RedisIndex:
             raise RegistryUnavailableError(str(reply)) from reply
         try:
             now, epoch, text, gap, told = reply
-            entries = decode_entries(text)
+            entries = {entry.frontier_id: entry for entry in decode_entries(text)}
         except (msgspec.DecodeError, ValueError, TypeError) as error:
             raise RegistryUnavailableError(
                 f"redis {self._redis.name}: the directory {INDEX} cannot be read ({error}): take out what is not ours"

@@ -24,9 +24,9 @@ from frontlas_tx.registry.redis.keys import (
     decode_service,
     edge_key,
     edges_of,
+    encode,
     encode_changes,
     encode_edge,
-    encode_moves,
     encode_service,
     service_key,
     services_of,
@@ -61,7 +61,7 @@ class _FollowUp:
         if self.changes:
             made.append(command("PUBLISH", CHANNEL, encode_changes(self.changes)))
         if self.moves:
-            made.append(command("PUBLISH", CHANNEL, encode_moves(self.moves)))
+            made.append(command("PUBLISH", CHANNEL, b"M" + encode(self.moves)))
         return made
 
 

@@ -34,10 +34,7 @@ from frontlas_tx.registry.redis.index import RedisIndex, ask
 from frontlas_tx.registry.redis.keys import (
     CHANNEL,
     INDEX,
-    decode_answer,
-    decode_changes,
-    decode_moves,
-    decode_question,
+    decode_message,
     edges_of,
     hash_key,
     health_key,
@@ -300,22 +297,20 @@ class RedisRegistry(RedisQueries):
         self._repairing -= 1
 
     def _message(self, message: bytes) -> None:
-        match message[:1]:
-            case b"F":
+        if message.startswith(b"E") and not self._feed.watchers:
+            return
+        match decode_message(message):
+            case b"F", _:
                 ensureDeferred(self._index.fresh(0.0)).addErrback(lambda failure: None)
-            case b"M":
-                for frontier_id, edge_id, since in decode_moves(message):
+            case b"M", moves:
+                for frontier_id, edge_id, since in moves:
                     self._claims.moved_away(edge_id, frontier_id, since)
-            case b"Q":
-                question = decode_question(message)
-                if question is not None:
-                    self._claims.question(*question)
-            case b"A":
-                answer = decode_answer(message)
-                if answer is not None:
-                    self._claims.signs.answered(*answer)
-            case _ if self._feed.watchers:
-                self._feed.publish(decode_changes(message))
+            case b"Q", question:
+                self._claims.question(*question)
+            case b"A", answer:
+                self._claims.signs.answered(*answer)
+            case b"E", changes:
+                self._feed.publish(changes)
 
     def _gap(self) -> None:
         self._gaps += 1

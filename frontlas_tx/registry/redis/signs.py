@@ -12,7 +12,7 @@ from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.records import CONTENDERS
-from frontlas_tx.registry.redis.keys import CHANNEL, encode_answer, encode_question
+from frontlas_tx.registry.redis.keys import CHANNEL, encode
 
 DEAD = 30.0
 """Seconds without a sign of life after which another Frontlas is dead."""
@@ -46,7 +46,7 @@ class SignsOfLife:
             return Life.ALIVE
         waiting = waiters.wait()
         if len(waiters) == 1:
-            question = encode_question(holder.frontier_id, holder.token)
+            question = b"Q" + encode((holder.frontier_id, holder.token))
             await self._redis.batch([command("PUBLISH", CHANNEL, question)])
         waiting.addTimeout(ANSWER_WITHIN, self._clock, lambda _result, _seconds: Life.UNHEARD)
         try:
@@ -57,7 +57,7 @@ class SignsOfLife:
 
     async def answer(self, token: str, alive: bool) -> None:
         """Tell whoever asked whether the holder of a claim lives."""
-        await self._redis.batch([command("PUBLISH", CHANNEL, encode_answer(token, alive))])
+        await self._redis.batch([command("PUBLISH", CHANNEL, b"A" + encode((token, alive)))])
 
     def answered(self, token: str, alive: bool) -> None:
         """Another Frontlas says whether the holder of a claim lives."""
