@@ -8,16 +8,12 @@ from frontier_tx.aio.futures import LOG, Awaiting, Tasks
 from frontier_tx.aio.loop import LoopClock, LoopHome
 from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp, unix
-from frontier_tx.clients.client import EDGE_PORT, SERVICE_PORT
-from frontier_tx.clients.core.intake import Done
 from frontier_tx.clients.core.operations import Message
 from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.clients.core.values import host_of
 from frontier_tx.clients.protocol import ClientProtocol
-from frontier_tx.clients.surface.client import ClientFace, ClientOptions, EdgeOptions, Incoming
-from frontier_tx.clients.surface.flavour import Handle
-from frontier_tx.clients.surface.speaking import EdgeSpeaker, Presence, Speaker, StartOn
+from frontier_tx.clients.surface.client import ClientFace, ClientOptions, EdgeOptions, Incoming, OneEdge, OneService
 
 LaterBytes: TypeAlias = Coroutine[Any, Any, bytes]
 Later: TypeAlias = Coroutine[Any, Any, None]
@@ -103,15 +99,8 @@ class Client(AioClient, ClientFace[Later, LaterMessage, LaterStream, Stream]):
         await self._connected(ClientFace.connect(self, keep_trying=keep_trying))
 
 
-class Edge(Client, Speaker[LaterBytes, Later]):
+class Edge(Client, OneEdge[LaterBytes, Later]):
     """A client of edgebound. ``meta`` is anything that services shall know of this edge."""
-
-    default_port = EDGE_PORT
-
-    @property
-    def edge_id(self) -> int:
-        """The id that the gateway gave; may change with a reconnect. 0 before the first."""
-        return self.reconnector.client_id
 
 
 class ServiceOptions(ClientOptions, total=False):
@@ -121,16 +110,13 @@ class ServiceOptions(ClientOptions, total=False):
     connect_seconds: float
 
 
-class Service(Client, EdgeSpeaker[LaterBytes, Later], Presence[Later]):
+class Service(Client, OneService[LaterBytes, Later]):
     """A client of servicebound. Parameters as of ``Client``, and:
 
     :param name: edges open streams to it, and logs show it.
     :param topics: messages of these topics come here.
     :param service_id: the id that it wants to have; 0: any.
     """
-
-    default_port = SERVICE_PORT
-    tailed = True
 
     def __init__(
         self,
@@ -145,13 +131,3 @@ class Service(Client, EdgeSpeaker[LaterBytes, Later], Presence[Later]):
         super().__init__(host, port, meta=service_meta(name, topics), wanted_id=service_id, **options)
         self.name = name
         self.topics = tuple(topics)
-
-    @property
-    def service_id(self) -> int:
-        """The id that the gateway confirmed; 0 before."""
-        return self.reconnector.client_id
-
-    def _start_at(
-        self, edge_id: int, start: StartOn, done: Done, timeout: float | None, deadline: float | None
-    ) -> Handle:
-        return start(self._session(), timeout, done)

@@ -8,19 +8,13 @@ from twisted.internet.endpoints import HostnameEndpoint, clientFromString, wrapC
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 
 from frontier_tx.clients.core.home import ReactorHome
-from frontier_tx.clients.core.intake import Done
 from frontier_tx.clients.core.operations import Message
 from frontier_tx.clients.core.presence import service_meta
 from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.clients.core.values import host_of
 from frontier_tx.clients.deferring import DeferredCallbacks, Deferring, run
 from frontier_tx.clients.stream import Stream
-from frontier_tx.clients.surface.client import ClientFace, ClientOptions, EdgeOptions
-from frontier_tx.clients.surface.flavour import Handle
-from frontier_tx.clients.surface.speaking import EdgeSpeaker, Presence, Speaker, StartOn
-
-EDGE_PORT = 30012
-SERVICE_PORT = 30011
+from frontier_tx.clients.surface.client import ClientFace, ClientOptions, EdgeOptions, OneEdge, OneService
 
 
 class Client(Deferring, ClientFace[Deferred[None], Deferred[Message], Deferred[Stream], Stream]):
@@ -68,15 +62,8 @@ class Client(Deferring, ClientFace[Deferred[None], Deferred[Message], Deferred[S
         return session.owner if session.owner is not None else Stream(session, self.reactor)
 
 
-class Edge(Client, Speaker[Deferred[bytes], Deferred[None]]):
+class Edge(Client, OneEdge[Deferred[bytes], Deferred[None]]):
     """A client of edgebound. ``meta`` is anything that services shall know of this edge."""
-
-    default_port = EDGE_PORT
-
-    @property
-    def edge_id(self) -> int:
-        """The id that the gateway gave; may change with a reconnect. 0 before the first."""
-        return self.reconnector.client_id
 
 
 class ServiceOptions(ClientOptions, total=False):
@@ -86,16 +73,13 @@ class ServiceOptions(ClientOptions, total=False):
     reactor: Any
 
 
-class Service(Client, EdgeSpeaker[Deferred[bytes], Deferred[None]], Presence[Deferred[None]]):
+class Service(Client, OneService[Deferred[bytes], Deferred[None]]):
     """A client of servicebound. Parameters as of ``Client``, and:
 
     :param name: edges open streams to it, and logs show it.
     :param topics: messages of these topics come here.
     :param service_id: the id that it wants to have; 0: any.
     """
-
-    default_port = SERVICE_PORT
-    tailed = True
 
     def __init__(
         self,
@@ -110,13 +94,3 @@ class Service(Client, EdgeSpeaker[Deferred[bytes], Deferred[None]], Presence[Def
         super().__init__(endpoint, port, meta=service_meta(name, topics), wanted_id=service_id, **options)
         self.name = name
         self.topics = tuple(topics)
-
-    @property
-    def service_id(self) -> int:
-        """The id that the gateway confirmed; 0 before."""
-        return self.reconnector.client_id
-
-    def _start_at(
-        self, edge_id: int, start: StartOn, done: Done, timeout: float | None, deadline: float | None
-    ) -> Handle:
-        return start(self._session(), timeout, done)

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from frontier_tx.control_plane.kicks import Kicks
 from frontier_tx.control_plane.scans import Scans
+from frontier_tx.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
 from frontier_tx.rpc.status import RpcError, Status
@@ -43,7 +44,7 @@ class ContractService:
 
     async def kick_edge(self, request: Any, context: CallContext) -> Any:
         """Close the connection of an edge; answered when it is gone."""
-        await self._kicks.kick(_found(self._repository.edges.get(request.edge_id), "edge not online"))
+        await self._kicks.kick(_found(self._repository.edges.get(request.edge_id), EdgeNotOnline.text))
         return self._message("controlplane.KickEdgeResponse")()
 
     async def list_edge_rpcs(self, request: Any, context: CallContext) -> Any:
@@ -62,7 +63,7 @@ class ContractService:
 
     async def kick_service(self, request: Any, context: CallContext) -> Any:
         """Close the connection of a service; answered when it is gone."""
-        await self._kicks.kick(_found(self._repository.services.get(request.service_id), "service not online"))
+        await self._kicks.kick(_found(self._repository.services.get(request.service_id), ServiceNotOnline.text))
         return self._message("controlplane.KickServiceResponse")()
 
     async def list_service_rpcs(self, request: Any, context: CallContext) -> Any:

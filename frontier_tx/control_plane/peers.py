@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from frontier_tx.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
@@ -34,14 +35,14 @@ class PeersService:
         """One edge; NOT_FOUND when it is not online."""
         leg = self._repository.edges.get(request.edge_id)
         if leg is None:
-            raise RpcError(Status.NOT_FOUND, "edge not online")
+            raise RpcError(Status.NOT_FOUND, EdgeNotOnline.text)
         return self._edge(edge_id=leg.id, meta=text_of(leg.meta), **self._common(leg))
 
     def get_service_details(self, request: Any, context: CallContext) -> Any:
         """One service; NOT_FOUND when it is not online."""
         leg = self._repository.services.get(request.service_id)
         if leg is None:
-            raise RpcError(Status.NOT_FOUND, "service not online")
+            raise RpcError(Status.NOT_FOUND, ServiceNotOnline.text)
         return self._service(service_id=leg.id, service=leg.name, topics=leg.topics[:MOST], **self._common(leg))
 
     def _common(self, leg: Leg) -> dict[str, Any]:

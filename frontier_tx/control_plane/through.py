@@ -16,6 +16,7 @@ from frontier_tx.errors import (
     OperationTimeout,
     PayloadTooLarge,
     ReceiverCongested,
+    ServiceNotOnline,
     TooManyPending,
     TopicNotOnline,
 )
@@ -86,10 +87,10 @@ class ThroughService:
         return self._published()
 
     def _edge(self, edge_id: int) -> Leg:
-        return _reachable(self._repository.edges.get(edge_id), "edge not online")
+        return _reachable(self._repository.edges.get(edge_id), EdgeNotOnline.text)
 
     def _service(self, service_id: int) -> Leg:
-        return _reachable(self._repository.services.get(service_id), "service not online")
+        return _reachable(self._repository.services.get(service_id), ServiceNotOnline.text)
 
     async def _call(self, leg: Leg, request: Any, context: CallContext) -> bytes:
         if not request.method:

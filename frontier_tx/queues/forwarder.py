@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.backoff import Backoff, Retry
 from frontier_tx.config.queues import QueueBuffer
+from frontier_tx.errors import ReceiverCongested
 from frontier_tx.queues.counters import Counters
 from frontier_tx.queues.interfaces import IBroker, Spooling
 from frontier_tx.queues.outbox import Outbox
@@ -215,7 +216,7 @@ class Forwarder:
                 self._pump_soon()
         else:
             why = (
-                "receiver congested"
+                ReceiverCongested.text
                 if self.connected
                 else f"{self.receiver} is away ({self.trouble}) and the buffer is full"
             )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 from typing import TypeVar
 
-from frontier_tx.errors import PayloadTooLarge, TooManyPending
+from frontier_tx.errors import OperationTimeout, PayloadTooLarge, TooManyPending
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, SessionData, decode_session, encode_data
 from frontier_tx.wire.events import (
@@ -334,7 +334,7 @@ class SessionTable:
             self._expired[negotiate_id] = self.opening.pop(negotiate_id).packet_id
             if len(self._expired) > REMEMBERED_EXPIRED:
                 del self._expired[next(iter(self._expired))]
-            events.append(SessionFailed(negotiate_id, "timeout"))
+            events.append(SessionFailed(negotiate_id, OperationTimeout.text))
         return events
 
     def due(self) -> float:

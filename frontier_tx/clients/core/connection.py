@@ -112,7 +112,7 @@ class ClientConnection:
             case e.SessionFailed(negotiate_id, error):
                 done = self._opening.pop(negotiate_id, None)
                 if done is not None:
-                    done(None, OperationTimeout() if error == "timeout" else from_answer(error))
+                    done(None, OperationTimeout() if error == OperationTimeout.text else from_answer(error))
             case e.SessionDismissed(session, error):
                 if session.id == DEFAULT_SESSION:
                     self.farewell = error
@@ -192,7 +192,7 @@ class ClientConnection:
     def fire(self, now: float) -> None:
         """The far sides took nothing for too long: cut the streams."""
         for stream in self._unsent_streams():
-            stream.abort("timeout")
+            stream.abort(OperationTimeout.text)
         self._go()
 
     def _go(self) -> None:

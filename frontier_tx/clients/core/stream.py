@@ -14,6 +14,7 @@ from frontier_tx.clients.core.writing import Writing
 from frontier_tx.errors import (
     EndClosed,
     ForceClosed,
+    OperationTimeout,
     ReceiverCongested,
     SendBufferFull,
 )
@@ -261,7 +262,7 @@ class StreamSession(ClientSession):
     def fire(self, now: float) -> None:
         """The peer took nothing of what is left to be sent, for some time."""
         if now - self._moved_at >= PATIENCE:
-            self.abort("timeout")
+            self.abort(OperationTimeout.text)
             return
         closers, self._closers = self._closers, {}
         self._limit()

@@ -21,6 +21,7 @@ from frontier_tx.clients.protocol import ClientProtocol, dial_to
 from frontier_tx.clients.surface.flavour import (
     AStream,
     Callbacks,
+    GivesBytes,
     GivesMessage,
     GivesNothing,
     GivesStream,
@@ -30,6 +31,7 @@ from frontier_tx.clients.surface.flavour import (
     Start,
     tell,
 )
+from frontier_tx.clients.surface.speaking import EdgeSpeaker, Presence, Speaker, StartOn
 from frontier_tx.clients.surface.streams import Messages
 from frontier_tx.errors import Replaced
 from frontier_tx.timers import Alarms
@@ -170,7 +172,7 @@ class ClientFace(Incoming[GivesNothing, GivesMessage, GivesStream, AStream]):
     """
 
     default_port: int
-    tailed = False
+    tailed: bool
 
     def __init__(
         self,
@@ -290,3 +292,34 @@ class ClientFace(Incoming[GivesNothing, GivesMessage, GivesStream, AStream]):
             return self._session().connection.open(peer, meta, done)
 
         return self._opening(start)
+
+
+class OneEdge(Speaker[GivesBytes, GivesNothing]):
+    """What an edge is besides a client."""
+
+    reconnector: Reconnector
+    default_port = 30012
+    tailed = False
+
+    @property
+    def edge_id(self) -> int:
+        """The id that the gateway gave; may change with a reconnect. 0 before the first."""
+        return self.reconnector.client_id
+
+
+class OneService(EdgeSpeaker[GivesBytes, GivesNothing], Presence[GivesNothing]):
+    """What a service of one gateway is besides a client."""
+
+    reconnector: Reconnector
+    default_port = 30011
+    tailed = True
+
+    @property
+    def service_id(self) -> int:
+        """The id that the gateway confirmed; 0 before."""
+        return self.reconnector.client_id
+
+    def _start_at(
+        self, edge_id: int, start: StartOn, done: Done, timeout: float | None, deadline: float | None
+    ) -> Handle:
+        return start(self.reconnector.session(), timeout, done)
