@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 pytest.importorskip("selenium", reason="selenium drives the browser: pip install -e '.[test]'")
 
 from tests.web.browser import Browser, chromium
+from tests.web.stand_in import stand_in
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +35,8 @@ def browser(_browser: Browser) -> Iterator[Browser]:
 
 
 def serve(*arguments: str) -> Iterator[str]:
+    """Run a Frontier with these arguments; gives its address."""
     command = [sys.executable, "-m", "tests.web.world", *arguments]
-    if os.environ.get("WORLD"):
-        command = [sys.executable, os.environ["WORLD"], "0", "frontier", "120", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -57,3 +56,10 @@ def frontier() -> Iterator[str]:
 def guarded() -> Iterator[str]:
     """The address of one that takes the tokens `all-roles` and `read-only`, and nobody without."""
     yield from serve("token")
+
+
+@pytest.fixture
+def frontlas() -> Iterator[str]:
+    """The address of what answers as a Frontlas does."""
+    with stand_in() as address:
+        yield address

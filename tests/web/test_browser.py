@@ -1,4 +1,4 @@
-"""The page of Frontier in a real browser, against a real gateway."""
+"""The page in a real browser: of Frontier against a real gateway, of Frontlas against what answers as one."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_lost_events_are_told_and_a_lost_stream_begins_again(browser: Browser, f
     added = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     try:
         browser.open(frontier, "events")
-        browser.reads("17 events lost: this page was too slow for them.")
+        browser.reads("17 events lost: this page was too slow.")
         browser.until("a second stream", lambda: browser.run("return window.streams") >= 2)
         browser.reads("34 events lost")
         assert sum(row[1] == "edge online" for row in browser.rows()) >= 2
@@ -285,3 +285,40 @@ def test_a_token_opens_the_page_and_its_roles_say_what_is_offered(browser: Brows
     browser.named("Kick this edge")
     assert browser.run("return document.cookie + JSON.stringify(localStorage)") == "{}"
     assert [each for each in browser.complaints() if "401" not in each] == []
+
+
+def test_the_page_of_a_cluster_shows_its_frontiers(browser: Browser, frontlas: str) -> None:
+    browser.open(frontlas)
+    browser.until("three cards", lambda: len(browser.all(".map li")) == 3)
+    cards = [card.text for card in browser.all(".map li")]
+    assert "gone, seen 5 min" in cards[0] and '<img src=x onerror="document.title=1">' in cards[0]
+    assert "connected" in cards[1] and "60 edges" in cards[1] and "1 service" in cards[1]
+    assert browser.driver.title == "Cluster · Frontlas"
+    browser.press("east")
+    browser.reads("50 edges on page 1")
+    assert {row[2] for row in browser.rows()} == {"east"}
+    browser.press("Next page")
+    browser.reads("10 edges on page 2")
+    assert not browser.named("Next page").is_enabled()
+    browser.press("Previous page")
+    browser.reads("50 edges on page 1")
+    browser.press("Frontiers")
+    browser.reads("3 Frontiers, 1 gone")
+
+
+def test_an_edge_of_a_cluster_is_found_called_and_kicked(browser: Browser, frontlas: str) -> None:
+    browser.open(frontlas, "edges")
+    browser.reads("50 edges on page 1")
+    search(browser, "id", "9100000000000000007")
+    browser.until("one edge", lambda: len(browser.rows()) == 1)
+    assert browser.rows()[0][1:3] == ["plant-1/sensor-007", "west"]
+    browser.press("9100000000000000007")
+    browser.one("#call-body")
+    assert "west" in browser.one(".facts").text
+    browser.write("Request", "over the cluster")
+    browser.press("Call")
+    browser.until("the answer", lambda: browser.one(".payload").text == "over the cluster")
+    browser.press("Kick this edge")
+    browser.named("Kick", "dialog button").click()
+    browser.reads("The connection of edge 9100000000000000007 is closed.")
+    assert [each for each in browser.complaints() if "404" not in each] == []

@@ -40,6 +40,7 @@ const clock = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-di
 const moment = new Intl.DateTimeFormat(LANGUAGE, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 
 export const count = (value) => whole.format(Number(value ?? 0));
+export const several = (value, one) => `${count(value)} ${one}${Number(value) === 1 ? "" : "s"}`;
 export const rough = (value) => (Math.abs(value) < 10_000 ? trim(value) : short.format(value));
 const trim = (value) => (value >= 100 || Number.isInteger(value) ? whole.format(value) : value.toPrecision(2).replace(/\.0+$/, ""));
 
@@ -75,7 +76,12 @@ export function ago(seconds) {
   const at = Number(seconds ?? 0);
   if (!at) return h("span", { class: "quiet" }, "–");
   const date = new Date(at * 1000);
-  return h("time", { datetime: date.toISOString(), title: moment.format(date) }, `${duration(Date.now() / 1000 - at)} ago`);
+  return h("time", { datetime: date.toISOString(), title: moment.format(date) }, since(at));
+}
+
+function since(at) {
+  const seconds = Date.now() / 1000 - at;
+  return seconds < 2 ? "now" : `${duration(seconds)} ago`;
 }
 
 export const timeOfDay = (seconds) => clock.format(new Date(seconds * 1000));

@@ -2,7 +2,7 @@
 
 import { Chart } from "../chart.js";
 import { get, part } from "../api.js";
-import { ago, count, every, h, milliseconds, notice, rough, shown } from "../dom.js";
+import { ago, count, every, h, milliseconds, notice, rough, several, shown } from "../dom.js";
 import { List } from "../list.js";
 import { gauge, live, may, rate } from "../live.js";
 import { keepDrawn, lastEvents, tile } from "./overview.js";
@@ -70,7 +70,7 @@ function card(frontier, most) {
     h("h3", {}, h("a", { href: linkTo(frontier.frontier_id) }, shown(frontier.frontier_id, 80) || "without an id")),
     h("p", {}, status(frontier), frontier.connected ? "" : [", seen ", ago(frontier.last_seen)]),
     share(frontier.edges, most),
-    h("p", {}, h("b", {}, count(frontier.edges)), " edges · ", h("b", {}, count(frontier.services)), " services"),
+    h("p", {}, `${several(frontier.edges, "edge")} · ${several(frontier.services, "service")}`),
     h("p", { class: "quiet" }, frontier.version ? `version ${shown(frontier.version, 40)}` : "version not told"));
 }
 
@@ -93,7 +93,7 @@ export function frontiersPage({ signal }) {
         h("td", {}, shown(each.version, 40) || "–"), h("td", {}, ago(each.last_seen)),
         h("td", { class: "mono" }, shown(each.advertised_sb_addr)), h("td", { class: "mono" }, shown(each.advertised_eb_addr)))));
       if (!frontiers.length) rows.append(h("tr", {}, h("td", { colspan: "8", class: "quiet" }, "No Frontier has reported yet.")));
-      summary.textContent = `${count(frontiers.length)} Frontiers, ${count(frontiers.filter((each) => !each.connected).length)} of them gone`;
+      summary.textContent = `${several(frontiers.length, "Frontier")}, ${count(frontiers.filter((each) => !each.connected).length)} gone`;
     } catch (error) {
       if (!signal.aborted) place.replaceChildren(notice("bad", error.message));
     }

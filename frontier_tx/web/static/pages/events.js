@@ -1,7 +1,7 @@
 // What comes and goes, as it happens.
 
 import { part } from "../api.js";
-import { count, dateAndTime, h, notice, say, shown, timeOfDay } from "../dom.js";
+import { count, dateAndTime, h, notice, say, several, shown, timeOfDay } from "../dom.js";
 import { followEvents } from "../feed.js";
 
 const KEPT = 500;
@@ -19,7 +19,7 @@ export function eventRow({ kind, data }) {
   const time = data.time ? Number(data.time) : Date.now() / 1000;
   if (kind === "lost") {
     return h("tr", { class: "lost" }, h("td", {}, timeOfDay(time)),
-      h("td", { colspan: "3" }, `${count(data.count)} events lost: this page was too slow for them.`));
+      h("td", { colspan: "3" }, `${several(data.count, "event")} lost: this page was too slow.`));
   }
   const [side, id] = data.edge_id !== undefined ? ["edges", data.edge_id] : ["services", data.service_id];
   const what = data.method ?? data.topic ?? data.meta ?? data.service ?? "";
@@ -73,7 +73,7 @@ export function eventsPage(base = "v1") {
         rows.prepend(...lines.reverse());
         while (rows.children.length > KEPT) rows.lastChild.remove();
       }
-      summary.textContent = [WORDS_OF_STATE[state], `${count(seen)} events`, lost && `${count(lost)} events lost`, passed && `${count(passed)} not shown`,
+      summary.textContent = [WORDS_OF_STATE[state], several(seen, "event"), lost && `${several(lost, "event")} lost`, passed && `${count(passed)} not shown`,
         paused && `${count(waiting.length)} waiting`].filter(Boolean).join(" · ");
     }
     function later() {
@@ -87,7 +87,7 @@ export function eventsPage(base = "v1") {
       got(event) {
         if (event.kind === "lost") {
           lost += Number(event.data.count ?? 0);
-          say(`${count(lost)} events lost`);
+          say(`${several(lost, "event")} lost`);
         } else {
           seen += 1;
         }

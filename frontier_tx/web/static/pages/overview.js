@@ -7,6 +7,7 @@ import { follow, gauge, latest, live, rate } from "../live.js";
 import { eventHeads, eventRow } from "./events.js";
 
 const EVENTS = 8;
+const TOLD = /^((edge|service|frontier)_(online|offline)|draining|lost)$/;
 
 const perSecond = (value) => `${rough(value)}/s`;
 const bytesPerSecond = (value) => `${bytes(value)}/s`;
@@ -56,6 +57,7 @@ export function lastEvents(base, signal) {
   followEvents(`${base}/events`, {}, {
     signal,
     got(event) {
+      if (!TOLD.test(event.kind)) return;
       waiting.push(event);
       if (waiting.length > EVENTS) waiting.shift();
       if (!drawing) setTimeout(draw, 200);

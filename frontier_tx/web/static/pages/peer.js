@@ -2,7 +2,7 @@
 
 import { get, part } from "../api.js";
 import { callForm, messageForm } from "../call.js";
-import { ago, bytes, count, every, h, notice, shown } from "../dom.js";
+import { ago, bytes, count, every, h, notice, several, shown } from "../dom.js";
 import { may } from "../live.js";
 import { kick, SIDES } from "./peers.js";
 
@@ -64,7 +64,7 @@ export function peerPage(key, base = "v1") {
         ["Listener", peer.listener ? shown(peer.listener) : null],
         ["Protocol", peer.protocol ? shown(peer.protocol) : null],
         ["Bytes in, out", peer.bytes_in === undefined ? null : `${bytes(peer.bytes_in)}, ${bytes(peer.bytes_out)}`],
-        ["Under way", peer.calls_pending === undefined ? null : `${count(peer.calls_pending)} calls, ${count(peer.messages_pending)} messages`],
+        ["Under way", peer.calls_pending === undefined ? null : `${several(peer.calls_pending, "call")}, ${several(peer.messages_pending, "message")}`],
         ["Waiting for it", peer.messages_waiting === undefined ? null : `${count(peer.messages_waiting)}, ${bytes(peer.waiting_bytes)}`],
       ]));
       names(methods, peer.methods ?? [], forms && ((name) => forms.choose(name)));
