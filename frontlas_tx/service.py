@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
 from frontier_tx.rpc.access import Access
-from frontier_tx.rpc.listener import ALPN, listener_limits
+from frontier_tx.rpc.listener import ALPN
 from frontier_tx.rpc.observability import observability_factory
 from frontier_tx.runtime.launch import Ports, raise_open_files
 from frontier_tx.runtime.logstream import part
@@ -86,7 +86,7 @@ class Frontlas(Service):
         plane = config.control_plane
         self.access = Access(plane.access, plane.listen, "control_plane.access", reactor.seconds)
         self.cluster = ClusterPlane(
-            self.registry, reactor, limits=listener_limits(plane.limits), access=self.access, metrics=self.metrics
+            self.registry, reactor, limits=plane.limits, access=self.access, metrics=self.metrics
         )
         self._ports = ports
         self._reactor = reactor

@@ -188,8 +188,13 @@ class ControlPlaneLimits:
     connections_per_address: int = setting(2_000, Whole(1, 1_000_000), "the same from one address")
     arrivals: int = setting(5_000, Whole(1, 1_000_000), "connections that one address may open at once")
     arrivals_per_second: float = setting(500.0, Number(0.1, 1_000_000, ""), "and as many more each second")
+    body_bytes: int = setting(
+        4_194_304, Whole(1024, 1 << 30, "bytes"), "one gRPC message, or what REST hands to an edge or a service"
+    )
     request_bytes: int = setting(
-        67_108_864, Whole(65_536, 1 << 40, "bytes"), "gRPC requests that are not complete, in all"
+        67_108_864,
+        Whole(65_536, 1 << 40, "bytes"),
+        "bodies of requests that are not complete, in all, and half of it for one address",
     )
     answer_bytes: int = setting(
         268_435_456,

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 import frontier_tx
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.control_plane.contract import ContractService
 from frontier_tx.control_plane.events import EventFeed, EventsService, tag
 from frontier_tx.control_plane.kicks import Kicks
@@ -21,7 +22,7 @@ from frontier_tx.rpc.context import Role
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
-from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.listener import ControlPlaneFactory
 from frontier_tx.rpc.methods import MethodTable, Rules
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.switch.local import LocalCaller
@@ -64,7 +65,7 @@ class ControlPlane:
         clock: IReactorTime,
         *,
         host: Host | None = None,
-        limits: ListenerLimits | None = None,
+        limits: ControlPlaneLimits | None = None,
         access: Rules | None = None,
         metrics: CollectorRegistry | None = None,
         web: bool = True,

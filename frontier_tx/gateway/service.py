@@ -20,7 +20,7 @@ from frontier_tx.gateway.metrics import GatewayCollector
 from frontier_tx.queues.build import queues_of
 from frontier_tx.queues.metrics import QueueCollector
 from frontier_tx.rpc.access import Access
-from frontier_tx.rpc.listener import ALPN, listener_limits
+from frontier_tx.rpc.listener import ALPN
 from frontier_tx.rpc.observability import observability_factory
 from frontier_tx.runtime.launch import Ports, listening_at, open_files, port_number, raise_open_files
 from frontier_tx.runtime.logs import Logger
@@ -119,7 +119,7 @@ class Gateway(Service):
         plane = config.controlplane
         if plane.enable:
             self.access = Access(plane.access, plane.listen, "controlplane.access", clock.seconds)
-            bounds = listener_limits(plane.limits)
+            bounds = plane.limits
             self.control = ControlPlane(
                 self.core.presence,
                 clock,

@@ -74,8 +74,6 @@ class Access:
         }
         self._failures: OrderedDict[str, Bucket] = OrderedDict()
         self._failure_lines = LogRate(20, 60.0, now)
-        #: Calls that were refused for who made them.
-        self.refused = 0
         self.audit = Audit(config.audit, now)
         self._tokens: list[tuple[bytes, Caller]] = []
         self.reload()
@@ -128,7 +126,6 @@ class Access:
                 if context.via == "rest":
                     self._screen(context, caller, role)
         except RpcError as error:
-            self.refused += 1
             if role in AUDITED:
                 self.audit.refused(context, caller, error)
             raise

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.addresses import Account, Address, Addresses, Budget
 from frontier_tx.rpc.turns import Lane, Turns
 from frontier_tx.runtime.lograte import LogRate
@@ -28,17 +28,8 @@ RESTING = 1.0
 _LOOKS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class DoorLimits:
-    """``connections`` are open at a time, ``per_address`` of them from one address, which may open ``arrivals`` at once
-    and ``arrival_rate`` per second. Frames that move nothing: see ``Http2Limits``."""
-
-    connections: int = 10_000
-    per_address: int = 2_000
-    arrivals: int = 5_000
-    arrival_rate: float = 500.0
-    floods: int = 4_000
-    flood_rate: float = 500.0
+FLOODS = 4000.0, 500.0
+"""Frames that move nothing which all connections of one address may send at once, and per second."""
 
 
 class ClosedLog:
@@ -83,9 +74,10 @@ class Door:
     def __init__(
         self,
         clock: IReactorTime,
-        limits: DoorLimits,
+        limits: ControlPlaneLimits,
         budget: Budget | None = None,
         complain: Complain = lambda peer, why: None,
+        floods: tuple[float, float] = FLOODS,
     ) -> None:
         self.limits = limits
         self.budget = Budget() if budget is None else budget
@@ -97,9 +89,7 @@ class Door:
         self._now = clock.seconds
         self._complain = complain
         self._guests: dict[Address, dict[Guest, None]] = {}
-        self.addresses = Addresses(
-            clock.seconds, limits.arrivals, limits.arrival_rate, limits.floods, limits.flood_rate
-        )
+        self.addresses = Addresses(clock.seconds, limits.arrivals, limits.arrivals_per_second, *floods)
 
     def enter(self, guest: Guest, host: str) -> bool:
         """Whether a new connection from ``host`` may stay; it then has to ``leave``."""
@@ -109,8 +99,8 @@ class Door:
             return False
         if address.arrivals.take(1.0, self._now()) < 1.0:
             self.addresses.remember(address)
-            return self._turn_away(address, f"more than {limits.arrival_rate:g} connections per second")
-        if address.connections >= limits.per_address and not self._make_room(address):
+            return self._turn_away(address, f"more than {limits.arrivals_per_second:g} connections per second")
+        if address.connections >= limits.connections_per_address and not self._make_room(address):
             return self._turn_away(address, f"{address.connections} connections are open already")
         if len(self.inside) >= limits.connections:
             most = max(self._guests, key=lambda each: each.connections)

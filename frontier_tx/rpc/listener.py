@@ -6,7 +6,7 @@ REST table; any other first bytes go to HTTP/1.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -19,9 +19,8 @@ from zope.interface import implementer
 from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.access import certificate_names
 from frontier_tx.rpc.addresses import Budget
-from frontier_tx.rpc.door import ClosedLog, Door, DoorLimits, Guest
+from frontier_tx.rpc.door import ClosedLog, Door, Guest
 from frontier_tx.rpc.engine import Http2Limits
-from frontier_tx.rpc.grpc_framing import MAX_MESSAGE
 from frontier_tx.rpc.grpc_server import GrpcServerConnection
 from frontier_tx.rpc.http1 import Http1Connection, Http1Limits
 from frontier_tx.rpc.http2_guard import PREFACE
@@ -32,41 +31,8 @@ log = Logger()
 
 ALPN = (b"h2", b"http/1.1")
 """What is offered in a TLS handshake."""
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerLimits:
-    """Bounds of one port.
-
-    ``max_connections`` are taken at a time, ``max_per_host`` of them from one address, which may open
-    ``max_arrivals`` at once and ``arrival_rate`` per second; when all are taken, idle ones make room. ``first_bytes``
-    seconds may pass until a connection shows what it speaks. ``max_message`` bytes has one gRPC message. Over all
-    connections ``request_memory`` bytes are held of gRPC requests that are not complete, and ``answer_memory`` bytes of
-    answers that are not read; beyond that whoever leaves much unread gets no more.
-    """
-
-    max_connections: int = 10_000
-    max_per_host: int = 2_000
-    max_arrivals: int = 5_000
-    arrival_rate: float = 500.0
-    first_bytes: float = 10.0
-    max_message: int = MAX_MESSAGE
-    request_memory: int = 64 * 1024 * 1024
-    answer_memory: int = 256 * 1024 * 1024
-    http1: Http1Limits = field(default_factory=Http1Limits)
-    http2: Http2Limits = field(default_factory=Http2Limits)
-
-
-def listener_limits(limits: ControlPlaneLimits) -> ListenerLimits:
-    """The bounds of the control plane's port."""
-    return ListenerLimits(
-        max_connections=limits.connections,
-        max_per_host=limits.connections_per_address,
-        max_arrivals=limits.arrivals,
-        arrival_rate=limits.arrivals_per_second,
-        request_memory=limits.request_bytes,
-        answer_memory=limits.answer_bytes,
-    )
+FIRST_BYTES = 10.0
+"""Seconds until a connection must show what it speaks."""
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -79,23 +45,23 @@ class ControlPlaneFactory(Factory):
     noisy = False
 
     def __init__(
-        self, table: MethodTable, router: RestRouter, clock: IReactorTime, limits: ListenerLimits | None = None
+        self,
+        table: MethodTable,
+        router: RestRouter,
+        clock: IReactorTime,
+        limits: ControlPlaneLimits | None = None,
+        http1: Http1Limits | None = None,
+        http2: Http2Limits | None = None,
     ) -> None:
         self.table = table
         self.clock = clock
-        self.limits = ListenerLimits() if limits is None else limits
-        self.budget = Budget(self.limits.request_memory, self.limits.answer_memory)
+        self.limits = ControlPlaneLimits() if limits is None else limits
+        self._http1 = replace(Http1Limits() if http1 is None else http1, max_body=self.limits.body_bytes)
+        self._http2 = Http2Limits() if http2 is None else http2
+        self.budget = Budget(self.limits.request_bytes, self.limits.answer_bytes)
         self.closed_log = ClosedLog(log, "control plane", clock.seconds)
-        http2 = self.limits.http2
-        bounds = DoorLimits(
-            self.limits.max_connections,
-            self.limits.max_per_host,
-            self.limits.max_arrivals,
-            self.limits.arrival_rate,
-            2 * http2.flood_burst,
-            http2.flood_rate,
-        )
-        self.door = Door(clock, bounds, self.budget, self.closed_log.note)
+        floods = 2.0 * self._http2.flood_burst, float(self._http2.flood_rate)
+        self.door = Door(clock, self.limits, self.budget, self.closed_log.note, floods)
         self._router = router
         self._open: set[SniffingProtocol] = set()
         self._draining: Deferred[None] | None = None
@@ -122,9 +88,9 @@ class ControlPlaneFactory(Factory):
         connection = GrpcServerConnection(
             self.clock,
             self.table,
-            self.limits.http2,
-            max_message=self.limits.max_message,
-            account=self.door.account(guest, float(self.limits.http2.flood_burst)),
+            self._http2,
+            max_message=self.limits.body_bytes,
+            account=self.door.account(guest, float(self._http2.flood_burst)),
             lane=self.door.lane(guest),
             plain=self._router.serve,
             names=certificate_names(transport),
@@ -134,8 +100,7 @@ class ControlPlaneFactory(Factory):
 
     def http1(self, guest: Guest) -> Http1Connection:
         """A protocol for a client of HTTP/1.1."""
-        limits = replace(self.limits.http1, max_body=self.limits.max_message)
-        return Http1Connection(self.clock, self._router.serve, limits, self.door, guest, self.closed_log.note)
+        return Http1Connection(self.clock, self._router.serve, self._http1, self.door, guest, self.closed_log.note)
 
     def opened(self, protocol: SniffingProtocol) -> bool:
         """Whether one more connection is taken."""
@@ -206,7 +171,7 @@ class SniffingProtocol(Protocol):
         if not self._taken:
             self.transport.abortConnection()
             return
-        self._timer = self._factory.clock.callLater(self._factory.limits.first_bytes, self.cut)
+        self._timer = self._factory.clock.callLater(FIRST_BYTES, self.cut)
 
     def dataReceived(self, data: bytes) -> None:
         if self._chosen is not None:

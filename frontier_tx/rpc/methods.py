@@ -200,6 +200,13 @@ class MethodTable:
 
         Transports ask before they take the body of a request; ``call`` and ``stream`` ask where nobody has.
         """
+        try:
+            self._admit(context)
+        except RpcError as error:
+            self.count(context, error.status)
+            raise
+
+    def _admit(self, context: CallContext) -> None:
         if self.access is None:
             context.caller = ANYBODY
         else:
@@ -207,13 +214,13 @@ class MethodTable:
 
     async def _unary(self, context: CallContext, request: Any) -> Any:
         if context.caller is None:
-            self.admit(context)
+            self._admit(context)
         result = self._methods[context.method.path].handler(request, context)
         return result if isinstance(result, context.method.response) else await result
 
     async def _stream(self, context: CallContext, requests: Any, send: Send) -> None:
         if context.caller is None:
-            self.admit(context)
+            self._admit(context)
         responses: AsyncIterator[Any] = self._methods[context.method.path].handler(requests, context)
         sent = 0
         try:

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from frontier_tx.rpc.door import Door, DoorLimits
+from frontier_tx.config.common import ControlPlaneLimits
+from frontier_tx.rpc.door import Door
 from frontier_tx.rpc.exchange import PLAIN, Exchange, RestRequest
 from frontier_tx.rpc.http1 import Http1Limits, HttpFactory
 
@@ -108,7 +109,9 @@ def observability_factory(
     :param notes: what is to be said behind "ready": trouble that does not make the server unready.
     """
     limits = Http1Limits(request=5.0) if limits is None else limits
-    return HttpFactory(Pages(clock, ready, registry, notes=notes).serve, clock, limits, Door(clock, DoorLimits()))
+    return HttpFactory(
+        Pages(clock, ready, registry, notes=notes).serve, clock, limits, Door(clock, ControlPlaneLimits())
+    )
 
 
 def _text(exchange: Exchange, status: int, text: str) -> None:

@@ -204,7 +204,6 @@ class RestRouter:
             self._answer_error(exchange, media, 400, "CODEC", str(error))
             return
         except RpcError as error:
-            self.table.count(context, error.status)
             self.answer_failure(exchange, media, Failure(error))  # type: ignore[no-untyped-call]
             return
 

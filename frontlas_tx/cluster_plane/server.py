@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract, frontlas_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
-from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.listener import ControlPlaneFactory
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.queries import ClusterQueries
@@ -60,7 +61,7 @@ class ClusterPlane:
         registry: IRegistry,
         clock: IReactorTime,
         *,
-        limits: ListenerLimits | None = None,
+        limits: ControlPlaneLimits | None = None,
         access: Access | None = None,
         metrics: CollectorRegistry | None = None,
         call_timeout: float = CALL_TIMEOUT,

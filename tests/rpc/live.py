@@ -8,8 +8,9 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.internet.threads import deferToThread
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.grpc_standard import Serving
-from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.listener import ControlPlaneFactory
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from tests.rpc.support import make_table
@@ -21,7 +22,9 @@ in_thread = deferToThread
 class Live:
     """One listening table; ``port`` is its number after ``open``."""
 
-    def __init__(self, limits: ListenerLimits | None = None, table: MethodTable | None = None, **options: Any) -> None:
+    def __init__(
+        self, limits: ControlPlaneLimits | None = None, table: MethodTable | None = None, **options: Any
+    ) -> None:
         self.serving = Serving()
         self.handlers: Any = None
         if table is None:

@@ -13,12 +13,14 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract, MethodSpec, frontlas_contract
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
-from frontier_tx.rpc.listener import ControlPlaneFactory, ListenerLimits
+from frontier_tx.rpc.http1 import Http1Limits
+from frontier_tx.rpc.listener import ControlPlaneFactory
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.rpc.status import RpcError, Status
@@ -121,11 +123,17 @@ def make_table(
 class Memory:
     """A server and connections to it in memory, under a clock that moves only when told to."""
 
-    def __init__(self, limits: ListenerLimits | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        limits: ControlPlaneLimits | None = None,
+        http1: Http1Limits | None = None,
+        http2: Http2Limits | None = None,
+        **options: Any,
+    ) -> None:
         self.clock = Clock()
         self.serving = Serving()
         self.table, self.handlers = make_table(self.clock, serving=self.serving, **options)
-        self.factory = ControlPlaneFactory(self.table, RestRouter(self.table), self.clock, limits)
+        self.factory = ControlPlaneFactory(self.table, RestRouter(self.table), self.clock, limits, http1, http2)
 
     def client(self, limits: Http2Limits | None = None) -> tuple[GrpcClientConnection, IOPump]:
         """A gRPC client whose handshake is done."""

@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.addresses import KEPT, Addresses, Budget, address_key
-from frontier_tx.rpc.door import Door, DoorLimits
+from frontier_tx.rpc.door import Door
 from frontier_tx.rpc.engine import Http2Limits
-from frontier_tx.rpc.listener import ListenerLimits
 from frontier_tx.rpc.observability import observability_factory
 from tests.rpc import support
 from tests.rpc.support import Memory, RawPeer
@@ -51,12 +51,12 @@ class Guest:
 def make_door(**limits: Any) -> tuple[Door, Clock, list[tuple[str, str]]]:
     """A door, its clock, and what it complained of."""
     clock, said = Clock(), []
-    door = Door(clock, DoorLimits(**limits), Budget(), lambda peer, why: said.append((peer, why)))
+    door = Door(clock, ControlPlaneLimits(**limits), Budget(), lambda peer, why: said.append((peer, why)))
     return door, clock, said
 
 
 def test_an_idle_connection_makes_room_and_a_busy_one_does_not() -> None:
-    door, clock, _ = make_door(per_address=3)
+    door, clock, _ = make_door(connections_per_address=3)
     busy, idle, young = Guest(None), Guest(0.0), Guest(1.5)
     for guest in (busy, idle, young):
         assert door.enter(guest, "a")
@@ -84,7 +84,7 @@ def test_when_all_is_taken_whoever_has_most_makes_room() -> None:
 
 
 def test_connecting_anew_is_bounded_per_address_and_told_once() -> None:
-    door, clock, said = make_door(arrivals=5, arrival_rate=2.0)
+    door, clock, said = make_door(arrivals=5, arrivals_per_second=2.0)
     let_in = 0
     for _ in range(100):
         guest = Guest()
@@ -152,7 +152,7 @@ def resets(memory: Memory, host: str, calls: int) -> int:
 
 
 def test_resets_are_not_renewed_by_connecting_anew() -> None:
-    memory = Memory(ListenerLimits(http2=Http2Limits(flood_burst=200, flood_rate=10)))
+    memory = Memory(http2=Http2Limits(flood_burst=200, flood_rate=10))
     done = [resets(memory, "10.0.0.1", 1000) for _ in range(10)]
     assert sum(done) < 2 * 200 + 10 * 25
     assert max(done[3:]) <= 20
@@ -173,7 +173,7 @@ def test_resets_are_not_renewed_by_connecting_anew() -> None:
 
 
 def test_many_connections_at_once_share_what_resets_they_have() -> None:
-    memory = Memory(ListenerLimits(http2=Http2Limits(flood_burst=200, flood_rate=10)))
+    memory = Memory(http2=Http2Limits(flood_burst=200, flood_rate=10))
     peers = []
     for _ in range(50):
         peer = Peer.__new__(Peer)

@@ -15,7 +15,6 @@ from frontier_tx.clients.cluster.frontlas_client import FrontlasClient
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection, NotSentError
 from frontier_tx.rpc.grpc_framing import frame
-from frontier_tx.rpc.listener import ListenerLimits
 from frontier_tx.rpc.status import RpcError, Status
 from tests.rpc.support import Memory, RawPeer, message, method, outcome
 
@@ -86,7 +85,7 @@ def test_a_client_of_frontlas_goes_on_after_its_last_stream() -> None:
 
 
 def test_calls_wait_while_the_server_takes_no_more() -> None:
-    memory = Memory(ListenerLimits(http2=Http2Limits(max_streams=2)))
+    memory = Memory(http2=Http2Limits(max_streams=2))
     client, pump = memory.client()
     slow = [client.unary(SLOW, SLOW.request()) for _ in range(2)]
     waiting = [look(client, number) for number in range(3)]
@@ -104,7 +103,7 @@ def test_calls_wait_while_the_server_takes_no_more() -> None:
 
 
 def test_a_call_that_waits_keeps_its_deadline_and_may_be_given_up() -> None:
-    memory = Memory(ListenerLimits(http2=Http2Limits(max_streams=1)))
+    memory = Memory(http2=Http2Limits(max_streams=1))
     client, pump = memory.client()
     client.unary(SLOW, SLOW.request()).addErrback(lambda _: None)
     late = client.unary(FRONTIER_OF, FRONTIER_OF.request(edge_id=1), 3.0)
@@ -122,7 +121,7 @@ def test_a_call_that_waits_keeps_its_deadline_and_may_be_given_up() -> None:
 
 
 def test_calls_that_wait_end_when_the_server_goes() -> None:
-    memory = Memory(ListenerLimits(http2=Http2Limits(max_streams=1)))
+    memory = Memory(http2=Http2Limits(max_streams=1))
     client, pump = memory.client()
     running = client.unary(SLOW, SLOW.request())
     waiting = look(client)

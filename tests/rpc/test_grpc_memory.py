@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import NotSentError, ResponseStream
-from frontier_tx.rpc.listener import ListenerLimits
 from frontier_tx.rpc.status import RpcError, Status
 from tests.rpc.support import CONTRACT, WATCH, Memory, message, method, outcome
 
@@ -101,7 +101,7 @@ def test_requests_larger_than_any_window_but_not_than_the_limit(memory: Memory) 
 
 
 def test_memory_for_incomplete_requests_is_bounded_for_all_together() -> None:
-    memory = Memory(ListenerLimits(request_memory=100_000))
+    memory = Memory(ControlPlaneLimits(request_bytes=100_000))
     client, pump = memory.client()
     spec = method("ListServices")
     answer = client.unary(spec, spec.request(service_ids=[2**63] * 20_000))

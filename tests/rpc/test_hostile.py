@@ -15,12 +15,12 @@ from hyperframe.frame import ContinuationFrame, HeadersFrame, PingFrame, Setting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.exchange import LINGER
 from frontier_tx.rpc.grpc_framing import frame
 from frontier_tx.rpc.http1 import Http1Limits
 from frontier_tx.rpc.http2_guard import PREFACE
-from frontier_tx.rpc.listener import ListenerLimits
 from tests.rpc.support import CLUSTER, Memory, RawPeer, message
 
 HEADERS = [
@@ -184,7 +184,7 @@ def test_almost_a_preface_is_http1(memory: Memory) -> None:
 
 
 def test_connections_are_bounded_and_one_host_has_not_all() -> None:
-    memory = Memory(ListenerLimits(max_connections=5, max_per_host=3))
+    memory = Memory(ControlPlaneLimits(connections=5, connections_per_address=3))
     peers = [memory.raw() for _ in range(4)]
     assert [peer.over for peer in peers] == [False, False, False, True]
     assert (memory.factory.connections, memory.factory.refused) == (3, 1)
@@ -425,7 +425,7 @@ def test_pipelined_requests_are_answered_in_turn(memory: Memory) -> None:
 
 
 def test_an_idle_connection_is_closed_and_a_used_one_kept() -> None:
-    memory = Memory(ListenerLimits(http1=Http1Limits(idle=20, request=5)))
+    memory = Memory(http1=Http1Limits(idle=20, request=5))
     peer = memory.raw()
     for _ in range(4):
         assert peer.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -467,7 +467,7 @@ def test_plain_requests_over_http2(memory: Memory) -> None:
 
 
 def test_limits_are_settings() -> None:
-    memory = Memory(ListenerLimits(http2=Http2Limits(max_streams=3)))
+    memory = Memory(http2=Http2Limits(max_streams=3))
     peer = Peer(memory)
     assert peer.h2.remote_settings.max_concurrent_streams == 3
     clean(memory, peer)
@@ -493,7 +493,7 @@ def test_answers_that_nobody_reads_are_bounded(memory: Memory) -> None:
 
 
 def test_when_memory_is_short_those_who_read_go_on() -> None:
-    memory = Memory(ListenerLimits(answer_memory=5_000_000))
+    memory = Memory(ControlPlaneLimits(answer_bytes=5_000_000))
     peer = Peer(memory)
     peer.h2.update_settings({4: 0})
     peer.turn()

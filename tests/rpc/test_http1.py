@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.addresses import Budget
-from frontier_tx.rpc.door import Door, DoorLimits
+from frontier_tx.rpc.door import Door
 from frontier_tx.rpc.exchange import LINGER, Exchange, RestRequest
 from frontier_tx.rpc.http1 import Http1Limits, HttpFactory
 from frontier_tx.rpc.status import RpcError
@@ -31,7 +32,7 @@ class Server:
         self.bodies: list[Any] = []
         self.handle: Callable[[RestRequest, Exchange], None] = self.keep
         limits = Http1Limits(max_body=100_000) if limits is None else limits
-        door = Door(self.clock, DoorLimits(), budget)
+        door = Door(self.clock, ControlPlaneLimits(), budget)
         self.factory = HttpFactory(lambda request, exchange: self.handle(request, exchange), self.clock, limits, door)
 
     def keep(self, request: RestRequest, exchange: Exchange) -> None:

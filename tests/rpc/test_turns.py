@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
-from frontier_tx.rpc.listener import ListenerLimits
+from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.turns import Lane, Turns
 from tests.rpc.support import Memory, RawPeer, outcome
 from tests.rpc.test_hostile import HEADERS, REQUEST, Peer
@@ -192,7 +192,7 @@ def test_a_grpc_call_beside_pipelines() -> None:
 
 
 def test_a_look_up_beside_streams() -> None:
-    memory = Memory(ListenerLimits())
+    memory = Memory()
     peers = []
     for _ in range(50):
         peer = Peer(memory)
@@ -284,7 +284,7 @@ def test_a_large_page_is_written_in_slices(memory: Memory) -> None:
 
 
 def test_a_large_answer_that_is_not_read_is_held_within_the_budget() -> None:
-    memory = Memory(ListenerLimits(answer_memory=20_000_000))
+    memory = Memory(ControlPlaneLimits(answer_bytes=20_000_000))
     ask = b"GET /cluster/v1/frontiers?cursor=1&count=3000 HTTP/1.1\r\nHost: x\r\n\r\n"
     peers = [memory.raw() for _ in range(20)]
     for peer in peers:
