@@ -37,10 +37,9 @@ def test_short_files_differ_only_where_they_say_so() -> None:
     frontier = load_frontier(str(ROOT / "configs" / "frontier.yaml"), {}).config
     assert frontier.edgebound.listen.addr == "0.0.0.0:30012"
     assert frontier.servicebound.listen.addr == "0.0.0.0:30011"
-    assert to_mapping(frontier) | {"edgebound": 0, "servicebound": 0} == to_mapping(FrontierConfig()) | {
-        "edgebound": 0,
-        "servicebound": 0,
-    }
+    assert frontier.controlplane == dataclasses.replace(FrontierConfig().controlplane, enable=True)
+    said = dict.fromkeys(("edgebound", "servicebound", "controlplane"), 0)
+    assert to_mapping(frontier) | said == to_mapping(FrontierConfig()) | said
     frontlas = load_frontlas(str(ROOT / "configs" / "frontlas.yaml"), {}).config
     assert (frontlas.registry, frontlas.redis.mode) == ("redis", "standalone")
     assert frontlas.frontier_plane.expiration.edge_life == 86_400
