@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,25 +23,26 @@ class LoopCall:
     def __init__(self, loop: asyncio.AbstractEventLoop, delay: float, call: Callable[[], Any]) -> None:
         self._loop = loop
         self._call = call
-        self._handle = loop.call_later(delay, self._run)
-        self._over = False
+        # None as soon as it is over: the two hold each other, and would wait for the garbage collector.
+        self._handle: asyncio.TimerHandle | None = loop.call_later(delay, self._run)
 
     def _run(self) -> None:
-        self._over = True
+        self._handle = None
         self._call()
 
     def getTime(self) -> float:
-        """When it runs, in seconds of the loop's clock."""
-        return self._handle.when()
+        """When it runs, in seconds of the loop's clock; 0 when it is over."""
+        return self._handle.when() if self._handle is not None else 0.0
 
     def cancel(self) -> None:
         """Do not run it."""
-        self._over = True
-        self._handle.cancel()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            handle.cancel()
 
     def active(self) -> bool:
         """Whether it is still to run."""
-        return not self._over
+        return self._handle is not None
 
     def delay(self, secondsLater: float) -> None:
         """Run it later than planned."""
@@ -51,7 +53,7 @@ class LoopCall:
         self._move(self._loop.time() + secondsFromNow)
 
     def _move(self, when: float) -> None:
-        self._handle.cancel()
+        self.cancel()
         self._handle = self._loop.call_at(when, self._run)
 
 
@@ -74,7 +76,7 @@ class LoopClock:
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> LoopCall:
         """Call after ``delay`` seconds."""
-        return LoopCall(self._loop, delay, lambda: callable(*args, **kwargs))
+        return LoopCall(self._loop, delay, partial(callable, *args, **kwargs) if args or kwargs else callable)
 
     def getDelayedCalls(self) -> list[LoopCall]:
         """Not kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,6 +22,7 @@ from frontier_tx.aio.loop import LoopClock
 from frontier_tx.aio.transport import tcp
 from frontier_tx.clients import Request
 from frontier_tx.errors import EdgeNotOnline, EndClosed, ForceClosed, OperationTimeout, RemoteError
+from frontier_tx.testing.aio import MemoryGateway
 from frontier_tx.wire.frame import REGISTER_ACK, Frame
 from tests.clients.conftest import World
 
@@ -247,3 +249,22 @@ async def test_an_edge_that_starts_before_its_gateway_keeps_trying_if_told_so(
     await in_thread(main)
     said = [record.getMessage() for record in caplog.records if record.name == "frontier.client"]
     assert len(said) == 1 and said[0].endswith("> cannot connect: nobody is there yet; it keeps trying")
+
+
+@pytest.mark.asyncio
+async def test_calls_leave_nothing_to_the_garbage_collector() -> None:
+    async with MemoryGateway() as gateway:
+        edge, service = gateway.edge(), gateway.service()
+        await edge.connect()
+        await service.connect()
+        await edge.register("m", lambda request: b"x")
+        await service.call(edge.edge_id, "m", timeout=5)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(100):
+                await service.call(edge.edge_id, "m", timeout=5)
+            left = gc.collect()
+        finally:
+            gc.enable()
+    assert left < 100

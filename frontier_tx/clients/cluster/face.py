@@ -186,10 +186,10 @@ class ClusterFace(
         """
 
         async def begin() -> None:
-            if self.roster.closed:
-                raise EndClosed
             if self._begun:
                 raise RuntimeError("a client connects once; make a new one")
+            if self.roster.closed:
+                raise EndClosed
             self._begun = True
             try:
                 await self.roster.begin(wait)
