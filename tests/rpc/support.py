@@ -15,7 +15,7 @@ from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.context import CallContext
-from frontier_tx.rpc.contract import Contract, MethodSpec, frontlas_contract
+from frontier_tx.rpc.contract import Contract, MethodSpec, frontier_contract, frontlas_contract
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
@@ -28,6 +28,7 @@ from frontier_tx.rpc.status import RpcError, Status
 CONTRACT: Contract = frontlas_contract()
 CLUSTER = "controlplane.ClusterService"
 WATCH = "controlplane.ClusterWatch"
+THROUGH = "frontier.v1.Through"
 
 
 def message(name: str, **fields: Any) -> Any:
@@ -106,6 +107,20 @@ class MadeUp:
             await Deferred()
         finally:
             self.stopped += 1
+
+
+class Echo:
+    """Answers calls with what they brought."""
+
+    def __init__(self) -> None:
+        self.contract = frontier_contract()
+        self.seen: list[Any] = []
+
+    def call_edge(self, request: Any, context: Any) -> Any:
+        self.seen.append((request.edge_id, request.method, len(request.data), context.caller.name))
+        return self.contract.message("frontier.v1.CallResponse")(data=request.data)
+
+    call_service = publish_to_edge = publish_to_service = publish_to_topic = publish = call_edge
 
 
 def make_table(
