@@ -119,8 +119,10 @@ def test_what_goes_wrong_with_a_call_is_told_apart(browser: Browser, frontier: s
     browser.until("a timeout", lambda: "504" in browser.one(".outcome").text)
     browser.write("Timeout, seconds", "30")
     browser.press("Call")
+    browser.until("a call under way", lambda: "1 call," in browser.one(".facts").text)
     browser.press("Give up")
     browser.reads("Given up after")
+    browser.until("no call under way", lambda: "0 calls," in browser.one(".facts").text)
     allowed = ("422", "404", "504", "502", "499")
     assert [each for each in browser.complaints() if not any(status in each for status in allowed)] == []
 

@@ -149,13 +149,15 @@ function transfer({ fields, go, work, done, failed, signal }) {
   const start = h("button", { class: "main" }, go);
   const stop = h("button", { type: "button", hidden: true }, "Give up");
   const form = h("form", { class: "stack" }, fields, h("div", { class: "row" }, start, stop), outcome);
+  const forget = () => outcome.querySelectorAll("a[download]").forEach((link) => URL.revokeObjectURL(link.href));
+  signal.addEventListener("abort", forget);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const abort = new AbortController();
     stop.onclick = () => abort.abort();
     start.disabled = true;
     stop.hidden = false;
-    for (const link of outcome.querySelectorAll("a[download]")) URL.revokeObjectURL(link.href);
+    forget();
     outcome.replaceChildren(h("p", { class: "quiet" }, "Waiting for the answer …"));
     const begun = performance.now();
     const took = () => milliseconds(performance.now() - begun);

@@ -89,12 +89,26 @@ export const dateAndTime = (seconds) => moment.format(new Date(Number(seconds) *
 
 /** Tell users of screen readers what changed. */
 export function say(text) {
-  document.getElementById("said").textContent = text;
+  const said = document.getElementById("said");
+  if (said.textContent !== text) said.textContent = text;
 }
 
 /** A line about something that went well, or did not. */
-export function notice(kind, ...children) {
-  return h("p", { class: `notice ${kind}`, role: kind === "bad" ? "alert" : "status" }, ...children);
+export const notice = (kind, ...children) => h("p", { class: `notice ${kind}` }, ...children);
+
+/** Show such a line in `place`, and only it; also to those who do not see it. */
+export function tell(place, kind, ...children) {
+  const line = notice(kind, ...children);
+  if (place.textContent === line.textContent) return;
+  place.replaceChildren(line);
+  say(line.textContent);
+}
+
+/** Put other children into an element; the link that had the focus has it again, if one with its address is there. */
+export function refill(element, children) {
+  const focused = element.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  element.replaceChildren(...children);
+  if (focused) [...element.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
 }
 
 /** Ask a question before something that cannot be taken back; gives whether the answer was yes. */

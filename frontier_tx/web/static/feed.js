@@ -5,23 +5,32 @@ import { events } from "./api.js";
 const FIRST = 1_000;
 const LONGEST = 30_000;
 
-/** Follow events until the signal aborts. `got(event)` gets each; `changed(state, error)` is told "live", "connecting" or "refused". */
-export async function followEvents(path, query, { got, changed, signal }) {
+/**
+ * Follow events until the signal aborts. `got(event)` gets each; `changed(state, error)` is told "live", "connecting" or
+ * "refused". With `unseen` false a tab that is hidden does without, for a browser has few connections to one server.
+ */
+export async function followEvents(path, query, { got, changed, signal, unseen = true }) {
   let wait = FIRST;
   while (!signal.aborted) {
+    if (!unseen && document.hidden) await next(document, "visibilitychange", signal);
+    const stop = new AbortController();
+    const hide = () => unseen || stop.abort();
+    document.addEventListener("visibilitychange", hide);
     let error = null;
     try {
       changed("connecting", null);
-      const stream = events(path, query, signal);
-      for await (const event of stream) {
+      for await (const event of events(path, query, AbortSignal.any([signal, stop.signal]))) {
         if (event.kind === "open") changed("live", null);
         else got(event);
         wait = FIRST;
       }
     } catch (problem) {
       error = problem;
+    } finally {
+      document.removeEventListener("visibilitychange", hide);
     }
     if (signal.aborted) return;
+    if (stop.signal.aborted) continue;
     if (error && error.status >= 400 && error.status < 500 && error.status !== 429) {
       changed("refused", error);
       return;
@@ -32,9 +41,12 @@ export async function followEvents(path, query, { got, changed, signal }) {
   }
 }
 
-function pause(milliseconds, signal) {
-  return new Promise((over) => {
-    const timer = setTimeout(over, milliseconds);
-    signal.addEventListener("abort", () => { clearTimeout(timer); over(); }, { once: true });
-  });
-}
+const next = (target, event, signal) => new Promise((over) => {
+  target.addEventListener(event, over, { once: true });
+  signal.addEventListener("abort", over, { once: true });
+});
+
+const pause = (milliseconds, signal) => new Promise((over) => {
+  const timer = setTimeout(over, milliseconds);
+  signal.addEventListener("abort", () => { clearTimeout(timer); over(); }, { once: true });
+});

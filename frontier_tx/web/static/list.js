@@ -1,7 +1,7 @@
 // Tables of what may be many: the server searches, sorts and cuts pages, the page asks again while it is looked at.
 
 import { ApiError } from "./api.js";
-import { count, every, h, notice, say } from "./dom.js";
+import { count, every, h, say, tell } from "./dom.js";
 
 const PAGE = 50;
 const SECONDS = 5;
@@ -43,12 +43,13 @@ export class List {
     this.problem = h("div");
     this.before = h("button", { type: "button", onclick: () => this.turn(-1) }, "Previous page");
     this.after = h("button", { type: "button", onclick: () => this.turn(1) }, "Next page");
+    this.sheet = h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": `Table of ${this.what}` },
+      h("table", {}, h("caption", { class: "unseen" }, this.what), h("thead", {}, h("tr", {}, this.heads)), this.body));
     this.element = h("section", { "aria-label": this.what },
       h("form", { class: "row search", role: "search", onsubmit: (event) => { event.preventDefault(); this.search(); } },
         h("label", { for: "by" }, "Search by"), this.by, h("label", { for: "text", class: "unseen" }, "Text to search"), this.text),
       this.problem,
-      h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": `Table of ${this.what}` },
-        h("table", {}, h("caption", { class: "unseen" }, this.what), h("thead", {}, h("tr", {}, this.heads)), this.body)),
+      this.sheet,
       h("div", { class: "row pages" }, this.summary, this.before, this.after));
     this.sorted();
   }
@@ -118,9 +119,15 @@ export class List {
     } catch (error) {
       if (number !== this.asked || this.signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
-      this.problem.replaceChildren(notice("bad", error.message));
+      tell(this.problem, "bad", error.message);
     }
     this.element.setAttribute("aria-busy", "false");
+  }
+
+  /** A row is gone, and with it what had the focus. */
+  removed() {
+    this.sheet.focus();
+    this.refresh();
   }
 
   fill({ rows, count: total, cursor }, wanted) {

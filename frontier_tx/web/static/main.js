@@ -78,7 +78,8 @@ function show(focus = true) {
 
 function state() {
   const { info, error } = live;
-  const [kind, text] = error ? ["bad", error.status ? "No access" : "No answer"] : info?.draining ? ["warn", "Draining"] : ["good", "Serving"];
+  const [kind, text] = error ? ["bad", error.status ? "No access" : "No answer"] :
+    info?.draining ? ["warn", "Draining"] : info?.not_ready ? ["warn", "Not ready"] : ["good", "Serving"];
   const element = place("state");
   if (element.textContent !== text) element.replaceChildren(h("span", { class: `mark ${kind}` }), text);
   if (info) place("identity").textContent = shown(info.frontier_id ?? "", 60);

@@ -2,7 +2,7 @@
 
 import { Chart } from "../chart.js";
 import { get, part } from "../api.js";
-import { ago, count, every, h, milliseconds, notice, rough, several, shown } from "../dom.js";
+import { ago, count, every, h, milliseconds, refill, rough, several, shown, tell } from "../dom.js";
 import { List } from "../list.js";
 import { gauge, live, may, rate } from "../live.js";
 import { keepDrawn, lastEvents, tile } from "./overview.js";
@@ -44,14 +44,12 @@ export function clusterPage({ signal }) {
       ({ frontiers } = await get(`${BASE}/frontiers/details`, {}, signal));
       place.replaceChildren();
     } catch (error) {
-      if (!signal.aborted) place.replaceChildren(notice("bad", error.message));
+      if (!signal.aborted) tell(place, "bad", error.message);
       return;
     }
     const most = Math.max(1, ...frontiers.map((each) => Number(each.edges)));
     const first = frontiers.toSorted((one, other) => Number(one.connected) - Number(other.connected) || Number(other.edges) - Number(one.edges));
-    const focused = document.activeElement?.closest?.("li[data-id]")?.dataset.id;
-    map.replaceChildren(...first.slice(0, CARDS).map((frontier) => card(frontier, most)));
-    if (focused) [...map.children].find((each) => each.dataset.id === focused)?.querySelector("a").focus();
+    refill(map, first.slice(0, CARDS).map((frontier) => card(frontier, most)));
     if (first.length > CARDS) map.append(h("li", {}, h("a", { href: "#/frontiers" }, `${count(first.length - CARDS)} more`)));
     if (!first.length) map.append(h("li", { class: "quiet" }, "No Frontier has reported yet."));
     for (const each of tiles) each.update();
@@ -66,7 +64,7 @@ export function clusterPage({ signal }) {
 }
 
 function card(frontier, most) {
-  return h("li", { class: `card ${frontier.connected ? "" : "gone"}`, "data-id": frontier.frontier_id },
+  return h("li", { class: `card ${frontier.connected ? "" : "gone"}` },
     h("h3", {}, h("a", { href: linkTo(frontier.frontier_id) }, shown(frontier.frontier_id, 80) || "without an id")),
     h("p", {}, status(frontier), frontier.connected ? "" : [", seen ", ago(frontier.last_seen)]),
     share(frontier.edges, most),
@@ -87,7 +85,7 @@ export function frontiersPage({ signal }) {
     try {
       const { frontiers } = await get(`${BASE}/frontiers/details`, {}, signal);
       place.replaceChildren();
-      rows.replaceChildren(...frontiers.map((each) => h("tr", { class: each.connected ? "" : "gone" },
+      refill(rows, frontiers.map((each) => h("tr", { class: each.connected ? "" : "gone" },
         h("td", { class: "break" }, h("a", { href: linkTo(each.frontier_id) }, shown(each.frontier_id, 80) || "without an id")),
         h("td", {}, status(each)), h("td", { class: "end" }, count(each.edges)), h("td", { class: "end" }, count(each.services)),
         h("td", {}, shown(each.version, 40) || "–"), h("td", {}, ago(each.last_seen)),
@@ -95,7 +93,7 @@ export function frontiersPage({ signal }) {
       if (!frontiers.length) rows.append(h("tr", {}, h("td", { colspan: "8", class: "quiet" }, "No Frontier has reported yet.")));
       summary.textContent = `${several(frontiers.length, "Frontier")}, ${count(frontiers.filter((each) => !each.connected).length)} gone`;
     } catch (error) {
-      if (!signal.aborted) place.replaceChildren(notice("bad", error.message));
+      if (!signal.aborted) tell(place, "bad", error.message);
     }
   });
   const heads = ["Id", "State", "Edges", "Services", "Version", "Last seen", "For services", "For edges"];
@@ -119,13 +117,13 @@ export function clusterPeersPage(key) {
     const columns = [
       { name: "Id", kind: "mono", fixed: true, cell: (row) => (edges ? h("a", { href: `#/edges/${part(row.edge_id)}` }, row.edge_id) : shown(row.service_id ?? "–")) },
       { name: edges ? "Meta" : "Name", kind: "wide clip", cell: (row) => shown(row.meta ?? row.service ?? "") || h("span", { class: "quiet" }, "–") },
-      { name: "Frontier", cell: (row) => h("a", { href: `#/${key}?by=frontier_id&text=${part(row.frontier_id)}` }, shown(row.frontier_id, 80)) },
+      { name: "Frontier", fixed: true, cell: (row) => h("a", { href: `#/${key}?by=frontier_id&text=${part(row.frontier_id)}` }, shown(row.frontier_id, 80)) },
       { name: "Address", kind: "mono spare", cell: (row) => shown(row.addr) },
       { name: "Online since", kind: "spare", cell: (row) => ago(row.update_time) },
     ];
     if (edges && may("act")) {
       columns.push({ name: h("span", { class: "unseen" }, "Actions"), kind: "spare end", fixed: true, cell: (row) => kickButton({
-        path: `${BASE}/edges/${part(row.edge_id)}`, one: "edge", id: row.edge_id, name: row.meta, place, after: () => list.refresh(),
+        path: `${BASE}/edges/${part(row.edge_id)}`, one: "edge", id: row.edge_id, name: row.meta, place, after: () => list.removed(),
       }) });
     }
     const list = new List({

@@ -1,7 +1,7 @@
 // What comes and goes, as it happens.
 
 import { part } from "../api.js";
-import { count, dateAndTime, h, notice, say, several, shown, timeOfDay } from "../dom.js";
+import { count, dateAndTime, h, say, several, shown, tell, timeOfDay } from "../dom.js";
 import { followEvents } from "../feed.js";
 
 const KEPT = 500;
@@ -101,7 +101,8 @@ export function eventsPage(base = "v1") {
       changed(now, error) {
         if (state !== now) say(WORDS_OF_STATE[now]);
         state = now;
-        place.replaceChildren(...(error ? [notice("bad", error.message)] : []));
+        if (error) tell(place, "bad", error.message);
+        else if (now === "live") place.replaceChildren();
         later();
       },
     });

@@ -1,7 +1,7 @@
 // The first page: how many are here, what flows, how fast, and what came and went last.
 
 import { Chart } from "../chart.js";
-import { bytes, count, h, milliseconds, notice, rough } from "../dom.js";
+import { bytes, count, h, milliseconds, rough, tell } from "../dom.js";
 import { followEvents } from "../feed.js";
 import { follow, gauge, latest, live, rate } from "../live.js";
 import { eventHeads, eventRow } from "./events.js";
@@ -37,7 +37,8 @@ export function tile(name, value, format = count, href = null) {
 export function keepDrawn(parts, place, signal) {
   follow(() => {
     for (const part of parts) part.update();
-    place.replaceChildren(...(live.error && live.error.status !== 401 ? [notice("bad", live.error.message)] : []));
+    if (live.error && live.error.status !== 401) tell(place, "bad", live.error.message);
+    else place.replaceChildren();
   }, signal);
 }
 
@@ -56,6 +57,7 @@ export function lastEvents(base, signal) {
   };
   followEvents(`${base}/events`, {}, {
     signal,
+    unseen: false,
     got(event) {
       if (!TOLD.test(event.kind)) return;
       waiting.push(event);

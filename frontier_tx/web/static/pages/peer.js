@@ -2,7 +2,7 @@
 
 import { get, part } from "../api.js";
 import { callForm, messageForm } from "../call.js";
-import { ago, bytes, count, every, h, notice, several, shown } from "../dom.js";
+import { ago, bytes, count, every, h, several, shown, tell } from "../dom.js";
 import { may } from "../live.js";
 import { kick, SIDES } from "./peers.js";
 
@@ -67,8 +67,7 @@ export function peerPage(key, base = "v1") {
         ["Under way", peer.calls_pending === undefined ? null : `${several(peer.calls_pending, "call")}, ${several(peer.messages_pending, "message")}`],
         ["Waiting for it", peer.messages_waiting === undefined ? null : `${count(peer.messages_waiting)}, ${bytes(peer.waiting_bytes)}`],
       ]));
-      names(methods, peer.methods ?? [], forms && ((name) => forms.choose(name)));
-      forms?.learn(peer.methods ?? []);
+      if (names(methods, peer.methods ?? [], forms && ((name) => forms.choose(name)))) forms?.learn(peer.methods ?? []);
       names(topics, peer.topics ?? [], null);
       const open = peer.streams ?? [];
       streams.replaceChildren(...open.slice(0, 200).map((stream) => h("tr", {},
@@ -81,14 +80,14 @@ export function peerPage(key, base = "v1") {
     async function refresh() {
       try {
         show(await get(`${path}/details`, {}, signal));
-        if (gone) place.replaceChildren(notice("good", `The ${side.one} is online again.`));
+        if (gone) tell(place, "good", `The ${side.one} is online again.`);
         gone = false;
       } catch (error) {
         if (signal.aborted) return;
         const first = !gone;
         gone = error.status === 404;
         const text = gone ? `No ${side.one} with the id ${id} is online.` : error.message;
-        if (!gone || (first && !place.querySelector(".good"))) place.replaceChildren(notice("bad", shown(text)));
+        if (!gone || (first && !place.querySelector(".good"))) tell(place, "bad", shown(text));
         node.classList.toggle("stale", true);
         return;
       }
@@ -100,13 +99,15 @@ export function peerPage(key, base = "v1") {
   };
 }
 
+/** Write names into a list, as buttons where they can be chosen; says whether they are others than before. */
 function names(list, all, choose) {
   const same = list.dataset.names === JSON.stringify(all);
-  if (same && list.childElementCount) return;
+  if (same && list.childElementCount) return false;
   list.dataset.names = JSON.stringify(all);
   list.replaceChildren(...all.slice(0, 500).map((name) => h("li", {}, choose
     ? h("button", { type: "button", class: "tag", title: "Fill in the form with this method", onclick: () => choose(name) }, shown(name, 120))
     : h("span", { class: "tag" }, shown(name, 120)))));
   if (!all.length) list.append(h("li", { class: "quiet" }, "None."));
   if (all.length > 500) list.append(h("li", { class: "quiet" }, `${count(all.length - 500)} more.`));
+  return true;
 }

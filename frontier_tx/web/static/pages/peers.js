@@ -1,7 +1,7 @@
 // The tables of edges and of services, on Frontier.
 
 import { act, get, part } from "../api.js";
-import { ago, ask, h, notice, say, shown } from "../dom.js";
+import { ago, ask, h, shown, tell } from "../dom.js";
 import { List } from "../list.js";
 import { may } from "../live.js";
 
@@ -28,13 +28,11 @@ export async function kick({ path, one, id, name, place }) {
   if (!sure) return false;
   try {
     await act("DELETE", path);
-    place.replaceChildren(notice("good", `The connection of ${one} ${id} is closed.`));
+    tell(place, "good", `The connection of ${one} ${id} is closed.`);
     return true;
   } catch (error) {
-    place.replaceChildren(notice("bad", `${one} ${id} was not kicked: ${error.message}`));
+    tell(place, "bad", `The ${one} ${id} was not kicked: ${error.message}`);
     return false;
-  } finally {
-    say("");
   }
 }
 
@@ -59,7 +57,7 @@ export function peersPage(key) {
     ];
     if (may("act")) {
       columns.push({ name: h("span", { class: "unseen" }, "Actions"), kind: "spare end", fixed: true, cell: (row) => kickButton({
-        path: `v1/${key}/${part(row[side.id])}`, one: side.one, id: row[side.id], name: row[side.name], place, after: () => list.refresh(),
+        path: `v1/${key}/${part(row[side.id])}`, one: side.one, id: row[side.id], name: row[side.name], place, after: () => list.removed(),
       }) });
     }
     const list = new List({

@@ -1,7 +1,7 @@
 // The server itself: version, log level, draining, and the configuration in effect.
 
 import { act, get } from "../api.js";
-import { ask, dateAndTime, duration, h, notice, shown } from "../dom.js";
+import { ask, dateAndTime, duration, h, notice, shown, tell } from "../dom.js";
 import { follow, live, may, refresh } from "../live.js";
 import { facts } from "./peer.js";
 
@@ -37,9 +37,9 @@ export function serverPage(base, name) {
     async function attempt(work, done) {
       try {
         await work();
-        place.replaceChildren(notice("good", done));
+        tell(place, "good", done);
       } catch (error) {
-        place.replaceChildren(notice("bad", error.message));
+        tell(place, "bad", error.message);
       }
       refresh();
     }
@@ -63,7 +63,7 @@ export function serverPage(base, name) {
         ["Version", shown(info.version)],
         ["Id", info.frontier_id === undefined ? null : h("span", { class: "mono break" }, shown(info.frontier_id) || "none")],
         ["Started", `${dateAndTime(info.started)}, ${duration(info.uptime_seconds)} ago`],
-        ["State", info.draining ? "draining" : "serving"],
+        ["State", info.draining ? "draining" : shown(info.not_ready) ? `not ready: ${shown(info.not_ready)}` : "serving"],
         ...Object.entries(info.addresses ?? {}).map(([side, all]) => [`Listens for ${side}`, h("span", { class: "mono break" }, [all].flat().map((each) => shown(each)).join(", ") || "–")]),
         ["You may", (info.roles ?? []).join(", ") || "nothing"],
       ]));
