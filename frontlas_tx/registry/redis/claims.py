@@ -300,7 +300,11 @@ class RedisClaims:
             self._index.note(decode_entry(released[1]))
 
     def moved_away(self, edge_id: int, frontier_id: str, since: int) -> bool:
-        """A Frontier has lost an edge to another one; False if it is not connected here."""
+        """A Frontier (empty: one that is not known) has lost an edge to another one; False if it is not connected
+        here."""
+        if not frontier_id:
+            for each in self.holders.values():
+                each.look_at(edge_id)
         holder = self.holders.get(frontier_id)
         if holder is not None:
             holder.moved_away(edge_id, since)

@@ -181,6 +181,12 @@ class Holder:
         if peer is not None and peer.since <= since:
             self.records.moved_away.add(edge_id)
 
+    def look_at(self, edge_id: int) -> None:
+        """Another Frontier may have an edge: see what its record says."""
+        if edge_id in self.table.edges and edge_id not in self.records.moved_away:
+            self._add(self.records.repetition((True, edge_id)))
+            self._kick()
+
     def sync_begin(self) -> None:
         """See ``IRegistry.sync_begin``."""
         self.repairs.named = False

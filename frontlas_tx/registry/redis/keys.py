@@ -26,7 +26,8 @@ JSON list edges that left a Frontier for another one; ``Q`` and a Frontier with 
 Frontlas of that holder whether it lives, ``A`` with the token and whether it does is the answer."""
 
 Move = tuple[str, int, int]
-"""The Frontier that an edge has left, the edge, and since when (seconds) another one has it."""
+"""The Frontier that an edge has left (empty if that is not known), the edge, and since when (seconds) another one has
+it."""
 
 
 def hash_key(frontier_id: str) -> str:

@@ -141,12 +141,15 @@ class PeerRecords:
                 continue
             problems.append(None)
             key = (report.kind.of_edge, report.peer_id)
-            self.again.pop(key, None)
+            uncertain = self.again.pop(key, None)
             self.removed.pop(key, None)
             if report.kind.ends:
                 self._remember_removal(key)
             if report.kind.of_edge:
                 self._edge_written(report, reply, follow_up, conflicts)
+                if uncertain is not None and uncertain.begins and not report.kind.ends and reply[0] == 1:
+                    # It was written after all, and nobody knows who had the edge before.
+                    follow_up.moves.append(("", report.peer_id, max(report.online_at, self.claim.born)))
             else:
                 self._service_written(report, reply, follow_up)
         for report, text in conflicts:

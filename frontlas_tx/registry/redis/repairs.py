@@ -110,11 +110,11 @@ class Repairs:
         """What goes with a renewal: renew the lives of a ``share`` of the records, see whether anything is
         missing, and repair it if so."""
         records, before = self._records, self._records.restored
+        if records.again and not records.lost:
+            await self.finish()
         for of_edge in (True, False):
             async for keys in self._slowly(self._step(of_edge, share)):
                 await records.write([records.repetition(key) for key in keys])
-        if records.again and not records.lost:
-            await self.finish()
         complete = True
         if self.named:
             await self._make_way()
