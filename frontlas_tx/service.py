@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -14,6 +15,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
+from frontier_tx.config.schema import taken
 from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.listener import ALPN
 from frontier_tx.rpc.observability import observability_factory
@@ -68,15 +70,7 @@ class Frontlas(Service):
             self.plane,
             self._alarms,
             outlet,
-            Limits(
-                frame_bytes=limits.frame_bytes,
-                handshake_bytes=limits.handshake_bytes,
-                handshake_seconds=limits.handshake_seconds,
-                frame_stall_seconds=limits.frame_stall_seconds,
-                stall_bytes=limits.frame_stall_bytes,
-                close_seconds=limits.close_seconds,
-                sessions=1,
-            ),
+            replace(taken(Limits, limits), sessions_per_connection=1),
             limits.connections,
         )
         self.metrics = CollectorRegistry()

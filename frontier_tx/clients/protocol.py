@@ -34,7 +34,7 @@ class ClientProtocol(WireProtocol):
     ) -> None:
         window = reconnector.intake.bounds.stream_bytes
         super().__init__(
-            Role.CLIENT, alarms, outlet, replace(limits or Limits(), stream_window=window), write_stall_seconds
+            Role.CLIENT, alarms, outlet, replace(limits or Limits(), stream_window_bytes=window), write_stall_seconds
         )
         self._reconnector = reconnector
 

@@ -67,6 +67,12 @@ def keys_of(cls: type[Any]) -> Iterator[tuple[str, Key]]:
             yield each.name, each.metadata[_KEY]
 
 
+def taken(cls: type[T], *sections: Any) -> T:
+    """An instance of the dataclass ``cls`` with what ``sections`` call by the names of its fields."""
+    names = [each.name for each in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: getattr(each, name) for each in sections for name in names if hasattr(each, name)})
+
+
 def spelling_of(attribute: str) -> str:
     """The key of a field: its name, without the underscore that keeps it off Python's own words (``async_``)."""
     return attribute.removesuffix("_")

@@ -11,6 +11,7 @@ from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.config.render import to_mapping
+from frontier_tx.config.schema import taken
 from frontier_tx.control_plane.server import ControlPlane
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
@@ -37,49 +38,6 @@ CONTROL_SECONDS = 1.0
 FEW_FILES = 512
 
 
-def settings_of(config: FrontierConfig) -> Settings:
-    """The exchange's part of a configuration."""
-    limits, exchange = config.limits, config.exchange
-    return Settings(
-        call_seconds=limits.call_seconds,
-        pending_per_connection=limits.pending_per_connection,
-        edge_window=limits.edge_window,
-        service_window=limits.service_window,
-        edge_calls=limits.edge_calls,
-        service_calls=limits.service_calls,
-        memory_bytes=limits.memory_bytes,
-        partial_seconds=limits.frame_stall_seconds,
-        write_high_bytes=limits.write_high_bytes,
-        write_stall_seconds=limits.write_stall_seconds,
-        write_buffer_bytes=limits.write_buffer_bytes,
-        methods_per_connection=limits.methods_per_connection,
-        method_bytes=limits.method_bytes,
-        topics_per_connection=limits.topics_per_connection,
-        record_bytes=limits.record_bytes,
-        edges_call_control_methods=exchange.edges_call_control_methods,
-        tell_stream_peer=exchange.tell_stream_peer,
-    )
-
-
-def limits_of(config: FrontierConfig) -> Limits:
-    """The wire's part of a configuration."""
-    limits = config.limits
-    return Limits(
-        frame_bytes=limits.frame_bytes,
-        handshake_bytes=limits.handshake_bytes,
-        peer_frame_bytes=limits.peer_frame_bytes,
-        handshake_seconds=limits.handshake_seconds,
-        frame_stall_seconds=limits.frame_stall_seconds,
-        stall_bytes=limits.frame_stall_bytes,
-        open_seconds=limits.open_seconds,
-        dismiss_seconds=limits.dismiss_seconds,
-        close_seconds=limits.close_seconds,
-        hold_seconds=limits.stream_hold_seconds,
-        sessions=limits.sessions_per_connection,
-        stream_window=limits.stream_window_bytes,
-    )
-
-
 class Gateway(Service):
     """Listeners of a configuration around a ``GatewayCore``.
 
@@ -96,8 +54,8 @@ class Gateway(Service):
         self.queues = queues_of(config.mqm, clock, config.daemon.frontier_id)
         self.core = GatewayCore(
             clock,
-            settings=settings_of(config),
-            limits=limits_of(config),
+            settings=taken(Settings, limits, config.exchange),
+            limits=taken(Limits, limits),
             policy=POLICIES[config.exchange.hashby](),
             allocate_edge_ids=config.edgebound.edgeid_alloc_when_no_idservice_on,
             own_edge_ids=config.edgebound.edgeid_own_allowed,

@@ -62,7 +62,7 @@ class Exchange:
         self.pressure = Pressure(
             timers, self.counters, self.settings.write_high_bytes, self.settings.write_stall_seconds
         )
-        self.partial_frames = PartialFrames(self.budget, timers, self.settings.partial_seconds)
+        self.partial_frames = PartialFrames(self.budget, timers, self.settings.frame_stall_seconds)
         self.doors = Doors(self.budget, self.settings, self.counters, self.pressure, timers)
         self.pressure.look_again = self.doors.open
         self.in_flight = InFlight(self.budget, self.doors, self.counters, timers)

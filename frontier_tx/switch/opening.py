@@ -93,7 +93,7 @@ class StreamOpener:
         sessions = target.connection.sessions
         taken = len(sessions.live) + len(sessions.opening)
         mine = len(leg.streams)
-        return leg.is_edge and mine >= ALWAYS and mine >= target.connection.limits.sessions - taken
+        return leg.is_edge and mine >= ALWAYS and mine >= target.connection.limits.sessions_per_connection - taken
 
     def _pay(self, end: StreamEnd, payer: Leg) -> None:
         end.payer = payer

@@ -14,7 +14,7 @@ class Settings:
     #: What the process may need altogether.
     memory_bytes: int = 1_073_741_824
     #: How long a frame may wait for its rest, and its rest may take, while memory is short.
-    partial_seconds: float = 20.0
+    frame_stall_seconds: float = 20.0
     #: Messages that an edge and a service may have before they acknowledged them; those behind them wait here.
     edge_window: int = 64
     service_window: int = 128

@@ -84,10 +84,10 @@ class Connection:
             write=self.write,
             ids=self.ids,
             alarm=self._alarm,
-            limit=limits.sessions,
+            limit=limits.sessions_per_connection,
             open_seconds=limits.open_seconds,
             dismiss_seconds=limits.dismiss_seconds,
-            hold_seconds=limits.hold_seconds,
+            hold_seconds=limits.stream_hold_seconds,
         )
         self.reader = f.FrameReader(limits.handshake_bytes)
         self._conn_packet_id = 0
@@ -146,7 +146,7 @@ class Connection:
         self.state = State.CONN_SENT
         self._conn_packet_id = next(self.ids)
         fixed = CONN_FIXED.pack(ACQUIRE_CLIENT_ID | 1 << 4, 0, wanted_id)
-        window = self.limits.stream_window
+        window = self.limits.stream_window_bytes
         data = encode_data(ConnData(meta=meta, frame_limit=frame_limit, stream_window=window, kind=kind))
         self.reader.limit = max(frame_limit, self.limits.frame_bytes)
         self.write(f.pack(f.CONN, self._conn_packet_id, fixed + data))
@@ -355,7 +355,7 @@ class Connection:
 
     def _speak_credit(self, peer_window: int) -> None:
         """Both ends must have declared a window."""
-        own_window = self.limits.stream_window
+        own_window = self.limits.stream_window_bytes
         if min(own_window, peer_window) >= LEAST_WINDOW:
             self.sessions.own_window, self.sessions.peer_window = own_window, peer_window
 

@@ -64,7 +64,7 @@ class Watch:
         return self.stall_at
 
     def _expect_more(self, now: float) -> None:
-        self._stall_left = self._limits.stall_bytes
+        self._stall_left = self._limits.frame_stall_bytes
         self.stall_at = now + self._limits.frame_stall_seconds
 
     def reading(self, on: bool, in_frame: bool, now: float) -> float:

@@ -68,11 +68,11 @@ class Served:
         self.alarms = Alarms(self.clock)
         self.running: list[Request] = []
         bounds = bounds or Bounds()
-        limits = Limits(stream_window=bounds.stream_bytes)
+        limits = Limits(stream_window_bytes=bounds.stream_bytes)
         self.pipe = Pipe(self, Connection(Role.CLIENT, 0.0, limits, alarm=lambda connection: None))
         self.intake = Intake(lambda handler, request: self.running.append(request), bounds)
         self.end = ClientConnection(self.pipe, self, self.intake, self.alarms, self.clock.seconds)  # type: ignore[arg-type]
-        self.server = Connection(Role.SERVER, 0.0, Limits(stream_window=window))
+        self.server = Connection(Role.SERVER, 0.0, Limits(stream_window_bytes=window))
         self.frames: list[f.Frame] = []
         self.events: list[Any] = []
         self.gone: list[str] = []

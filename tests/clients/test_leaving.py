@@ -191,7 +191,7 @@ def test_everything_ends_while_there_is_no_connection(state: str) -> None:
         gateway.listen(True)
 
 
-CREDIT = Limits(stream_window=MIB)
+CREDIT = Limits(stream_window_bytes=MIB)
 
 
 @pytest.mark.parametrize("where", ["stream", "client"])

@@ -373,7 +373,7 @@ def test_closing_leaves_nothing_behind(memory: Memory) -> None:
 
 
 def test_the_one_of_two_with_the_same_id_that_is_replaced_reads_why() -> None:
-    memory = Memory(Limits(stream_window=1 << 20))
+    memory = Memory(Limits(stream_window_bytes=1 << 20))
     service, _ = memory.connected(Service)
     memory.result(service.register_get_edge_id(lambda meta: 7))
     lost: list[str] = []
@@ -385,7 +385,7 @@ def test_the_one_of_two_with_the_same_id_that_is_replaced_reads_why() -> None:
 
 
 def test_an_edge_that_was_there_before_its_service_comes_again_for_its_id() -> None:
-    memory = Memory(Limits(stream_window=1 << 20))
+    memory = Memory(Limits(stream_window_bytes=1 << 20))
     lost: list[str] = []
     edges = [memory.connected(Edge, meta=b"%d" % number, on_offline=lost.append)[0] for number in range(1, 6)]
     service, _ = memory.connected(Service)

@@ -112,7 +112,7 @@ def test_a_callback_may_close_its_own_client_when_it_has_written_all() -> None:
 
 
 def test_who_waits_to_write_on_has_his_stream_cut() -> None:
-    with MemoryGateway(limits=Limits(stream_window=65_536)) as gateway:
+    with MemoryGateway(limits=Limits(stream_window_bytes=65_536)) as gateway:
         edge, service = pair(gateway)
         stream = gateway.run(edge.open_stream("s"))
         accepted = gateway.run(service.accept_stream())
@@ -127,7 +127,7 @@ def test_who_waits_to_write_on_has_his_stream_cut() -> None:
 
 
 def test_what_was_written_by_somebody_who_wants_no_more_is_sent_first() -> None:
-    with MemoryGateway(limits=Limits(stream_window=65_536)) as gateway:
+    with MemoryGateway(limits=Limits(stream_window_bytes=65_536)) as gateway:
         edge, service = pair(gateway)
         stream = gateway.run(edge.open_stream("s"))
         accepted = gateway.run(service.accept_stream())
@@ -164,7 +164,7 @@ async def test_in_asyncio_who_is_still_writing_has_his_stream_cut(how: str) -> N
         stream.write(b"half" if how == "callback" else bytes(MUCH))
         await (asyncio.sleep(60) if how == "callback" else stream.drain())
 
-    async with testing.MemoryGateway(limits=Limits(stream_window=65_536)) as gateway:
+    async with testing.MemoryGateway(limits=Limits(stream_window_bytes=65_536)) as gateway:
         edge, service = gateway.edge(), gateway.service(name="s")
         await edge.connect()
         await service.connect()

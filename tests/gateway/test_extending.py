@@ -1,5 +1,6 @@
 """Parts that can be replaced. The programs of docs/extending.md run in ``tests/launch/test_examples.py``."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,10 +10,10 @@ from zope.interface import Invalid
 from zope.interface.verify import verifyObject
 
 from frontier_tx.config.frontier import FrontierConfig
+from frontier_tx.config.schema import taken
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.factories import EdgeFactory, ServiceFactory
 from frontier_tx.gateway.protocols import EdgeProtocol, ServiceProtocol
-from frontier_tx.gateway.service import limits_of, settings_of
 from frontier_tx.interfaces import IEdgeProtocol, IPlaneFactory, IServiceProtocol
 from frontier_tx.switch.choice import POLICIES, IHashPolicy
 from frontier_tx.switch.presence import ClientIDAllocator, IIDAllocator
@@ -58,8 +59,15 @@ def test_policies(name: str) -> None:
 
 
 def test_a_core_without_a_configuration_has_the_defaults_of_one() -> None:
-    assert limits_of(FrontierConfig()) == Limits()
-    assert settings_of(FrontierConfig()) == Settings()
+    config = FrontierConfig()
+    assert taken(Limits, config.limits) == Limits()
+    assert taken(Settings, config.limits, config.exchange) == Settings()
+
+
+def test_each_bound_of_the_core_can_be_configured() -> None:
+    config = FrontierConfig()
+    for field in (*fields(Limits), *fields(Settings)):
+        assert hasattr(config.limits, field.name) or hasattr(config.exchange, field.name), field.name
 
 
 def test_a_part_that_lacks_something_is_refused_when_it_is_plugged_in() -> None:

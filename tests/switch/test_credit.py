@@ -16,7 +16,7 @@ WINDOW = 65_536
 
 @pytest.fixture
 def world() -> World:
-    world = World(limits=Limits(stream_window=WINDOW))
+    world = World(limits=Limits(stream_window_bytes=WINDOW))
     world.edge(5, stream_window=WINDOW)
     world.service("files", stream_window=WINDOW)
     return world
@@ -160,7 +160,7 @@ def test_who_sends_more_than_it_was_given_loses_that_stream(world: World, edge: 
 
 @pytest.mark.parametrize("spoken", [True, False], ids=["credit", "stranger"])
 def test_what_its_sender_left_behind_is_kept_as_long_as_it_is_taken(spoken: bool) -> None:
-    world = World(settings=Settings(write_stall_seconds=10.0), limits=Limits(stream_window=WINDOW))
+    world = World(settings=Settings(write_stall_seconds=10.0), limits=Limits(stream_window_bytes=WINDOW))
     service = world.service("files", stream_window=WINDOW if spoken else 0)
     edge = world.edge(5, stream_window=WINDOW)
     near, far = world.stream(service, edge, "5")
@@ -186,7 +186,7 @@ def test_what_its_sender_left_behind_is_kept_as_long_as_it_is_taken(spoken: bool
 
 def test_many_unread_streams_stay_within_the_budget() -> None:
     """A reader that takes nothing of hundreds of downloads keeps no more of them than its share."""
-    limits = Limits(stream_window=1 << 20)
+    limits = Limits(stream_window_bytes=1 << 20)
     world = World(settings=Settings(memory_bytes=1 << 26), limits=limits)
     service, edge = world.service("files", stream_window=1 << 20), world.edge(5, stream_window=4096)
     other = world.edge(6)
@@ -225,7 +225,7 @@ def test_streams_count_and_their_edge_pays() -> None:
 
 
 def test_one_edge_does_not_take_all_places_of_a_service() -> None:
-    world = World(limits=Limits(sessions=40))
+    world = World(limits=Limits(sessions_per_connection=40))
     service, greedy, modest = world.service("files"), world.edge(5), world.edge(6)
     for _ in range(60):
         greedy.open("files")

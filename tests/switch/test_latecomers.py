@@ -27,7 +27,7 @@ class Site:
     """
 
     def __init__(self, again: float = 3.2, **options: Any) -> None:
-        self.world = World(limits=Limits(stream_window=1 << 20), **options)
+        self.world = World(limits=Limits(stream_window_bytes=1 << 20), **options)
         self.again = again
         self.events: list[tuple[str, int, str]] = []
         self.edges: dict[int, Peer] = {}

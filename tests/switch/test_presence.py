@@ -706,7 +706,7 @@ def test_an_answer_that_does_not_come_holds_up_the_next_for_three_seconds(answer
 
 
 def test_the_one_that_is_replaced_reads_why_where_it_can() -> None:
-    world = World(limits=Limits(stream_window=1 << 20))
+    world = World(limits=Limits(stream_window_bytes=1 << 20))
     ours, other = world.edge(5, stream_window=1 << 20), world.edge(6)
     world.edge(5)
     world.edge(6)

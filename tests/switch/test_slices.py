@@ -40,7 +40,7 @@ def test_streams_of_a_lost_leg_are_ended_a_slice_at_a_time_and_nothing_goes_to_i
 
 def crowded(sessions: int) -> Connection:
     """A server's connection with so many sessions that the client has opened."""
-    client, server = Connection(Role.CLIENT, 0.0), Connection(Role.SERVER, 0.0, Limits(sessions=10_000))
+    client, server = Connection(Role.CLIENT, 0.0), Connection(Role.SERVER, 0.0, Limits(sessions_per_connection=10_000))
     client.connect()
     server.receive(client.take_output(), 0.0)
     server.accept(42, 0.0)

@@ -137,7 +137,7 @@ def test_who_comes_back_owes_what_it_owed() -> None:
 @pytest.mark.parametrize("talks", [True, False])
 def test_a_service_that_reads_a_stream_no_more_holds_its_edge_up_for_so_long(talks: bool) -> None:
     world = World(
-        settings=Settings(write_high_bytes=MIB, write_stall_seconds=20.0), limits=Limits(stream_window=65_536)
+        settings=Settings(write_high_bytes=MIB, write_stall_seconds=20.0), limits=Limits(stream_window_bytes=65_536)
     )
     edge = world.edge(5)
     service = world.service("files", stream_window=65_536)

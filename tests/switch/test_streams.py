@@ -323,7 +323,7 @@ def test_an_opener_that_is_sent_away_holds_nothing_at_the_acceptor(
 def test_sessions_of_a_connection_are_bounded() -> None:
     from frontier_tx.wire.limits import Limits
 
-    world = World(limits=Limits(sessions=3))
+    world = World(limits=Limits(sessions_per_connection=3))
     edge, service = world.edge(5), world.service("files")
     for _ in range(2):
         world.stream(edge, service, "files")

@@ -96,7 +96,7 @@ class End:
     def __init__(self, role: Role, limits: Limits | None = None, first_id: int = 1000) -> None:
         self.now = 100.0
         # Ends of the Go library, which were recorded, speak no credit.
-        limits = limits or Limits(stream_window=0)
+        limits = limits or Limits(stream_window_bytes=0)
         self.connection = Connection(role, self.now, limits, ids=counted(first_id))
         self.told: list[Any] = []
 

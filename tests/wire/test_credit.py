@@ -28,8 +28,8 @@ class Pair:
 
     def __init__(self, client_window: int = WINDOW, server_window: int = WINDOW) -> None:
         self.now = 1.0
-        self.client = Connection(Role.CLIENT, self.now, Limits(stream_window=client_window))
-        self.server = Connection(Role.SERVER, self.now, Limits(stream_window=server_window))
+        self.client = Connection(Role.CLIENT, self.now, Limits(stream_window_bytes=client_window))
+        self.server = Connection(Role.SERVER, self.now, Limits(stream_window_bytes=server_window))
         self.told: dict[Connection, list[Any]] = {self.client: [], self.server: []}
         self.client.connect(b"meta")
         self.talk()
@@ -75,7 +75,7 @@ def test_credit_is_spoken_where_both_ends_declared_a_window(client: int, server:
 
 @pytest.mark.parametrize("window", [-1, 0, 4095, 2**63 - 1])
 def test_a_strange_window_is_either_none_or_no_bound(window: int) -> None:
-    server = Connection(Role.SERVER, 0.0, Limits(stream_window=WINDOW))
+    server = Connection(Role.SERVER, 0.0, Limits(stream_window_bytes=WINDOW))
     server.receive(packets.encode(packets.Conn(packet_id=7, data=ConnData(stream_window=window))), 0.0)
     server.accept(5, 0.0)
     (ack,) = [packets.decode(frame) for frame in frames_of(server.take_output())]

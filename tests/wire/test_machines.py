@@ -28,7 +28,7 @@ from tests.wire.ends import counted
 
 # -- two ends -----------------------------------------------------------------------------------------------
 
-LIMITS = Limits(sessions=6)
+LIMITS = Limits(sessions_per_connection=6)
 ONCE = (ConnAccepted, ConnRefused, Closing, Closed, ConnReceived)
 
 
@@ -189,7 +189,7 @@ class TwoEnds(RuleBasedStateMachine):
     @invariant()
     def bounded(self) -> None:
         for side in getattr(self, "sides", ()):
-            assert len(side.connection.sessions.live) <= 2 * LIMITS.sessions
+            assert len(side.connection.sessions.live) <= 2 * LIMITS.sessions_per_connection
             if side.was_told(Closed) or side.gone:
                 assert side.connection.state is State.CLOSED
 

@@ -394,11 +394,11 @@ def test_ids_are_any_64_bit_numbers() -> None:
 
 
 def test_as_many_sessions_as_the_limit_says() -> None:
-    end = End.connected(Role.SERVER, Limits(sessions=2))
+    end = End.connected(Role.SERVER, Limits(sessions_per_connection=2))
     end.connection.open_session(b"", "", end.now)
     with pytest.raises(TooManyPending):
         end.connection.open_session(b"", "", end.now)
-    other = End.connected(Role.CLIENT, Limits(sessions=2))
+    other = End.connected(Role.CLIENT, Limits(sessions_per_connection=2))
     assert len(other.feed(session(9, 50, acquire=False) + session(9, 52, acquire=False))) == 1
     ack, end_of_it = (packets.decode(frame) for frame in frames_of(other.sent()))
     assert isinstance(ack, packets.SessionAck) and ack.session_id == 52 and not ack.data.error
@@ -406,7 +406,7 @@ def test_as_many_sessions_as_the_limit_says() -> None:
 
 
 def test_beyond_the_places_for_refusals_a_session_is_refused_in_its_ack() -> None:
-    end = End.connected(Role.CLIENT, Limits(sessions=2))
+    end = End.connected(Role.CLIENT, Limits(sessions_per_connection=2))
     told = end.feed(b"".join(session(9, number, acquire=False) for number in range(50, 50 + 2 * REFUSALS)))
     assert len(told) == 1
     acks = [ack for frame in frames_of(end.sent()) if isinstance(ack := packets.decode(frame), packets.SessionAck)]
@@ -601,7 +601,7 @@ def test_a_goodbye_is_not_disturbed_by_older_timers(role: Role) -> None:
 
 
 def test_a_peer_in_the_middle_of_a_frame_must_go_on() -> None:
-    end = End.connected(Role.SERVER, Limits(frame_stall_seconds=10.0, stall_bytes=100))
+    end = End.connected(Role.SERVER, Limits(frame_stall_seconds=10.0, frame_stall_bytes=100))
     whole = f.pack_of_session(f.MESSAGE, 5, 1, message_json(value=bytes(3000)))
     for at in range(0, 1000, 100):
         end.feed(whole[at : at + 100])

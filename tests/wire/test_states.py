@@ -161,7 +161,7 @@ def test_the_table_is_complete_and_says_no_more_than_is_so() -> None:
 
 def with_credit(role: Role) -> End:
     """An end that is connected to one that speaks credit, as it does."""
-    limits = Limits(stream_window=WINDOW)
+    limits = Limits(stream_window_bytes=WINDOW)
     end = End.server(limits) if role is Role.SERVER else End.client(limits)
     data = ConnData(stream_window=WINDOW)
     if role is Role.SERVER:
