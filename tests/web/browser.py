@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.remote.webelement import WebElement
@@ -75,8 +75,11 @@ class Browser:
 
     def until(self, what: str, seen: Callable[[], Any]) -> Any:
         """Wait until something is seen, and give it."""
-        waiting = WebDriverWait(self.driver, PATIENCE, 0.05, [StaleElementReferenceException])
-        return waiting.until(lambda _: seen(), f"never seen: {what}; on the page: {self.text()[:1500]}")
+        try:
+            waiting = WebDriverWait(self.driver, PATIENCE, 0.05, [StaleElementReferenceException])
+            return waiting.until(lambda _: seen())
+        except TimeoutException:
+            raise AssertionError(f"never seen: {what}; on the page: {self.text()[:3000]}") from None
 
     def all(self, selector: str) -> list[WebElement]:
         found: list[WebElement] = self.run(

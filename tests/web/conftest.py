@@ -30,6 +30,7 @@ def browser(_browser: Browser) -> Iterator[Browser]:
     _browser.complaints()
     yield _browser
     complaints = _browser.complaints()
+    _browser.run("sessionStorage.clear()")
     _browser.driver.get("about:blank")
     assert complaints == []
 

@@ -324,3 +324,15 @@ def test_an_edge_of_a_cluster_is_found_called_and_kicked(browser: Browser, front
     browser.named("Kick", "dialog button").click()
     browser.reads("The connection of edge 9100000000000000007 is closed.")
     assert [each for each in browser.complaints() if "404" not in each] == []
+
+
+def test_drain_is_the_end_and_the_page_says_so(browser: Browser, guarded: str) -> None:
+    browser.open(guarded)
+    browser.write("Token", "all-roles-token-0")
+    browser.press("Sign in")
+    browser.press("Server")
+    browser.press("Drain")
+    browser.named("Drain", "dialog button").click()
+    browser.reads("Frontier is draining.")
+    browser.until("its end", lambda: browser.one("#state").text == "No answer")
+    assert [each for each in browser.complaints() if "401" not in each and "ERR_CONNECTION" not in each] == []

@@ -82,6 +82,7 @@ async def main(reactor: Any, *arguments: str) -> None:
     text = CONFIG.format(*ports) + (TOKENS if "token" in arguments else "")
     gateway = make_service(parse_frontier(text).config)
     gateway.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)
 
     async def slow(request: Request) -> bytes:
         await deferLater(reactor, 5)
