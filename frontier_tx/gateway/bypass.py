@@ -287,8 +287,8 @@ class BypassFactory(Factory):
         self.door.most = self.wrapped.most
         why = self.door.refusal(where)
         if why:
-            if self._refusals.allows():
-                told = why.format(addr=address_text(addr)[1]) + self._refusals.before()
+            if (before := self._refusals.due()) is not None:
+                told = why.format(addr=address_text(addr)[1]) + before
                 self.log.warn("edgebound.bypass: {told}", told=told)
             return None
         in_the_way = self.door.in_the_way()
@@ -341,8 +341,8 @@ class BypassFactory(Factory):
     def _cut(self, valve: Valve, why: str) -> None:
         self._stalled.pop(valve, None)
         self.cut += 1
-        if self._cuts.allows():
-            self.log.info("edgebound.bypass: a relay is cut: {why}{before}", why=why, before=self._cuts.before())
+        if (before := self._cuts.due()) is not None:
+            self.log.info("edgebound.bypass: a relay is cut: {why}{before}", why=why, before=before)
         valve.cut()
 
 

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from frontier_tx.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.gateway.factories import EdgeFactory, LegFactory, ServiceFactory
 from frontier_tx.gateway.protocols import LegProtocol
-from frontier_tx.runtime.lograte import LogRate
+from frontier_tx.runtime.lograte import LogRates
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.exchange import Exchange
@@ -29,6 +29,8 @@ from frontier_tx.wire.outlet import Outlet
 
 #: So many connections are looked at in one turn.
 SLICE = 5000
+#: Lines of one kind in so many seconds, of what may happen often.
+LOG_LINES, LOG_SECONDS = 20, 60.0
 
 
 class GatewayCore:
@@ -67,7 +69,7 @@ class GatewayCore:
         settings = settings or Settings()
         self.repository = Repository(min(settings.record_bytes, settings.memory_bytes // 8))
         self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
-        self._whispers = Whispers(self.alarms.now)
+        self._lines = LogRates(LOG_LINES, LOG_SECONDS, self.alarms.now)
         if queues is not None:
             self.exchange.forwarding.to_queues = FanOut(self.exchange, queues).takes
         self.exchange.pressure.on_end = self._stream_ended
@@ -101,7 +103,7 @@ class GatewayCore:
         self.log.warn("{method} for {leg} failed: {error}", method=method, leg=leg, error=error)
 
     def _stream_ended(self, leg: Leg) -> None:
-        if (more := self._whispers.due("stream")) is not None:
+        if (more := self._lines.due("stream")) is not None:
             self.log.warn(
                 "a stream of {leg} was ended: it does not take what comes for it, and others wait{more}",
                 leg=leg,
@@ -110,11 +112,11 @@ class GatewayCore:
 
     def _part_failed(self, what: str) -> None:
         """Log what a part that was plugged in raised: it may do so for each frame."""
-        if (more := self._whispers.due("fault")) is not None:
+        if (more := self._lines.due("fault")) is not None:
             self.log.failure("{what}{more}", what=what, more=more)
 
     def _memory_is_short(self) -> None:
-        if (more := self._whispers.due("memory")) is not None:
+        if (more := self._lines.due("memory")) is not None:
             self.log.warn(
                 "memory is short: {used} bytes are kept of what peers send and do not take. Who has most of it is "
                 "refused first. Raise limits.memory_bytes if the host has more{more}",
@@ -132,7 +134,7 @@ class GatewayCore:
             self._clock.callLater(0, self._read_little, connections)
 
     def _replaced(self, old: Leg, new: Leg) -> None:
-        if (more := self._whispers.due("replaced")) is not None:
+        if (more := self._lines.due("replaced")) is not None:
             self.log.warn(
                 "{old} is replaced: a connection from {address} has the same id. Where this goes on, two peers have "
                 "one identity{more}",
@@ -173,27 +175,6 @@ class GatewayCore:
             raise ServiceNotOnline
         leg.transport.close()
         return leg
-
-
-class Whispers:
-    """Says when something that may happen often is to be logged: ``LINES`` times in a ``PERIOD`` of seconds."""
-
-    LINES = 20
-    PERIOD = 60.0
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._rates: dict[str, LogRate] = {}
-
-    def due(self, kind: str) -> str | None:
-        """Return what to say of those that went by in silence, empty for none; None: be silent.
-
-        :param kind: one of a few.
-        """
-        rate = self._rates.get(kind)
-        if rate is None:
-            rate = self._rates[kind] = LogRate(self.LINES, self.PERIOD, self._now)
-        return rate.before() if rate.allows() else None
 
 
 class _Diary:

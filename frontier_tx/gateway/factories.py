@@ -86,8 +86,8 @@ class LegFactory(Factory):
         why = self.door.refusal(where)
         if why:
             self.refused += 1
-            if self._refusals.allows():
-                told = why.format(addr=address_text(addr)[1]) + self._refusals.before()
+            if (before := self._refusals.due()) is not None:
+                told = why.format(addr=address_text(addr)[1]) + before
                 self.log.warn("{side}: {told}", side=self.side, told=told)
             return None
         in_the_way = self.door.in_the_way()

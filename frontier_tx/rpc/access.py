@@ -157,8 +157,7 @@ class Access:
             self._failures.popitem(last=False)
         if failures.take(1.0, now) < 1.0:
             raise RpcError(Status.RESOURCE_EXHAUSTED, "too many wrong tokens from this address; wait some seconds")
-        if self._failure_lines.allows():
-            before = self._failure_lines.before()
+        if (before := self._failure_lines.due()) is not None:
             log.warn("a wrong token from {host}{before}", host=host, before=before)
         raise RpcError(Status.UNAUTHENTICATED, "the token is not known")
 

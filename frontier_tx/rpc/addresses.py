@@ -79,7 +79,7 @@ class Bucket:
 class Address:
     """One address: its open connections, the bytes that wait to be read on them, and what it may still use up."""
 
-    __slots__ = ("arrivals", "connections", "floods", "held", "name", "told", "unsent")
+    __slots__ = ("arrivals", "connections", "floods", "held", "name", "unsent")
 
     def __init__(self, name: str, arrivals: Bucket, floods: Bucket) -> None:
         self.name = name
@@ -88,7 +88,6 @@ class Address:
         self.connections = 0
         self.held = 0
         self.unsent = 0
-        self.told = float("-inf")
 
 
 class Addresses:

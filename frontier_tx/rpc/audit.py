@@ -46,8 +46,8 @@ class Audit:
 
     def refused(self, context: CallContext, caller: Caller, error: RpcError) -> None:
         """A call was refused for who made it."""
-        if self._refusals.allows():
-            self._note(context, caller, context.method.path, _shown(error) + self._refusals.before())
+        if (before := self._refusals.due()) is not None:
+            self._note(context, caller, context.method.path, _shown(error) + before)
 
     def _note(self, context: CallContext, caller: Caller, what: str, outcome: str) -> None:
         if self._file is None:

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.addresses import Account, Address, Addresses, Budget
 from frontier_tx.rpc.turns import Lane, Turns
-from frontier_tx.runtime.lograte import LogRate
+from frontier_tx.runtime.lograte import LogRate, LogRates
 
 Complain = Callable[[str, str], None]
 """Called with the address, or ``host:port``, of a peer and with what is wrong, to be logged with a bound."""
@@ -47,14 +47,9 @@ class ClosedLog:
     def note(self, peer: str, why: str) -> None:
         """A connection from ``peer`` is closed."""
         self.total += 1
-        if self._rate.allows():
-            self._log.warn(
-                "{port}: the connection from {peer} is closed: {why}{before}",
-                port=self._port,
-                peer=peer,
-                why=why,
-                before=self._rate.before(),
-            )
+        if (before := self._rate.due()) is not None:
+            said = "{port}: the connection from {peer} is closed: {why}{before}"
+            self._log.warn(said, port=self._port, peer=peer, why=why, before=before)
 
 
 class Guest(Protocol):
@@ -88,6 +83,7 @@ class Door:
         self.inside: dict[Guest, Address] = {}
         self._now = clock.seconds
         self._complain = complain
+        self._lines = LogRates(1, TOLD_EVERY, clock.seconds)
         self._guests: dict[Address, dict[Guest, None]] = {}
         self.addresses = Addresses(clock.seconds, limits.arrivals, limits.arrivals_per_second, *floods)
 
@@ -146,8 +142,6 @@ class Door:
 
     def _turn_away(self, address: Address, why: str) -> bool:
         self.refused += 1
-        now = self._now()
-        if now - address.told >= TOLD_EVERY:
-            address.told = now
-            self._complain(address.name, f"turned away, {why}")
+        if (before := self._lines.due(address.name)) is not None:
+            self._complain(address.name, f"turned away, {why}{before}")
         return False

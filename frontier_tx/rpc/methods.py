@@ -22,6 +22,7 @@ from frontier_tx.rpc.audit import Audit
 from frontier_tx.rpc.context import ANYBODY, AUDITED, CallContext, Caller, Role, at_once
 from frontier_tx.rpc.contract import Contract, MethodSpec
 from frontier_tx.rpc.status import RpcError, Status
+from frontier_tx.runtime.lograte import LogRates
 
 log = Logger()
 
@@ -100,7 +101,7 @@ class MethodTable:
         self.streams = 0
         self._methods: dict[str, Method] = {}
         self._services: list[str] = []
-        self._logged: dict[tuple[str, str], float] = {}
+        self._failures = LogRates(1, LOG_EVERY, clock.seconds)
 
     def add(
         self,
@@ -261,13 +262,9 @@ class MethodTable:
             return error
         if isinstance(error, CancelledError):
             return RpcError(Status.CANCELLED, "the call was cancelled")
-        kind = (context.method.path, type(error).__name__)
-        now = self.clock.seconds()
-        if now - self._logged.get(kind, float("-inf")) >= LOG_EVERY:
-            if len(self._logged) > 256:
-                self._logged.clear()
-            self._logged[kind] = now
-            log.failure("{path} failed for {peer}", failure, path=context.method.path, peer=context.peer)
+        path = context.method.path
+        if (before := self._failures.due((path, type(error)))) is not None:
+            log.failure("{path} failed for {peer}{before}", failure, path=path, peer=context.peer, before=before)
         return RpcError(Status.INTERNAL, "unknown request error", "UNKNOWN")
 
 

@@ -41,6 +41,10 @@ class LogRate:
         self.untold += 1
         return False
 
+    def due(self) -> str | None:
+        """What is to stand in a line about those left out before it, maybe nothing; None: log no line now."""
+        return self.before() if self.allows() else None
+
     def before(self) -> str:
         """What is to stand in a line that was allowed: how many were left out before it."""
         untold, self.untold = self.untold, 0
@@ -75,11 +79,13 @@ class Troubles:
 class LogRates:
     """One ``LogRate`` for each kind of line.
 
-    :param per_second: lines of one kind, as a mean over ``PERIOD``; 0 lets everything through.
+    :param lines: of one kind for one period; 0 lets everything through.
+    :param seconds: the period.
     """
 
-    def __init__(self, per_second: int, now: Callable[[], float] = monotonic) -> None:
-        self._lines = int(per_second * PERIOD)
+    def __init__(self, lines: int, seconds: float = PERIOD, now: Callable[[], float] = monotonic) -> None:
+        self._lines = lines
+        self._seconds = seconds
         self._now = now
         self._kinds: dict[object, LogRate] = {}
         self._over: dict[object, LogRate] = {}
@@ -89,17 +95,25 @@ class LogRates:
         """Whether a line of this kind may be logged now."""
         if not self._lines:
             return True
-        rate = self._kinds.get(kind)
-        if rate is None:
-            if len(self._kinds) >= KINDS:
-                self._kinds.clear()
-            rate = self._kinds[kind] = LogRate(self._lines, now=self._now)
+        rate = self._rate(kind)
         if rate.allows():
             return True
         if kind not in self._over:
             self._over[kind] = rate
             self._look_at = min(self._look_at, rate.ends)
         return False
+
+    def due(self, kind: object) -> str | None:
+        """What is to stand in a line of this kind about those left out before it; None: log no line now."""
+        return self._rate(kind).due()
+
+    def _rate(self, kind: object) -> LogRate:
+        rate = self._kinds.get(kind)
+        if rate is None:
+            if len(self._kinds) >= KINDS:
+                self._kinds.clear()
+            rate = self._kinds[kind] = LogRate(self._lines, self._seconds, self._now)
+        return rate
 
     def left_out(self) -> list[tuple[object, int]]:
         """Kinds of which lines were left out in a period that is over, and how many; each is told once."""

@@ -114,7 +114,7 @@ class Observer:
     def __init__(self, sinks: Sequence[Sink], line: Callable[[LogEvent], str], per_second: int = 0) -> None:
         self.sinks = tuple(sinks)
         self._line = line
-        self._rates = LogRates(per_second)
+        self._rates = LogRates(int(per_second * PERIOD))
         self._files_told = float("-inf")
 
     def __call__(self, event: LogEvent) -> None:

@@ -242,7 +242,7 @@ def test_one_kind_of_line_is_logged_so_often_and_the_rest_is_counted() -> None:
     now = [0.0]
     stream = io.BytesIO()
     out = Observer([Stream(stream)], text_line, per_second=2)
-    out._rates = LogRates(2, lambda: now[0])
+    out._rates = LogRates(int(2 * PERIOD), now=lambda: now[0])
     for number in range(100):
         out(event("{who} knocked", who=number))
         out(event("{who} is rare", who=number)) if number < 3 else None
