@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from inspect import isawaitable
+from functools import wraps
+from inspect import getattr_static, isawaitable, iscoroutinefunction, isfunction
 from typing import Any, cast
 
 from twisted.logger import Logger, STDLibLogObserver
@@ -11,7 +12,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.clients.core.intake import Inbox
 from frontier_tx.clients.core.operations import Request
-from frontier_tx.clients.surface.flavour import Cancelable, Flavour, Handler, Start, cancel
+from frontier_tx.clients.surface.flavour import GIVEN, Cancelable, Flavour, Handler, Start, cancel
 from frontier_tx.errors import Canceled
 
 log = logging.getLogger("frontier.client")
@@ -25,6 +26,14 @@ SETTLE = 5.0
 class Awaiting(Flavour):
     """Gives coroutines. Cancelling the task that awaits one gives the operation up."""
 
+    def __init_subclass__(cls) -> None:
+        # Known as coroutine functions, to mocks for instance, and by their names where somebody forgot to await them.
+        super().__init_subclass__()
+        for name in dir(cls):
+            function = getattr_static(cls, name)
+            if isfunction(function) and function.__annotations__.get("return") in GIVEN:
+                setattr(cls, name, _coroutine_function(function))
+
     async def _begin(self, start: Start, unclaimed: Callable[[Any], object] | None = None) -> Any:
         self._home.check()
         return await outcome(start, unclaimed)
@@ -32,6 +41,17 @@ class Awaiting(Flavour):
     async def _next(self, inbox: Inbox[Any], made: Callable[[Any], Any]) -> Any:
         self._home.settle()
         return made(await taken(inbox))
+
+
+def _coroutine_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    if iscoroutinefunction(function):
+        return function
+
+    @wraps(function)
+    async def operation(self: Any, *args: Any, **options: Any) -> Any:
+        return await function(self, *args, **options)
+
+    return operation
 
 
 async def outcome(start: Start, unclaimed: Callable[[Any], object] | None = None) -> Any:

@@ -50,6 +50,15 @@ def public(kind: type) -> set[str]:
     return {name for name in dir(kind) if not name.startswith("_")}
 
 
+@pytest.mark.parametrize("kind", [aio.Edge, aio.Service, aio.ClusterService, aio.Stream])
+def test_its_operations_are_coroutine_functions(kind: type) -> None:
+    plain = {"on_stream", "list_streams", "write", "abort"}
+    for name in public(kind) - plain:
+        operation = inspect.getattr_static(kind, name)
+        if inspect.isfunction(operation):
+            assert inspect.iscoroutinefunction(operation) and operation.__name__ == name
+
+
 def test_its_surface_is_that_of_service_and_that_of_twisted() -> None:
     assert public(aio.Service) - OF_ONE <= public(aio.ClusterService)
     assert public(clients.ClusterService) - {"log"} <= public(aio.ClusterService)

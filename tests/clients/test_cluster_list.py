@@ -171,6 +171,29 @@ def test_a_first_frontier_that_is_silent_holds_nobody_up() -> None:
     assert "no connection within 5 s" in [state.trouble for state in world.roster.states]
 
 
+def test_a_frontier_that_gave_another_id_meanwhile_is_asked_for_the_common_one() -> None:
+    """Asked first and answering last: the other has given this service its id by then."""
+    world = World(1, 2)
+    gate = world.gates[1]
+    connect = gate.connect
+
+    def held(factory: Any) -> Any:
+        connecting = connect(factory)
+        gate.pipes[-1].pump = lambda: False  # type: ignore[method-assign]
+        gate.connect = connect  # type: ignore[method-assign]
+        return connecting
+
+    gate.connect = held  # type: ignore[method-assign]
+    world.connect()
+    assert world.online == ["f2"]
+    common = world.roster.service_id
+    vars(gate.pipes[0]).pop("pump")
+    world.run(3)
+    assert world.online == ["f1", "f2"] and world.roster.service_id == common
+    assert {member.reconnector.client_id for member in world.roster.members.values()} == {common}
+    assert [state.failures for state in world.roster.states] == [0, 0] and len(gate.pipes) == 2
+
+
 def test_a_changed_address_is_followed() -> None:
     world = World(1, 2)
     world.frontlas.listed = [world.listed(1)]

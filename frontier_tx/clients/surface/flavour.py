@@ -17,6 +17,8 @@ GivesNothing = TypeVar("GivesNothing")
 GivesMessage = TypeVar("GivesMessage")
 GivesStream = TypeVar("GivesStream")
 AStream = TypeVar("AStream")
+#: The return annotations of operations.
+GIVEN = (GivesBytes, GivesNothing, GivesMessage, GivesStream)
 
 #: Answers a call: bytes, or None for none; what it raises fails the call, see ``Request.fail``.
 Handler = Callable[[Request], Awaitable[bytes | None] | bytes | None]
