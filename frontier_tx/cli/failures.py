@@ -57,10 +57,14 @@ def unreachable(address: str, door: str, error: BaseException, hint: str) -> Fai
         return Failure(Exit.UNREACHABLE, f"cannot connect to {door} at {address}: {why}")
     if isinstance(error, TimeoutError):
         return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: no answer in time. {hint}")
+    return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: {reason(error)}. {hint}")
+
+
+def reason(error: BaseException) -> str:
+    """Say in the system's words what went wrong, not in asyncio's."""
     code = getattr(error, "errno", None)
     known = os.strerror(code) if isinstance(code, int) and code in errno.errorcode else getattr(error, "strerror", None)
-    why = known or str(error) or type(error).__name__
-    return Failure(Exit.UNREACHABLE, f"cannot reach {door} at {address}: {why}. {hint}")
+    return known or str(error) or type(error).__name__
 
 
 #: What errors of the client library mean, the special before the general, and what follows their text.

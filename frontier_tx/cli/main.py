@@ -17,7 +17,10 @@ from frontier_tx.errors import FrontierError
 
 #: Commands under their headings, with the modules that have them.
 CHAPTERS = {
-    "Talk to edges": {"call": "talk", "pub": "talk", "sub": "talk", "serve": "talk", "edge": "edge"},
+    "Talk to edges": {
+        "call": "talk", "pub": "talk", "sub": "talk", "serve": "talk", "forward": "streams", "expose": "streams",
+        "send": "streams", "get": "streams", "receive": "streams", "offer": "streams", "edge": "edge",
+    },
     "Operate a server": {
         "edges": "operators", "services": "operators", "frontiers": "operators", "show": "operators",
         "watch": "live", "top": "live", "kick": "operators", "drain": "operators", "config": "operators",
@@ -100,6 +103,7 @@ class Group(click.Group):
         super().__init__(*args, **more)
         self.params += common_options()
         self.chapters = chapters or {}
+        self.prefix = f"{self.name}_" if self.chapters and self.name else ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for chapter in self.chapters.values() for name in chapter] or super().list_commands(ctx)
@@ -108,7 +112,9 @@ class Group(click.Group):
         for chapter in self.chapters.values():
             if cmd_name in chapter:
                 module = import_module(f"frontier_tx.cli.{chapter[cmd_name]}")
-                found = getattr(module, cmd_name.replace("-", "_") + "_command")
+                name = cmd_name.replace("-", "_") + "_command"
+                # A module may have a command of the same name for services and for edges.
+                found = getattr(module, f"{self.prefix}{name}", None) or getattr(module, name)
                 assert isinstance(found, click.Command)
                 return found
         return super().get_command(ctx, cmd_name)
