@@ -12,7 +12,8 @@ from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.rpc.contract import frontlas_contract
 from frontier_tx.rpc.engine import Http2Limits
-from frontier_tx.rpc.grpc_client import GrpcClientConnection, ResponseStream
+from frontier_tx.rpc.grpc_client import GrpcClientConnection
+from frontier_tx.rpc.grpc_client_call import ResponseStream
 from frontier_tx.rpc.rest import RestRouter
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.registry.errors import RegistryUnavailableError

@@ -17,7 +17,8 @@ from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.config.render import to_mapping
 from frontier_tx.control_plane.server import ControlPlane
 from frontier_tx.rpc.contract import frontier_contract
-from frontier_tx.rpc.grpc_client import GrpcClientConnection, ResponseStream
+from frontier_tx.rpc.grpc_client import GrpcClientConnection
+from frontier_tx.rpc.grpc_client_call import ResponseStream
 from frontier_tx.switch.presence import IIDAllocator
 from frontier_tx.testing.memory import MemoryGateway
 from tests.rpc.recorder import Recorder, ask

@@ -10,7 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.engine import Http2Limits
-from frontier_tx.rpc.grpc_client import NotSentError, ResponseStream
+from frontier_tx.rpc.grpc_client import NotSentError
+from frontier_tx.rpc.grpc_client_call import ResponseStream
 from frontier_tx.rpc.status import RpcError, Status
 from tests.rpc.support import CONTRACT, WATCH, Memory, message, method, outcome
 
