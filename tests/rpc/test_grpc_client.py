@@ -12,6 +12,9 @@ from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, IOPump, connect, makeFakeServer
 
 from frontier_tx.clients.cluster.frontlas_client import FrontlasClient
+from frontier_tx.config.access import AccessControl, Token
+from frontier_tx.config.common import Listen
+from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection, NotSentError
 from frontier_tx.rpc.grpc_framing import frame
@@ -215,3 +218,30 @@ def test_a_status_that_is_no_number(status: bytes) -> None:
     server.turn()
     assert isinstance(outcome(call), RpcError)
     assert server.client.usable
+
+
+def test_a_token_is_shown_to_frontlas() -> None:
+    tokens = (Token(name="cluster", token="cluster-0123456789", roles=("read",)),)
+    access = Access(AccessControl(tokens=tokens), Listen(addr="127.0.0.1:1"), "control_plane.access")
+    memory = Memory(access=access)
+    pumps: list[Any] = []
+
+    class Endpoint:
+        def connect(self, factory: Any) -> Deferred[Any]:
+            client = factory.buildProtocol(None)
+            server = memory.factory.buildProtocol(None)
+            pumps.append(connect(server, makeFakeServer(server), client, FakeTransport(client, isServer=False)))
+            return succeed(client)
+
+    endpoint: Any = Endpoint()
+    for token, holder in (("cluster-0123456789", "f1"), ("", None)):
+        frontlas = FrontlasClient("a:1", memory.clock, lambda host, port: endpoint, token=token)
+        asked = Deferred.fromCoroutine(frontlas.holder(1))
+        for _ in range(10):
+            for pump in pumps:
+                pump.flush()
+            memory.clock.advance(0)
+        found = outcome(asked)
+        assert getattr(found, "frontier_id", None) == holder
+        assert holder or "a token or a client certificate with the role read is needed" in str(found)
+        frontlas.close()

@@ -54,6 +54,8 @@ class ClusterOptions(TypedDict, total=False):
     reconnect: Backoff
     #: Seconds for a connection to a Frontier or Frontlas, and for an answer of Frontlas (5).
     connect_timeout: float
+    #: What Frontlas is shown, where it asks for a token.
+    frontlas_token: str
     #: Seconds between two lists of Frontiers (10).
     poll: float
     #: For how many seconds it is remembered which Frontier holds an edge (60), and of how many edges (100,000).
@@ -103,6 +105,7 @@ class ClusterFace(
         error_texts: bool,
         reconnect: Backoff = Backoff(first=0.5),  # noqa: B008 - frozen
         connect_timeout: float = 5.0,
+        frontlas_token: str = "",
         poll: float = EVERY,
         cache_seconds: float = 60.0,
         cache_bound: int = 100_000,
@@ -122,7 +125,13 @@ class ClusterFace(
         self.topics = tuple(topics)
         #: What asks Frontlas; its ``trouble`` is empty while all is well.
         self.frontlas = FrontlasClient(
-            frontlas, clock, frontlas_endpoint_for, secure=secure, timeout=connect_timeout, log=self.log
+            frontlas,
+            clock,
+            frontlas_endpoint_for,
+            secure=secure,
+            timeout=connect_timeout,
+            token=frontlas_token,
+            log=self.log,
         )
         self.routes = Routes(cache_seconds, cache_bound)
         self._clock = clock

@@ -87,7 +87,7 @@ class FrontlasClient:
 
     :param addresses: ``host:port`` each, or one of them; asked in this order until one answers, which is then kept.
     :param endpoint_for: makes the endpoint of each. :param secure: whether that speaks TLS.
-    :param timeout: seconds for a connection, and for an answer.
+    :param timeout: seconds for a connection, and for an answer. :param token: what Frontlas is shown.
     :raises TypeError: or ValueError, see ``addresses_of``.
     """
 
@@ -99,6 +99,7 @@ class FrontlasClient:
         *,
         secure: bool = False,
         timeout: float = 5.0,
+        token: str = "",
         log: Logger | None = None,
     ) -> None:
         self.log = log or Logger(namespace="frontier.client")
@@ -106,6 +107,7 @@ class FrontlasClient:
         self._clock = clock
         self._secure = secure
         self._timeout = timeout
+        self._metadata = {"authorization": f"Bearer {token}"} if token else {}
         self._endpoint_for = endpoint_for
         contract = frontlas_contract()
         self._list = contract.method("controlplane.ClusterService", "ListFrontiers")
@@ -289,6 +291,7 @@ class FrontlasClient:
                     join_host_port(host, port),
                     secure=self._secure,
                     timeout=self._timeout,
+                    metadata=self._metadata,
                     max_message=MAX_ANSWER,
                 )
             except RpcError as error:
