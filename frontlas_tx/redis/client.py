@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from frontier_tx.runtime.lograte import LogRate
 from frontlas_tx.config import Redis
 from frontlas_tx.redis.address import Address
 from frontlas_tx.redis.connection import Greeting, Login
@@ -79,7 +80,7 @@ class RedisClient(ABC):
         self.error: RedisError | None = RedisStoppedError()
         self._down_since: float | None = None
         self._ready_since = float("-inf")
-        self._said: dict[type[RedisError], float] = {}
+        self._said: dict[type[RedisError], LogRate] = {}
         self._saying: IDelayedCall | None = None
         self._retired_commands = 0
         self._counts = dict.fromkeys(
@@ -381,16 +382,15 @@ class RedisClient(ABC):
         elif error is not None:
             self.error = error
         self._set_ready(usable)
-        if not usable and self._saying is None and self._is_news(self.error):
+        if not usable and self._saying is None:
             self._saying = self._reactor.callLater(SAY_AFTER, self._say)
-
-    def _is_news(self, error: RedisError | None) -> bool:
-        return error is not None and self._reactor.seconds() >= self._said.get(type(error), float("-inf")) + SAY_AGAIN
 
     def _say(self) -> None:
         self._saying = None
-        if not self.ready and self._is_news(self.error):
-            self._said[type(self.error)] = self._reactor.seconds()  # type: ignore[index]
+        if self.ready or self.error is None:
+            return
+        rate = self._said.setdefault(type(self.error), LogRate(1, SAY_AGAIN, self._reactor.seconds))
+        if rate.allows():
             log.error("{error}; trying again until it answers", error=self.error)
 
     def _set_ready(self, ready: bool) -> None:
