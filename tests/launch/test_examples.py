@@ -236,3 +236,11 @@ def test_the_metrics_of_the_documents(tmp_path: Path) -> None:
     assert named <= set(re.findall(r"^# HELP (\w+)", shown, re.M))
     frontier.stop()
     frontlas.stop()
+
+
+def test_the_page_of_a_package_index_stands_alone() -> None:
+    page, readme = (ROOT / "DESCRIPTION.md").read_text(), (ROOT / "README.md").read_text()
+    assert not re.search(r"\]\((?!https?://)", page)
+    for block in re.findall(r"```python\n.*?```", page, re.S):
+        # There it is run.
+        assert block in readme
