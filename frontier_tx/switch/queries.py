@@ -19,7 +19,7 @@ Rules that all lists share (docs/control-plane.md, "Lists"):
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Any, Generic, TypeVar
@@ -153,22 +153,22 @@ def list_services(repository: Repository, wanted: ServiceSelection) -> Steps[Pag
 def list_edge_rpcs(repository: Repository, wanted: EdgeNamesSelection) -> Steps[Page[str]]:
     """List the distinct methods of edges; ``order`` knows rpc, edge_id and create_time (of registering)."""
     meta = wanted.meta.lower()
-    legs = (
-        leg
-        for leg in _of_id(repository.edges, wanted.edge_id)
-        if leg.methods and (not meta or meta in text_of(leg.meta).lower())
-    )
-    return _names(legs, _methods, wanted, ("rpc", "edge_id"), bool(wanted.edge_id))
+
+    def fits(leg: Leg) -> bool:
+        return meta in text_of(leg.meta).lower()
+
+    legs = _of_id(repository.edges, wanted.edge_id)
+    return _names(legs, fits if meta else None, _methods, wanted, ("rpc", "edge_id"), bool(wanted.edge_id))
 
 
 def list_service_rpcs(repository: Repository, wanted: ServiceNamesSelection) -> Steps[Page[str]]:
     """List the distinct methods of services; ``order`` knows rpc, service_id and create_time (of registering)."""
-    return _names(_named(repository, wanted), _methods, wanted, ("rpc", "service_id"), bool(wanted.service_id))
+    return _names(*_named(repository, wanted), _methods, wanted, ("rpc", "service_id"), bool(wanted.service_id))
 
 
 def list_service_topics(repository: Repository, wanted: ServiceNamesSelection) -> Steps[Page[str]]:
     """List the distinct topics of services; ``order`` knows topic, service_id and create_time (of connecting)."""
-    return _names(_named(repository, wanted), _topics, wanted, ("topic", "service_id"), bool(wanted.service_id))
+    return _names(*_named(repository, wanted), _topics, wanted, ("topic", "service_id"), bool(wanted.service_id))
 
 
 def text_of(raw: bytes) -> str:
@@ -227,13 +227,15 @@ def _page(
         tests = [*tests, lambda leg: wanted.includes(leg.since)]
     legs = list(legs)
     runs: list[_Run[Leg]] = []
+    count, (_, behind) = 0, wanted.span
     for start in range(0, len(legs), SLICE):
         found = legs[start : start + SLICE]
         for test in tests:
             found = [leg for leg in found if test(leg)]
-        runs.append(sorted([(key(leg), leg.id, leg) for leg in found], reverse=descending))
+        count += len(found)
+        runs.append(_run([(key(leg), leg.id, leg) for leg in found], behind, descending))
         yield
-    return (yield from _cut(runs, wanted, descending))
+    return (yield from _cut(runs, count, wanted, descending))
 
 
 def _newest(edges: dict[int, Leg], wanted: Selection) -> Steps[Page[Leg]]:
@@ -250,9 +252,9 @@ def _newest(edges: dict[int, Leg], wanted: Selection) -> Steps[Page[Leg]]:
     return Page(found[first:behind], len(edges))
 
 
-def _named(repository: Repository, wanted: ServiceNamesSelection) -> Iterator[Leg]:
+def _named(repository: Repository, wanted: ServiceNamesSelection) -> tuple[list[Leg], _Test]:
     service = wanted.service.lower()
-    return (leg for leg in _of_id(repository.services, wanted.service_id) if service in leg.name.lower())
+    return _of_id(repository.services, wanted.service_id), lambda leg: service in leg.name.lower()
 
 
 def _methods(leg: Leg) -> Iterable[tuple[bytes | str, float]]:
@@ -264,7 +266,8 @@ def _topics(leg: Leg) -> Iterable[tuple[bytes | str, float]]:
 
 
 def _names(
-    legs: Iterable[Leg],
+    legs: list[Leg],
+    test: _Test | None,
     rows: Callable[[Leg], Iterable[tuple[bytes | str, float]]],
     wanted: Selection,
     fields: tuple[str, str],
@@ -277,48 +280,76 @@ def _names(
     backwards = descending and not only_one
     firsts: dict[bytes | str, tuple[int, int, int]] = {}
     seen = 0
+    if descending:
+        # Those that stand first come first, mostly.
+        legs.reverse()
     for leg in legs:
-        peer_id = leg.id
-        for number, (name, when) in enumerate(rows(leg)):
-            if timed and not wanted.includes(when):
-                continue
-            rank = (
-                sign * int(when) if by_time else sign * peer_id if by_id else 0,
-                sign * peer_id,
-                -number if backwards else number,
-            )
-            best = firsts.get(name)
-            if best is None or rank < best:
-                firsts[name] = rank
         seen += 1 + len(leg.methods)
         if seen >= SLICE:
             seen = 0
             yield
-    ranked = list(firsts.items())
-    runs: list[_Run[str]] = []
-    for start in range(0, len(ranked), SLICE):
-        part = [
-            (name if isinstance(name, str) else text_of(name), rank) for name, rank in ranked[start : start + SLICE]
-        ]
-        if field == fields[0]:
-            runs.append(sorted([(name.lower(), name, name) for name, _ in part], reverse=descending))
+        if test is not None and not test(leg):
+            continue
+        peer_id = leg.id
+        for number, (name, when) in enumerate(rows(leg)):
+            if timed and not wanted.includes(when):
+                continue
+            first = sign * int(when) if by_time else sign * peer_id if by_id else 0
+            best = firsts.get(name)
+            if best is None or first <= best[0]:
+                rank = (first, sign * peer_id, -number if backwards else number)
+                if best is None or rank < best:
+                    firsts[name] = rank
+    walk = iter(firsts.items())
+    runs: list[_Run[bytes | str]] = []
+    by_name = field == fields[0]
+    _, behind = wanted.span
+    for _ in range(0, len(firsts), SLICE):
+        if by_name:
+            part: _Run[bytes | str] = [(_name(name).lower(), rank, name) for name, rank in islice(walk, SLICE)]
         else:
-            runs.append(sorted([(rank, name, name) for name, rank in part]))
+            # No two have the same rank.
+            part = [(rank, 0, name) for name, rank in islice(walk, SLICE)]
+        runs.append(_run(part, behind, descending and by_name))
         yield
-    return (yield from _cut(runs, wanted, descending and field == fields[0]))
+    page = yield from _cut(runs, len(firsts), wanted, descending and by_name)
+    while firsts:
+        # To let go of many at once takes long, too.
+        for _ in range(min(SLICE, len(firsts))):
+            firsts.popitem()
+        yield
+    return Page(list(map(_name, page.items)), page.count)
 
 
-def _cut(runs: list[_Run[_T]], wanted: Selection, descending: bool) -> Steps[Page[_T]]:
-    """Cut the page out of runs that are in order each."""
+def _name(raw: bytes | str) -> str:
+    return raw if isinstance(raw, str) else text_of(raw)
+
+
+def _run(rows: _Run[_T], behind: int, descending: bool) -> _Run[_T]:
+    """Rows in order, as far as they can be on the page or before it."""
+    if 8 * behind < len(rows):
+        return (heapq.nlargest if descending else heapq.nsmallest)(behind, rows)
+    rows.sort(reverse=descending)
+    return rows[:behind]
+
+
+def _cut(runs: list[_Run[_T]], count: int, wanted: Selection, descending: bool) -> Steps[Page[_T]]:
+    """Cut the page out of runs that are in order each; nothing is left of them then.
+
+    :param count: how many there are in all.
+    """
     first, behind = wanted.span
-    count = sum(map(len, runs))
     behind = min(behind, count)
-    merged = heapq.merge(*[run[:behind] for run in runs], reverse=descending)
+    merged = heapq.merge(*runs, reverse=descending)
     for start in range(0, min(first, behind), SLICE):
         deque(islice(merged, min(SLICE, first - start)), 0)
         yield
     items: list[_T] = []
     while len(items) < behind - first:
         items.extend([row[2] for row in islice(merged, min(SLICE, behind - first - len(items)))])
+        yield
+    del merged
+    for run in runs:
+        run.clear()
         yield
     return Page(items, count)
