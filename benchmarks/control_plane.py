@@ -179,7 +179,7 @@ async def _measure(
     edge_port: int, service_port: int, control_port: int, seconds: float, rounds: int, idle: int
 ) -> dict[str, Any]:
     edges = [Edge("127.0.0.1", edge_port, meta=b"plant-%d" % number) for number in range(idle + 1)]
-    await edges[0].connect(keep_trying=True)
+    await asyncio.wait_for(edges[0].connect(keep_trying=True), 20.0)
     for edge in edges[1:]:
         await edge.connect()
 

@@ -88,7 +88,13 @@ class ControlPlane:
             server = ServerService(contract, host, presence.repository, registry, clock, wall_clock)
             table.add("frontier.v1.Server", server, SERVER_ROLES)
         add_standard_services(table, self.serving)
-        self.router = RestRouter(table, tags={"/frontier.v1.Events/Watch": tag})
+        # What the contract lists follows from the repository alone.
+        listed = {f"/controlplane.ControlPlane/{name}" for name, role in CONTRACT_ROLES.items() if role == "read"}
+        self.router = RestRouter(
+            table,
+            tags={"/frontier.v1.Events/Watch": tag},
+            versions=dict.fromkeys(listed, lambda: presence.repository.version),
+        )
         openapi.serve(self.router, "Frontier", frontier_tx.__version__)
         for file in web_files("frontier") if web else ():
             self.router.page(file.path, file.serve)

@@ -7,6 +7,7 @@ the answer.
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -41,6 +42,8 @@ log = Logger()
 JSON = "application/json"
 PROTO = "application/proto"
 BYTES = "application/octet-stream"
+KEPT, KEPT_BYTES = 128, 32 * 1024
+"""Answers that are kept to be given again, and the bytes of the largest."""
 SLICE = 100
 """Records that are written as JSON in one go; it takes half a millisecond."""
 LARGEST_JSON = 256 * 1024
@@ -103,7 +106,9 @@ class RestRouter:
 
     ``statuses`` gives, for the gRPC path of a method, the HTTP status of a successful response where it is not 200;
     ``tags`` the ``event`` and the ``id`` of what a streaming one sends. Calls with a body, or that answer with plain
-    bytes, may have ``timeout`` in the query: ``500ms``, ``5s``, ``2m``.
+    bytes, may have ``timeout`` in the query: ``500ms``, ``5s``, ``2m``. ``versions`` gives, for a method whose answer
+    follows from its request and some state, a number that changes with that state: while it stays, the answer to an
+    equal request is given again.
     """
 
     def __init__(
@@ -111,10 +116,13 @@ class RestRouter:
         table: MethodTable,
         statuses: Mapping[str, Callable[[Any], int]] | None = None,
         tags: Mapping[str, Tag] | None = None,
+        versions: Mapping[str, Callable[[], int]] | None = None,
     ) -> None:
         self.table = table
         self._statuses = dict(statuses or {})
         self._tags = dict(tags or {})
+        self._versions = dict(versions or {})
+        self._kept: OrderedDict[tuple[str, bytes, str], tuple[int, bytes]] = OrderedDict()
         self._error = table.contract.message("frontier.rest.Error")
         self._literal: dict[tuple[str, str], Route] = {}
         self._patterns: list[Route] = []
@@ -192,6 +200,13 @@ class RestRouter:
         message = method.request()
         try:
             self.table.admit(context)
+            key = (request.verb, request.target, media)
+            version = self._versions[method.path]() if method.path in self._versions else None
+            kept = self._kept.get(key) if version is not None else None
+            if kept is not None and kept[0] == version:
+                self.table.count(context, Status.OK)
+                exchange.answer(200, secured([("Content-Type", media)]), kept[1])
+                return
             values = parse_query(query)
             if route.raw:
                 timeout = values.pop("timeout", None)
@@ -222,8 +237,16 @@ class RestRouter:
             exchange.on_gone = None
             headers = [("Content-Type", answer[1]), *([NOSNIFF] if route.raw else ())]
             exchange.answer(answer[0], secured(headers), answer[2])
+            if version is not None and len(answer[2]) + len(request.target) <= KEPT_BYTES:
+                self._keep(key, version, answer[2])
 
         answering.addCallbacks(answered, failed)
+
+    def _keep(self, key: tuple[str, bytes, str], version: int, body: bytes) -> None:
+        self._kept[key] = version, body
+        self._kept.move_to_end(key)
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
 
     async def _answer(
         self, request: RestRequest, route: Route, context: CallContext, message: Any, media: str

@@ -65,6 +65,8 @@ class Repository:
         self.holdings = Holdings(record_bytes, free_record_bytes)
         #: Told when a service registers one of these methods.
         self.watched: dict[bytes, Callable[[], None]] = {}
+        #: Another one after each change of what is here.
+        self.version = 0
         #: Told of each method that a leg registers.
         self.on_method: list[Callable[[Leg, bytes], None]] = []
 
@@ -77,6 +79,7 @@ class Repository:
         if old is not None:
             self.remove(old)
         table[leg.id] = leg
+        self.version += 1
         leg.online = True
         if leg.kind is Kind.SERVICE:
             self.by_name.setdefault(leg.name, {})[leg] = None
@@ -89,6 +92,7 @@ class Repository:
         if not leg.online:
             return False
         leg.online = False
+        self.version += 1
         if leg.is_edge:
             del self.edges[leg.id]
             self.edge_methods -= len(leg.methods)
@@ -111,6 +115,7 @@ class Repository:
         if not self.holdings.take(leg, len(method) + (EDGE_METHOD_BYTES if leg.is_edge else SERVICE_METHOD_BYTES)):
             return False
         leg.methods[method] = when
+        self.version += 1
         if leg.is_edge:
             self.edge_methods += 1
         else:

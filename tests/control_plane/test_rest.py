@@ -130,3 +130,26 @@ def test_the_page(world: World) -> None:
 def test_without_the_page() -> None:
     with a_world(web=False) as world:
         assert world.rest("/").status == 404
+
+
+def test_equal_lists_are_answered_from_one_until_something_changes(world: World) -> None:
+    world.edge(7, b"a", ("move",))
+    made = world.control.table.metrics.calls
+
+    def listed(target: str = "/v1/edges", **headers: str) -> Any:
+        return world.rest(target, **headers).json
+
+    first = listed()
+    assert listed() is not None and listed() == first
+    assert made._value.get() == 0
+    edge = world.edge(8, b"b", reconnect=None)
+    assert [each["edge_id"] for each in listed()["edges"]] == ["8", "7"]
+    assert listed("/v1/edges/rpcs")["rpcs"] == ["move"]
+    world.gateway.run(edge.register("stop", lambda request: b""))
+    assert listed("/v1/edges/rpcs")["rpcs"] == ["stop", "move"]
+    world.core.repository.edges[8].transport.abort("made up")
+    world.settle()
+    assert listed() == first
+    assert world.rest("/v1/edges/8").status == 404
+    # Another media type is another answer.
+    assert world.rest("/v1/edges", accept="application/proto").headers["content-type"] == "application/proto"
