@@ -29,6 +29,8 @@ from frontier_tx.switch.local import LocalCaller
 from frontier_tx.switch.presence import Presence
 from frontier_tx.web import web_files
 
+TURN = 0.001
+"""Seconds that work for operators takes in one turn of the reactor: calls of edges and services go between."""
 #: What callers of the contract need.
 CONTRACT_ROLES: dict[str, Role] = {
     "ListEdges": "read",
@@ -98,7 +100,7 @@ class ControlPlane:
         openapi.serve(self.router, "Frontier", frontier_tx.__version__)
         for file in web_files("frontier") if web else ():
             self.router.page(file.path, file.serve)
-        self.factory = ControlPlaneFactory(table, self.router, clock, limits)
+        self.factory = ControlPlaneFactory(table, self.router, clock, limits, turn=TURN)
         registry.register(DoorCollector("control_plane", self.factory.door))
         registry.register(ControlCollector(self.scans, self.feed, self.through))
 

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.rpc.addresses import Account, Address, Addresses, Budget
-from frontier_tx.rpc.turns import Lane, Turns
+from frontier_tx.rpc.turns import BUDGET, Lane, Turns
 from frontier_tx.runtime.lograte import LogRate, LogRates
 
 Complain = Callable[[str, str], None]
@@ -73,10 +73,11 @@ class Door:
         budget: Budget | None = None,
         complain: Complain = lambda peer, why: None,
         floods: tuple[float, float] = FLOODS,
+        turn: float = BUDGET,
     ) -> None:
         self.limits = limits
         self.budget = Budget() if budget is None else budget
-        self.turns = Turns(clock.seconds, clock.callLater)
+        self.turns = Turns(clock.seconds, clock.callLater, turn)
         self.refused = 0
         self.retired = 0
         self.closed = False

@@ -26,6 +26,7 @@ from frontier_tx.rpc.http1 import Http1Connection, Http1Limits
 from frontier_tx.rpc.http2_guard import PREFACE
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
+from frontier_tx.rpc.turns import BUDGET
 
 log = Logger()
 
@@ -39,7 +40,8 @@ FIRST_BYTES = 10.0
 class ControlPlaneFactory(Factory):
     """Makes the connections of one control port; listen with it on any endpoint, over TLS too.
 
-    ``connections`` counts what is open, ``refused`` what came over the bound.
+    ``connections`` counts what is open, ``refused`` what came over the bound; ``turn`` are the seconds of work in one
+    turn of the reactor.
     """
 
     noisy = False
@@ -52,6 +54,7 @@ class ControlPlaneFactory(Factory):
         limits: ControlPlaneLimits | None = None,
         http1: Http1Limits | None = None,
         http2: Http2Limits | None = None,
+        turn: float = BUDGET,
     ) -> None:
         self.table = table
         self.clock = clock
@@ -61,7 +64,7 @@ class ControlPlaneFactory(Factory):
         self.budget = Budget(self.limits.request_bytes, self.limits.answer_bytes)
         self.closed_log = ClosedLog(log, "control plane", clock.seconds)
         floods = 2.0 * self._http2.flood_burst, float(self._http2.flood_rate)
-        self.door = Door(clock, self.limits, self.budget, self.closed_log.note, floods)
+        self.door = Door(clock, self.limits, self.budget, self.closed_log.note, floods, turn)
         self._router = router
         self._open: set[SniffingProtocol] = set()
         self._draining: Deferred[None] | None = None
