@@ -116,7 +116,7 @@ def _merged(mapping: MappingNode, seen: set[int]) -> Iterator[tuple[Node, Node]]
     for key, value in mapping.value:
         if key.tag == _MERGE:
             sources = value.value if isinstance(value, SequenceNode) else [value]
-            # The first of several sources wins, hence it comes last.
+            # The first of several sources wins, so it comes last.
             for source in reversed(sources):
                 if isinstance(source, MappingNode):
                     yield from _merged(source, seen)

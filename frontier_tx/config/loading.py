@@ -148,7 +148,7 @@ def _frontier_environment(config: FrontierConfig, layer: Layer) -> FrontierConfi
 
 
 def _drain_environment(config: FrontierConfig, layer: Layer) -> FrontierConfig:
-    """FRONTIER_DRAIN_SECONDS: 0 is none; a value that is no such time never kept a Frontier from starting."""
+    """FRONTIER_DRAIN_SECONDS: 0 is none; an invalid value is only a warning, as in the Go gateway."""
     trial = Layer(Report(""), layer.environ)
     drained = trial.from_env(config, "FRONTIER_DRAIN_SECONDS", "limits.drain_seconds")
     for problem in trial.report.problems:

@@ -173,7 +173,7 @@ def _unique_pairs(node: MappingNode, path: str, report: Report) -> Iterator[tupl
 
 
 def override(base: S, path: str, text: str, report: Report, *, within: str = "") -> S:
-    """A copy of ``base`` with the key at the dotted ``path`` read from ``text``; ``report.name`` says whence."""
+    """A copy of ``base`` with the key at the dotted ``path`` read from ``text``; ``report.name`` is its source."""
     name, _, rest = path.partition(".")
     if rest:
         inner = override(getattr(base, name), rest, text, report, within=_join(within, name))

@@ -1,4 +1,4 @@
-"""Who may call what on a control port: tokens, client certificates, and what browsers are made to do by others."""
+"""Access control of a control port: tokens, client certificates, and requests that other sites make browsers send."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Access:
         }
         self._failures: OrderedDict[str, Bucket] = OrderedDict()
         self._failure_lines = LogRate(20, 60.0, now)
-        self.audit = Audit(config.audit, now)
+        self.audit = Audit(config.audit, f"{path}.audit", now)
         self._tokens: list[tuple[bytes, Caller]] = []
         self.reload()
 
@@ -113,7 +113,7 @@ class Access:
         return said
 
     def admit(self, context: CallContext, role: Role | None) -> Caller:
-        """Who makes this call; raises ``RpcError`` when they may not, and for what a browser was made to do by others.
+        """The caller; raises ``RpcError`` for one who may not call this, and for a request that another site caused.
 
         ``role`` is what the method asks; None: nobody may call it.
         """
@@ -172,11 +172,11 @@ class Access:
         return RpcError(Status.PERMISSION_DENIED, f"{caller.name} has not the role {role}")
 
     def _screen(self, context: CallContext, caller: Caller, role: Role) -> None:
-        """What a browser says of the page that made it call."""
+        """Refuse what a page of another site made a browser send."""
         headers = context.metadata
         host = headers.get("host") or headers.get(":authority", "")
         name = host_name(host)
-        # Who shows a token meant to come here: a page under a stranger's name has none.
+        # A page under a stranger's name has no token, so a caller with one came here on purpose.
         if caller is self.anonymous and not self._is_ours(name):
             raise RpcError(
                 Status.PERMISSION_DENIED,

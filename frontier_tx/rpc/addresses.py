@@ -1,4 +1,4 @@
-"""What the connections of one address share, so that nobody gets more by opening more of them, or new ones.  Pure.
+"""What the connections of one address share, so that opening more of them gains nothing.  Pure.
 
 IPv6 addresses count by their first 64 bits, as a host has all of the rest to itself.
 """
@@ -14,7 +14,7 @@ from frontier_tx.rpc.status import RpcError, Status
 KEPT = 10_000
 """Addresses without connections that are remembered for what they used up."""
 FLOOR = 20.0
-"""Frames that move nothing which any connection may send at its beginning, whatever its address used up."""
+"""Frames that move no data which a new connection may always send, even if its address has used up its share."""
 FLOOR_RATE = 10.0
 """The same per second."""
 _UNSENT = 32 * 1024 * 1024
@@ -45,7 +45,7 @@ class Budget:
 
 
 class Bucket:
-    """Something that is used up and comes back at ``rate`` per second, up to ``burst``."""
+    """A token bucket: refilled at ``rate`` per second, up to ``burst``."""
 
     __slots__ = ("_at", "_left", "burst", "rate")
 
@@ -56,7 +56,7 @@ class Bucket:
         self._at = now
 
     def take(self, wanted: float, now: float) -> float:
-        """As much of ``wanted`` as there is."""
+        """Take as much of ``wanted`` as there is, and give the amount."""
         self._fill(now)
         taken = max(0.0, min(wanted, self._left))
         self._left -= taken
@@ -67,7 +67,7 @@ class Bucket:
         self._left = min(self.burst, self._left + amount)
 
     def full(self, now: float) -> bool:
-        """Whether all has come back."""
+        """Whether it is full again."""
         self._fill(now)
         return self._left >= self.burst
 
@@ -77,7 +77,7 @@ class Bucket:
 
 
 class Address:
-    """One address: its open connections, the bytes that wait to be read on them, and what it may still use up."""
+    """One address: its open connections, the bytes that wait on them, and its buckets."""
 
     __slots__ = ("arrivals", "connections", "floods", "held", "name", "unsent")
 
@@ -91,7 +91,7 @@ class Address:
 
 
 class Addresses:
-    """All addresses that are connected, and those that used something up a short time ago.
+    """All addresses that are connected, and those whose buckets are not full again.
 
     ``now`` gives seconds; an address may open ``arrivals`` connections at once and ``arrival_rate`` per second, and all
     its connections together may send ``floods`` frames that move nothing at once, and ``flood_rate`` per second.
@@ -107,7 +107,7 @@ class Addresses:
         self._empty: dict[str, Address] = {}
 
     def of(self, host: str) -> Address:
-        """The entry of the address of ``host``."""
+        """The entry for ``host``."""
         key = address_key(host)
         known = self._known.get(key) or self._empty.get(key)
         if known is None:
@@ -116,13 +116,13 @@ class Addresses:
         return known
 
     def joined(self, address: Address) -> None:
-        """One more connection is open."""
+        """A connection of this address was opened."""
         address.connections += 1
         self._empty.pop(address.name, None)
         self._known[address.name] = address
 
     def left(self, address: Address) -> None:
-        """One less."""
+        """A connection of this address was closed."""
         address.connections -= 1
         if address.connections:
             return
@@ -130,7 +130,7 @@ class Addresses:
         self.remember(address)
 
     def remember(self, address: Address) -> None:
-        """Keep what an address without connections used up, until it has all come back."""
+        """Keep the buckets of an address without connections until they are full again."""
         if address.connections:
             return
         self._empty.pop(address.name, None)
@@ -179,13 +179,13 @@ class Account:
         return self.budget.unsent + size > limit or self.address.unsent + size > limit // 4
 
     def held(self, change: int) -> None:
-        """So many bytes more, or less, wait to be read by the peer."""
+        """Count ``change`` more bytes, or fewer, that wait to be read by the peer."""
         self.unsent += change
         self.address.unsent += change
         self.budget.unsent += change
 
     def hold(self, change: int) -> None:
-        """So many bytes more, or less, are held of requests that are not complete.
+        """Count ``change`` more bytes, or fewer, that are held of incomplete requests.
 
         One address may hold half of what there is. Raises ``RpcError`` when it is too much.
         """
@@ -196,7 +196,7 @@ class Account:
         address.held += change
 
     def spend(self, weight: float) -> bool:
-        """Count frames that move nothing; false when there were too many of them."""
+        """Count frames that move no data; false when there were too many."""
         now = self._now()
         elapsed, self._at = now - self._at, now
         room = self._burst - self.credit
@@ -206,11 +206,11 @@ class Account:
         return self.credit >= 0
 
     def earn(self, credit: float) -> None:
-        """Something was moved."""
+        """Data was moved: that earns credit for frames that move none."""
         self.credit = min(self.credit + credit, self._burst)
 
     def close(self) -> None:
-        """The connection is over; what it did not use goes back to its address."""
+        """End the account; unused credit goes back to the address."""
         self.held(-self.unsent)
         self.address.floods.give(max(0.0, self.credit - FLOOR))
         self.credit = 0.0

@@ -14,6 +14,7 @@ from frontier_tx.rpc.status import RpcError
 from frontier_tx.runtime.logfile import RotatingFile
 from frontier_tx.runtime.lograte import LogRate
 from frontier_tx.runtime.logs import Logger
+from frontier_tx.runtime.tls import from_start
 
 FILE_BYTES = 100 * 1024 * 1024
 """Size at which a new file is begun."""
@@ -30,13 +31,14 @@ log = Logger(namespace="frontier.audit")
 class Audit:
     """Writes one line for each call that acts: to ``path`` as a JSON object, or to the log when that is empty.
 
-    Lines of the log are limited as all its lines are, those of a file are not.
+    Lines of the log are limited as all its lines are, those of a file are not. ``key`` names the path in errors.
 
     :raises ConfigError: the file cannot be opened.
     """
 
-    def __init__(self, path: str, now: Callable[[], float] = time.monotonic) -> None:
-        self._file = RotatingFile(path, max_bytes=FILE_BYTES, max_backups=FILES) if path else None
+    def __init__(self, path: str, key: str, now: Callable[[], float] = time.monotonic) -> None:
+        file = str(from_start(path))
+        self._file = RotatingFile(file, max_bytes=FILE_BYTES, max_backups=FILES, key=key) if path else None
         self._refusals = LogRate(REFUSALS, 60.0, now)
 
     def done(self, context: CallContext, caller: Caller, request: Any, error: BaseException | None) -> None:

@@ -18,11 +18,11 @@ AUDITED: frozenset[Role | None] = frozenset(("act", "call"))
 """Roles whose calls are written to the audit log."""
 
 Turn = Callable[[], "Deferred[None]"]
-"""Waits until it is the turn of whoever asked."""
+"""Waits for the next turn of the connection that asked."""
 
 
 def at_once() -> Deferred[None]:
-    """The turn of somebody whose work is shared with nobody's."""
+    """The turn of a connection that shares its time with no other."""
     return succeed(None)
 
 
@@ -37,9 +37,9 @@ class Caller:
 
 
 ANYBODY = Caller("anonymous", "anonymous", EVERY_ROLE)
-"""The caller where nobody asks who it is."""
+"""The caller where access is not controlled."""
 STRANGER = Caller("a stranger", "", frozenset())
-"""Who shows a token that nobody knows."""
+"""The caller with an unknown token."""
 
 
 @dataclass(slots=True)

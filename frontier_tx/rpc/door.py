@@ -1,4 +1,4 @@
-"""Lets connections into a port: how many in all and of one address, and how fast; when all is taken, idle ones go."""
+"""Bounds the connections of a port, their number and their rate, by address; a full one closes idle ones."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PERIOD = 60.0
 TOLD_EVERY = 60.0
 """Seconds between two lines about one address that is turned away."""
 RESTING = 1.0
-"""Seconds without anything under way after which a connection may have to make room."""
+"""Seconds of rest after which a connection may be closed to make room."""
 _LOOKS = 32
 
 
 FLOODS = 4000.0, 500.0
-"""Frames that move nothing which all connections of one address may send at once, and per second."""
+"""Frames that move no data: how many all connections of one address may send at once, and per second."""
 
 
 class ClosedLog:
@@ -53,14 +53,14 @@ class ClosedLog:
 
 
 class Guest(Protocol):
-    """A connection as the door sees it."""
+    """A connection, as the door sees it."""
 
     @property
     def resting_since(self) -> float | None:
-        """Since when nothing is under way, in seconds; None while something is."""
+        """Since when it has been idle, in seconds; None while it is busy."""
 
     def retire(self) -> None:
-        """End it, to make room."""
+        """Close it, to make room."""
 
 
 class Door:
@@ -121,7 +121,7 @@ class Door:
         self.addresses.left(address)
 
     def account(self, guest: Guest, burst: float) -> Account:
-        """What a connection inside may use."""
+        """The account of a connection that was let in."""
         return Account(self.budget, self.inside[guest], self._now, burst)
 
     def lane(self, guest: Guest) -> Lane:
@@ -137,7 +137,7 @@ class Door:
                 self.leave(guest)
                 guest.retire()
                 return True
-            # The next look begins with others.
+            # The next search begins with others.
             guests[guest] = guests.pop(guest)
         return False
 

@@ -38,7 +38,7 @@ Hold = Callable[[int], None]
 
 
 class Body:
-    """The body of a request: kept for who reads it, otherwise it passes.
+    """The body of a request: kept if the handler reads it, otherwise thrown away.
 
     ``most`` bytes are taken. A transport feeds it; ``asked`` is called when somebody begins to read.
     """
@@ -89,7 +89,7 @@ class Body:
             reader.errback(error)
 
     def close(self) -> None:
-        """Nobody wants it any longer."""
+        """The reader has given up."""
         self._finish()
 
     def _finish(self) -> Deferred[bytes] | None:

@@ -60,7 +60,7 @@ class GrpcClientConnection(Http2Connection):
         limits: Http2Limits | None = None,
         max_message: int = MAX_MESSAGE,
     ) -> None:
-        # A client that is idle stays: closing is up to whoever opened it.
+        # An idle client stays open: its user closes it.
         super().__init__(clock, limits or Http2Limits(idle=float("inf"), ping_every=20.0))
         self.max_message = max_message
         self.ready: Deferred[GrpcClientConnection] = Deferred(lambda _: self.abort())
@@ -147,7 +147,7 @@ class GrpcClientConnection(Http2Connection):
         call.queue(frame(request.SerializeToString()))
         call.finish()
         if self.spent:
-            # The connection ends with its last call; whoever calls next finds it of no use, and makes another one.
+            # The connection ends with its last call; the next caller finds it unusable and makes another one.
             self.draining = True
             self._go_on()
         return call

@@ -194,5 +194,5 @@ class ResponseStream(AsyncIterator[Any]):
             raise self._call.error
 
     def cancel(self) -> None:
-        """End the call; whoever iterates gets CANCELLED after what has come already."""
+        """End the call; its reader gets CANCELLED after the responses that have arrived."""
         self._call.cancel()

@@ -74,7 +74,7 @@ class GrpcServerConnection(Http2Connection):
 
     def headers_received(self, stream_id: int, headers: Headers) -> None:
         if len(self.streams) >= self.limits.max_streams:
-            # Before any handler: whoever sent it may send it again, elsewhere or later.
+            # No handler has seen it, so the client may safely send it again.
             self.refuse(stream_id)
             return
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}

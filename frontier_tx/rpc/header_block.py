@@ -20,7 +20,7 @@ ESSENTIAL = frozenset(
     (b":method", b":scheme", b":authority", b":path", b":status", b"content-type", b"accept", b"grpc-status")
 )
 _LONG = 15_360
-"""Encoded bytes of a text that fits no table of 4,096 bytes, however well it is compressed."""
+"""Encoded bytes of a text that cannot fit a table of 4,096 bytes, even at the best compression."""
 _KEPT_VALUE = 128
 _OVERHEAD = 32
 _MAX_NUMBER = 2**32
@@ -29,7 +29,7 @@ _PLAIN_INDEXED = re.compile(rb"[\x81-\xfe]+")
 
 
 class _Partial(Exception):
-    """The rest of a field has not come."""
+    """The rest of a field has not arrived."""
 
 
 class HeaderDecoder(Decoder):
@@ -43,7 +43,7 @@ class HeaderDecoder(Decoder):
 
 
 class BlockReader:
-    """Goes through one block piece by piece, holding at most one field that is not complete, of up to 31 kB."""
+    """Decodes one block piece by piece; holds at most one incomplete field, of up to 31 kB."""
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder

@@ -162,7 +162,7 @@ class Http1Connection(Protocol):
     def _in_turn(self) -> None:
         self._asked = False
         if self.closing or self.paused:
-            # Whoever does not read the answers gets no more of them.
+            # A client that does not read its answers gets no more of them.
             return
         if self._exchange is not None:
             self._exchange.feed(self._take(len(self._input)))

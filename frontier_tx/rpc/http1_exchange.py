@@ -107,7 +107,7 @@ class Http1Exchange:
     def _break_off(self, error: RpcError) -> None:
         """No more of the request is taken: answer, if nobody has, and end the connection."""
         self.last = True
-        # Whoever reads the body answers now.
+        # A handler that reads the body answers now.
         self._body.fail(error)
         if not self._answered:
             self._answered = True

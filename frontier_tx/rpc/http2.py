@@ -148,7 +148,7 @@ class Http2Connection(StreamSender, Protocol):
     def _work(self) -> bool:
         """Deal with some of what was received; whether there may be more to do now."""
         if self.disconnected or self.closing or (self._paused and not self.client_side):
-            # Whoever does not read the answers gets no more of them.
+            # A client that does not read its answers gets no more of them.
             return False
         self._corked = True
         try:
@@ -243,7 +243,7 @@ class Http2Connection(StreamSender, Protocol):
         self._paused = True
         self._after("stall", self.limits.stall, self.abort)
         if not self.client_side:
-            # Whoever does not read the answers is not read either. Two peers that both did so could wait for each
+            # A client that does not read its answers is not read from. Two peers that both did so could wait for each
             # other for ever, so only the server does.
             self._hold_back()
 
@@ -355,7 +355,7 @@ class Http2Connection(StreamSender, Protocol):
         """End the connection because of the peer, telling it why."""
         self._goaway(GoAway(self.h2.highest_inbound_stream_id, int(code), text))
         self.lose()
-        # How long the peer takes to read that is not to be how long its calls go on.
+        # The calls end now, however long the peer takes to read that.
         self._end_all()
 
     def lose(self) -> None:

@@ -75,7 +75,7 @@ class Http2Exchange(Http2Stream):
             self._body.feed(data)
         except RpcError as error:
             self._stop()
-            # Whoever reads it answers now, and who does not needs no more of it.
+            # A handler that reads the body answers now; any other needs no more of it.
             self._body.fail(error)
             if not self.finishing:
                 self.reset(ErrorCodes.CANCEL)

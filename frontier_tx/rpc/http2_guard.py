@@ -1,4 +1,4 @@
-"""Looks at the HTTP/2 frames of a peer before the HTTP/2 engine does.  Pure.
+"""Checks the HTTP/2 frames of a peer before the HTTP/2 engine reads them.  Pure.
 
 What is done here the engine (h2) cannot do: it closes itself on any GOAWAY although calls under way may still end, and
 on headers that are too large although that concerns one call; it takes all that came in one go, however much that is;
@@ -20,7 +20,7 @@ LAST_STREAM_ID = 2**31 - 1
 SLICE = 2048
 """Bytes of a header block that are decoded in one go."""
 MAX_BLOCK = 1024 * 1024
-"""Bytes of a header block from which on its sender is cut; a smaller one that is too large ends its call."""
+"""A larger header block ends the connection; one that is only over the limit of headers ends its call."""
 
 _DATA, _HEADERS, _GOAWAY, _CONTINUATION = 0, 1, 7, 9
 _HEADER = 9
@@ -69,7 +69,7 @@ _NOTHING = Piece()
 
 
 class _Block:
-    """Header frames of one stream that are gone through in slices."""
+    """Header frames of one stream that are decoded in slices."""
 
     __slots__ = ("flags", "pending", "reader", "stream", "total", "whole")
 
@@ -83,7 +83,7 @@ class _Block:
 
 
 class FrameGuard:
-    """Cuts what came into frames, keeps GOAWAY frames back, and weighs the ones that move nothing forward.
+    """Cuts bytes into frames, keeps GOAWAY frames back, and counts frames that move no data.
 
     ``skip`` bytes at the start (the client's preface) are passed on unseen. ``weight`` grows by one for each control
     frame and each empty DATA frame. Resets of streams count no more than others: a caller may change its mind about
@@ -105,7 +105,7 @@ class FrameGuard:
 
     @property
     def inside(self) -> bool:
-        """Whether a frame or a block of headers began that is not complete."""
+        """Whether a frame or a block of headers is incomplete."""
         return bool(self._buffer) or self._block is not None
 
     def feed(self, data: bytes) -> None:
@@ -159,7 +159,7 @@ class FrameGuard:
         if flags & _PRIORITY:
             start += 5
         if start > end:
-            # The engine knows what to say to that.
+            # The engine answers that with the right error.
             return Piece(frame, opens=True)
         self._block = block = _Block(self._decoder, frame[5:_HEADER], flags)
         self._more(block, frame[start:end], flags)

@@ -1,6 +1,6 @@
 """Shares the reactor's time among the connections of a port: first by address, then by connection.  Pure.
 
-Whoever was served least comes next (start-time fair queuing, on two levels). So somebody who just comes with one
+The lane that was served least comes next (start-time fair queuing, on two levels). So a newcomer with one
 question goes before those who have sent a thousand at once, however many of them there are; and no turn of the reactor
 is spent on one port alone.
 """
@@ -18,15 +18,15 @@ from twisted.logger import Logger
 log = Logger()
 
 BUDGET = 0.005
-"""Seconds of work in one turn of the reactor; a step that has begun is not cut short."""
+"""Seconds of work in one turn of the reactor; a step that has begun is finished."""
 LEAST = 2e-5
-"""Seconds that each step counts at least, so that a clock that stands still bounds a turn too."""
+"""Seconds that each step counts at least, so that a turn ends even if the clock stands still."""
 PER_BYTE = 1e-6
-"""Seconds by which each byte that waits puts off the beginning."""
+"""Seconds that each waiting byte adds to the start of its lane."""
 LEAD = 0.016
-"""Seconds of service that somebody who was idle may be ahead of those who wait."""
+"""Seconds of service by which an idle lane may be ahead of waiting ones."""
 FORGIVEN = 0.25
-"""Share of a processor that a connection may use, with pauses, and still go before those who always want more."""
+"""Share of a processor up to which a connection that pauses goes before those that always want more."""
 MOST = 0.02
 """Seconds that a step counts at most: what is longer was the whole process waiting for a processor."""
 
@@ -34,7 +34,7 @@ Work = Callable[[], None]
 
 
 class _Group:
-    """The lanes of one address, those with work by how much they were served."""
+    """The lanes of one address; those with work are ordered by the service they had."""
 
     __slots__ = ("at", "busy", "clock", "lanes", "members", "name", "since")
 
@@ -80,7 +80,7 @@ class Lane:
 
 
 class Turns:
-    """Who is served next.
+    """Decides who is served next.
 
     ``seconds`` gives the time, ``later(0, work)`` calls in the next turn of the reactor. ``longest`` is the longest
     step so far in seconds, ``steps`` how many there were.
@@ -180,7 +180,7 @@ class Turns:
         try:
             work()
         except Exception:
-            # A fault of ours in one connection's work is not to stop the others.
+            # An error in the work of one connection must not stop the others.
             log.failure("serving a connection from {address} failed", address=lane.group.name)
         took = self._seconds() - began
         self.steps += 1
@@ -189,6 +189,6 @@ class Turns:
 
 
 def _resumed(one: Lane | _Group, clock: float, now: float) -> float:
-    """Where somebody stands who was idle: what is owed is forgiven with time, and some lead is given."""
+    """The position of a lane that was idle: debt is forgiven with time, and it gets a small lead."""
     owed = one.at - clock - FORGIVEN * (now - one.since)
     return clock + max(owed, -LEAD)

@@ -1,4 +1,4 @@
-"""Deferreds: of several callers who wait for one thing, and of attempts that can be given up."""
+"""Lets several callers wait for one result, each of whom can cancel on its own; and attempts that can be cancelled."""
 
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -22,7 +22,7 @@ def deferred(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, "Defe
 
 
 class Waiters(Generic[T]):
-    """Told all together; whoever cancels its Deferred waits no longer."""
+    """Callers that wait for one result; each can cancel on its own."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[T], None] = {}
@@ -31,7 +31,7 @@ class Waiters(Generic[T]):
         return len(self._waiting)
 
     def wait(self) -> "Deferred[T]":
-        """Return a Deferred of what will be told."""
+        """Return a Deferred that fires with the result."""
         made: Deferred[T] = Deferred(self._left)
         self._waiting[made] = None
         return made
@@ -40,10 +40,10 @@ class Waiters(Generic[T]):
         self._waiting.pop(waiter, None)
 
     def tell(self, outcome: T | Exception | Failure) -> None:
-        """Give everybody who waits now the result, or the error."""
+        """Give the result, or the error, to all who wait."""
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting:
-            # One that was told before it may have cancelled it.
+            # A callback of an earlier one may have cancelled it.
             if waiter.called:
                 continue
             if isinstance(outcome, Exception | Failure):
@@ -56,7 +56,7 @@ def cancellable(attempt: "Deferred[T]", discard: Callable[[T], object]) -> "Defe
     """Return a Deferred of what comes of an attempt; cancelled, it fails with ``CancelledError`` and nothing else.
 
     An attempt itself may say anything when it is cancelled: endpoints fail like those that find no address, or with
-    ``ConnectingCancelledError``, which whoever would try the next address takes for a failure of this one.
+    ``ConnectingCancelledError``, which a caller that tries several addresses would take for a failure of this one.
 
     :param discard: is given what comes of the attempt after it was cancelled.
     """

@@ -1,4 +1,4 @@
-"""A log file that is replaced by a new one when it has grown, and whose predecessors are bounded in number and age."""
+"""A log file that is rotated by size; old files are bounded in number and age."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RotatingFile:
 
     :param max_backups: old files that are kept, 0 for all.
     :param max_age_seconds: age at which old files go, 0 for never.
-    :param compress: whether old files become ``.gz``, in a thread of their own.
+    :param compress: whether old files become ``.gz``, in a thread of their own. :param key: names the path in errors.
     :param now: Unix seconds. :param steady: seconds of a clock that nobody sets.
     :raises ConfigError: the file cannot be opened.
     """
@@ -47,6 +47,7 @@ class RotatingFile:
         max_backups: int = 0,
         max_age_seconds: float = 0,
         compress: bool = False,
+        key: str = "log.file.path",
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,7 +72,7 @@ class RotatingFile:
             self._open()
         except OSError as error:
             where = f" ({error.filename})" if error.filename != str(self._path) else ""
-            raise ConfigError(f"log.file.path: cannot write {path}: {error.strerror or error}{where}") from None
+            raise ConfigError(f"{key}: cannot write {path}: {error.strerror or error}{where}") from None
 
     def write(self, line: bytes) -> None:
         """Append one line. A full disk costs lines, never an exception: they are counted and the count is logged."""

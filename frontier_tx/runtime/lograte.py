@@ -1,4 +1,4 @@
-"""How many lines of one kind are logged, whoever causes them."""
+"""Limits on log lines, so that nobody can flood the log."""
 
 from __future__ import annotations
 

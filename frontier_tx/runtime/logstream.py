@@ -1,4 +1,4 @@
-"""Log lines to a terminal, a pipe or a device: whoever reads them may stand still, the process must not."""
+"""Log lines to a terminal, a pipe or a device: a reader that stops must not stop the process."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How a server process treats its memory. A program that only uses the library is left as it is."""
+"""Garbage collection and allocation of a server process. Programs that only use the library are left alone."""
 
 import ctypes
 import gc
 
-#: What traffic makes goes by reference counting, connections included; looking for cycles every 700 allocations, which
+#: Reference counting frees what traffic makes, connections included; looking for cycles every 700 allocations, which
 #: is the interpreter's default, costs a gateway up to a tenth of its time and a flood of reports half of it, and finds
 #: nothing. What came since is looked through in parts that take less than ten milliseconds each.
 GC_THRESHOLDS = (8_000, 2, 50)

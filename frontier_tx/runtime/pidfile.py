@@ -1,4 +1,4 @@
-"""The pid file of twistd, where a process that ended without removing it must not keep the next one from starting."""
+"""The pid file of twistd: one that a dead process left behind must not keep the next one from starting."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 #: What stands in the command line of a process that may be a server under twistd.
 _SERVERS = (b"twist", b"python", b"frontier", b"frontlas")
-#: No process id is longer; a file of something else may be.
+#: No process id is longer, but the file may be something else.
 _MOST = 64
 
 
 def discard_stale(path: str, program: str) -> list[str]:
-    """Remove a pid file that can be of no running server, and return what to say of it: one line or none.
+    """Remove a pid file that belongs to no running server, and return what to log: one line or none.
 
     twistd sees to numbers of processes that are gone. It gives up at an empty file, which a crash or a full disk
     leaves, and takes any process with that number for the server: after the restart of a container, in which numbers
@@ -38,7 +38,7 @@ def discard_stale(path: str, program: str) -> list[str]:
 
 
 def is_held(path: str) -> bool:
-    """Whether a file names a process that is there and may be a server."""
+    """Whether a file names a running process that may be a server."""
     try:
         content = Path(path).read_bytes()[:_MOST]
         return not _why_stale(content) and _is_there(int(content))
@@ -47,7 +47,7 @@ def is_held(path: str) -> bool:
 
 
 def _why_stale(content: bytes) -> str:
-    """Why it is no pid file of a running server; empty where it may be one, or where twistd sees it itself."""
+    """Why it belongs to no running server; empty where it may, or where twistd finds out itself."""
     if not content.strip():
         return "it is empty"
     try:

@@ -1,4 +1,4 @@
-"""What a process tells Prometheus of itself: how long it works at a stretch, and whether its log is read."""
+"""Metrics of a process: how long it works without a break, and whether its log is read."""
 
 from collections.abc import Iterator, Mapping
 

@@ -1,11 +1,11 @@
-"""Time of a server process: the wall clock may be set, and what is due must neither wait for it nor come early."""
+"""A monotonic clock for the reactor, so that timers are right even when somebody sets the wall clock."""
 
 import time
 from typing import Any
 
 
 def steady(reactor: Any) -> None:
-    """Let a reactor count its seconds by a clock that nobody sets.
+    """Make a reactor count its seconds by the monotonic clock.
 
     Twisted's reactors ask the wall clock: one that is set back an hour keeps every timer from firing for an hour, one
     that is set forward lets every heartbeat and call run out at once. What is due already keeps its time.

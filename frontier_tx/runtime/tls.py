@@ -194,7 +194,7 @@ def validity(tls: TLS, path: str, now: datetime | None = None) -> list[str]:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _Unverified:
-    """Speaks TLS with whoever answers; still asks for a name, since servers choose certificates by it."""
+    """TLS without verification; still sends the server name, since servers choose certificates by it."""
 
     def __init__(self, options: CertificateOptions, name: str) -> None:
         self._context = options.getContext()

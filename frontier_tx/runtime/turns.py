@@ -1,4 +1,4 @@
-"""How long a process works without looking at who else wants something: its handlers, and the turns of its reactor."""
+"""How long a process works without a break: its handlers, and the turns of its reactor."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 #: Upper bounds of the classes of a histogram, in seconds. What is shorter than the first is counted without a look.
 CLASSES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-#: The longest of the last one to two minutes is shown, so that it does not matter who asks for it how often.
+#: The longest of the last one to two minutes is shown, so that several readers see the same.
 WINDOW = 60.0
 
 
 class Durations:
-    """Counts durations in classes, and remembers the longest of late.
+    """A histogram of durations that also remembers the longest recent one.
 
     :param now: seconds, for the age of the longest.
     """
@@ -31,7 +31,7 @@ class Durations:
         self._window_ends = now() + WINDOW
 
     def note(self, seconds: float) -> None:
-        """Something took so long."""
+        """Count one duration."""
         self.count += 1
         self.total += seconds
         if seconds > CLASSES[0]:
@@ -69,7 +69,7 @@ REACTOR = Durations()
 
 
 class _WatchedPoller:
-    """A poller that notes how long it was not asked: so long took a turn."""
+    """A poller that notes the time between two calls of it: the length of a turn."""
 
     def __init__(self, poller: Any, turns: Durations) -> None:
         self._poller = poller

@@ -288,3 +288,9 @@ def _acting(method: Any) -> Any:
 
 def _ask(router: RestRouter, target: str, token: Token | None) -> Recorder:
     return ask(router, "GET", target, {"authorization": f"Bearer {token.token}"} if token else {})
+
+
+def test_an_audit_log_that_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"access\.audit: cannot write"):
+        access(audit=str(tmp_path / "file" / "audit.log"))
