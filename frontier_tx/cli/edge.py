@@ -6,7 +6,7 @@ from frontier_tx.cli.main import Group
 
 CHAPTERS = {
     "As an edge": {
-        "call": "edge_talk", "pub": "edge_talk", "sub": "edge_talk", "serve": "edge_talk",
+        "connect": "edge_connect", "call": "edge_talk", "pub": "edge_talk", "sub": "edge_talk", "serve": "edge_talk",
         "forward": "streams", "expose": "streams", "send": "streams", "get": "streams", "receive": "streams",
         "offer": "streams",
     },

@@ -19,7 +19,8 @@ from frontier_tx.errors import FrontierError
 CHAPTERS = {
     "Talk to edges": {
         "call": "talk", "pub": "talk", "sub": "talk", "serve": "talk", "forward": "streams", "expose": "streams",
-        "send": "streams", "get": "streams", "receive": "streams", "offer": "streams", "edge": "edge",
+        "send": "streams", "get": "streams", "receive": "streams", "offer": "streams", "shell": "shell",
+        "bench": "bench", "edge": "edge",
     },
     "Operate a server": {
         "edges": "operators", "services": "operators", "frontiers": "operators", "show": "operators",

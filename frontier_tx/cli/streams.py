@@ -12,7 +12,7 @@ from frontier_tx.cli.edge_talk import edge_options
 from frontier_tx.cli.failures import Exit, fail
 from frontier_tx.cli.main import Command
 from frontier_tx.cli.session import Session
-from frontier_tx.cli.talk import NAME, name_option, pass_session
+from frontier_tx.cli.talk import NAME, edge_argument, name_option, pass_session
 from frontier_tx.cli.text import amount
 from frontier_tx.errors import FrontierError
 
@@ -228,7 +228,7 @@ def _serve_files(
 
 
 @click.command("send", cls=Command)
-@click.argument("edge")
+@edge_argument
 @click.argument("file")
 @click.option("--as", "name", help="Its name over there.")
 @pass_session
@@ -257,7 +257,7 @@ def edge_send_command(
 
 
 @click.command("get", cls=Command)
-@click.argument("edge")
+@edge_argument
 @click.argument("name", required=False)
 @click.option("-o", "--output", metavar="PATH", help="A file or folder to write to; - for standard output.")
 @most_option

@@ -17,8 +17,25 @@ count_option = click.option("--count", "-n", type=click.IntRange(1), help="End a
 name_option = click.option("--name", default=NAME, show_default=True, help="Name of this service.")
 
 
+def complete_edge(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """IDs of edges that are online, where a control plane answers at once."""
+    from frontier_tx.cli.control import Control
+    from frontier_tx.cli.failures import Failure
+
+    session = context.find_object(Session) or Session()
+    try:
+        control = Control(session.settings, 1.0)
+        records, *_ = control.page("edges", "/edges", page=1, page_size=1000, cursor=0, count=1000)
+    except Failure:
+        return []
+    return [str(each["edge_id"]) for each in records if str(each.get("edge_id", "")).startswith(incomplete)]
+
+
+edge_argument = click.argument("edge", shell_complete=complete_edge)
+
+
 @click.command("call", cls=Command, help=f"Call METHOD of EDGE and print what it answers.\n\n{DATA_HELP}")
-@click.argument("edge")
+@edge_argument
 @click.argument("method")
 @data_argument
 @click.option("--http", is_flag=True, help="By the control plane, where no port for services can be reached.")
@@ -51,7 +68,7 @@ def print_answer(session: Session, answer: bytes, **about: Any) -> None:
 
 
 @click.command("pub", cls=Command, help=f"Send EDGE a message, and wait until it has acknowledged it.\n\n{DATA_HELP}")
-@click.argument("edge")
+@edge_argument
 @data_argument
 @click.option("--topic", default="", help="A topic that the edge reads with it.")
 @click.option("--lines", is_flag=True, help="Each line of the data is a message of its own.")

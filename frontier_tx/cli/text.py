@@ -46,9 +46,11 @@ def amount(value: float, unit: str = "B") -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a time as people say it: ``3d4h``, ``12m5s``, ``0.4s``."""
+    """Return a time as people say it: ``3d4h``, ``12m5s``, ``2.4s``, ``30ms``."""
+    if seconds < 1:
+        return f"{max(seconds, 0) * 1000:.0f}ms"
     if seconds < 10:
-        return f"{max(seconds, 0):.1f}s".replace(".0s", "s")
+        return f"{seconds:.1f}s".replace(".0s", "s")
     whole = int(seconds)
     for size, unit, smaller, name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:

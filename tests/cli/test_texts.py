@@ -45,7 +45,7 @@ def test_amounts_and_times() -> None:
         "2.0 MB",
         "5000 TB",
     ]
-    assert [span(value) for value in (0.25, 3, 65, 3600, 90_000)] == ["0.2s", "3s", "1m5s", "1h", "1d1h"]
+    assert [span(value) for value in (0.25, 3, 65, 3600, 90_000)] == ["250ms", "3s", "1m5s", "1h", "1d1h"]
 
 
 def test_help_is_there_at_once_and_loads_no_clients() -> None:
