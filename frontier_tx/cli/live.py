@@ -74,15 +74,16 @@ def _print_event(session: Session, kind: str, event: dict[str, Any]) -> None:
 #: What is counted, and its unit for one second.
 RATES = {
     "frontier_calls_total": ("calls", ""),
-    "frontier_answers_total": ("answers", ""),
     "frontier_messages_total": ("messages", ""),
+    "frontier_failures_total": ("failed calls and messages", ""),
     "frontier_stream_bytes_total": ("bytes of streams", "B"),
     "frontier_streams_opened_total": ("streams opened", ""),
-    "frontier_accepted_total": ("connects", ""),
-    "frontier_overdue_total": ("timeouts", ""),
+    "frontier_connections_opened_total": ("connects", ""),
+    "frontier_connections_closed_total": ("ends of connections", ""),
     "frontier_dropped_total": ("dropped", ""),
-    "frontier_refused_total": ("refused", ""),
+    "frontier_connections_refused_total": ("refused", ""),
 }
+_WITH_OUTCOME = ("frontier_calls_total", "frontier_messages_total")
 LEVELS = {
     "frontier_edges": ("edges", ""),
     "frontier_services": ("services", ""),
@@ -135,6 +136,8 @@ def _sums(found: Any) -> dict[str, float]:
     for name, value in (found or {}).items():
         bare = str(name).partition("{")[0]
         sums[bare] = sums.get(bare, 0.0) + float(value)
+        if bare in _WITH_OUTCOME and 'outcome="ok"' not in str(name):
+            sums["frontier_failures_total"] = sums.get("frontier_failures_total", 0.0) + float(value)
     return sums
 
 

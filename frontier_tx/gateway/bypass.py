@@ -228,7 +228,7 @@ class Sniffer(Side):
         self._settle()
         self.factory.forget(self)
         if not self._seen and self.other is None:
-            self.factory.wrapped.silent += 1
+            self.factory.wrapped.ended_by["silent"] += 1
         super().connectionLost(reason)
 
 

@@ -7,6 +7,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from frontier_tx.gateway import endings
 from frontier_tx.gateway.door import Door, origin
 from frontier_tx.gateway.protocols import EdgeProtocol, LegProtocol, ServiceProtocol, address_text
 from frontier_tx.interfaces import IPlaneFactory
@@ -53,10 +54,14 @@ class LegFactory(Factory):
         self.connections: set[LegProtocol] = set()
         #: Whether the gateway is leaving: who comes in on a connection that was there before is turned away.
         self.closed = False
-        self.refused = 0
+        #: Newcomers turned away, as the gateway stops or has no room for them.
+        self.refused = {"draining": 0, "limit": 0}
         self.accepted = 0
-        #: Connections that ended without a byte from the peer, as probes of load balancers do.
-        self.silent = 0
+        #: Connections that are over, by the word for why. Those that are ``silent`` ended without a byte from the peer,
+        #: as probes of load balancers do.
+        self.ended_by = dict.fromkeys(endings.MEANINGS, 0)
+        #: Bytes that came and went on connections that are over.
+        self.bytes_in = self.bytes_out = 0
         self.door = Door(most, per_address=per_address, strangers=strangers, now=alarms.now)
         self._presence = presence
         self._alarms = alarms
@@ -80,12 +85,12 @@ class LegFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> LegProtocol | None:
         """Return a protocol for a newcomer, or None to turn it away."""
         if self.closed:
-            self.refused += 1
+            self.refused["draining"] += 1
             return None
         where = origin(addr)
         why = self.door.refusal(where)
         if why:
-            self.refused += 1
+            self.refused["limit"] += 1
             if (before := self._refusals.due()) is not None:
                 told = why.format(addr=address_text(addr)[1]) + before
                 self.log.warn("{side}: {told}", side=self.side, told=told)
@@ -115,9 +120,14 @@ class LegFactory(Factory):
         """A connection is over. Of who never said a word nothing is said."""
         self.connections.discard(protocol)
         self.door.leave(protocol)
+        self.bytes_in += protocol.bytes_in
+        self.bytes_out += protocol.bytes_out
         if protocol.silent and not _says_of_tls(reason):
-            self.silent += 1
-        elif reason:
+            self.ended_by["silent"] += 1
+            return
+        word = protocol.ending(reason)
+        self.ended_by["draining" if self.closed and word == "kicked" else word] += 1
+        if reason:
             self.log.info("{leg} ended: {reason}", leg=protocol.leg, reason=reason)
 
 

@@ -7,6 +7,7 @@ from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from frontier_tx.errors import ForceClosed
+from frontier_tx.gateway import endings
 from frontier_tx.interfaces import IEdgeProtocol, IServiceProtocol
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.switch.exchange import Exchange
@@ -15,6 +16,7 @@ from frontier_tx.switch.presence import Presence
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import events as e
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.ids import NO_ID
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.protocol import READ_LEAST, WireProtocol
@@ -75,6 +77,8 @@ class LegProtocol(WireProtocol):
         self._own_most = presence.exchange.settings.write_buffer_bytes // OWN_SHARE
         self.factory: Any = None
         self._introduced = False
+        #: What the gateway closes it for (``endings``); empty where it did not begin to.
+        self._closed_for = ""
 
     @property
     def silent(self) -> bool:
@@ -188,7 +192,19 @@ class LegProtocol(WireProtocol):
             # What was let in goes out before the goodbye.
             self._exchange.doors.feed(self.leg, EVERYTHING)
             self._exchange.half_close(self.leg)
+        if not self._closed_for:
+            self._closed_for = endings.of_close(reason)
         super().close(reason)
+
+    def ending(self, reason: str) -> str:
+        """The word for why it ended (``endings``)."""
+        if self._closed_for:
+            return self._closed_for
+        if self.connection.watch.lapsed:
+            return "heartbeat"
+        word = endings.of_end(reason)
+        refused = self._introduced and self.connection.client_id == NO_ID
+        return "refused" if refused and word in ("goodbye", "closed") else word
 
     def flush(self) -> None:
         """Write, and go on with what waits for this peer as long as it takes it."""

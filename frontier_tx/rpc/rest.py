@@ -263,7 +263,8 @@ class RestRouter:
     async def _encode(self, response: Any, turn: Turn, media: str) -> bytes:
         if media == JSON:
             for field, values in response.ListFields():
-                if field.message_type is not None and field.is_repeated and len(values) > SLICE:
+                kind = field.message_type
+                if field.is_repeated and len(values) > SLICE and kind is not None and not kind.GetOptions().map_entry:
                     return await self._encode_slices(response, field, turn)
             return message_json(response)
         return bytes(response.SerializeToString())

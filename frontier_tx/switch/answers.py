@@ -6,6 +6,7 @@ from frontier_tx.switch.doors import Doors
 from frontier_tx.switch.in_flight import InFlight
 from frontier_tx.switch.legs import Leg, Pending, StreamEnd
 from frontier_tx.switch.settings import Counters
+from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_MESSAGE, encode_message, message_json, read_message
 from frontier_tx.wire.frame import MESSAGE_ACK, RESPONSE, SESSION_HEADER, VERSION, Frame
@@ -15,11 +16,12 @@ from frontier_tx.wire.ids import DEFAULT_SESSION
 class Answers:
     """Takes each answer to who asked."""
 
-    def __init__(self, budget: Budget, doors: Doors, counters: Counters, in_flight: InFlight) -> None:
+    def __init__(self, budget: Budget, doors: Doors, counters: Counters, in_flight: InFlight, timers: Timers) -> None:
         self._budget = budget
         self._doors = doors
         self._counters = counters
         self._in_flight = in_flight
+        self._now = timers.now
 
     def got_answer(self, leg: Leg, frame: Frame) -> None:
         """Take a Response or a MessageAck.
@@ -32,9 +34,15 @@ class Answers:
             self._counters.dropped += 1
             read_message(frame.body)
             return
+        source = pending.source
+        if source is not None:
+            tally = self._counters.tallies[pending.request][source.is_edge]
+            tally.answered(self._now() - pending.since)
         text = frame.body
         if text != EMPTY_MESSAGE:
             data = read_message(text)
+            if data.error and source is not None:
+                tally.refused(data.error)
             if pending.done is not None:
                 self._in_flight.settle(pending)
                 pending.answered = True
@@ -44,7 +52,6 @@ class Answers:
             if data.error:
                 data.value = b""
             text = encode_message(data)
-        self._counters.answers += 1
         if pending.end is not None and not pending.end.heard:
             pending.end.first_sign()
         self._in_flight.settle(pending)
@@ -52,12 +59,12 @@ class Answers:
             pending.answered = True
             pending.done(b"", "")
             return
-        source = pending.source
         if source is None or not source.online:
             return
         connection = source.connection
         size = len(text) + 8
         if size > connection.peer_frame_bytes:
+            tally.undeliverable()
             text = message_json(key=pending.method, error=PayloadTooLarge.text)
             size = len(text) + 8
         out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text
@@ -80,6 +87,7 @@ class Answers:
         refused = not straight and size > SMALL_ANSWER and self._doors.refuses(leg, source, size)
         if refused and not leg.is_edge:
             # A service is not stopped for what one edge does not take.
+            self._counters.tallies[pending.request][source.is_edge].undeliverable()
             text = message_json(key=pending.method if pending.request else b"", error=ReceiverCongested.text)
             kind = RESPONSE if pending.request else MESSAGE_ACK
             out = f.pack_of_session(kind, pending.source_packet, session_id, text)

@@ -69,7 +69,7 @@ class Exchange:
         self.forwarding = Forwarding(
             self.router, self.in_flight, self.doors, self.settings, self.counters, timers, wall_clock
         )
-        answers = Answers(self.budget, self.doors, self.counters, self.in_flight)
+        answers = Answers(self.budget, self.doors, self.counters, self.in_flight, timers)
         streams = StreamFrames(self.budget, self.doors, self.counters, self.pressure, timers)
         #: What takes the frames of each type that applications speak. Each raises ``IllegalPacket`` for a body that no
         #: end would accept; the connection that it came on is to be closed.

@@ -81,7 +81,6 @@ class Forwarding:
 
         :raises IllegalPacket: no end would accept its body.
         """
-        self._counters.calls += 1
         self.forward(leg, frame, read_message(frame.body), REQUEST)
 
     def got_message(self, leg: Leg, frame: Frame) -> None:
@@ -89,7 +88,6 @@ class Forwarding:
 
         :raises IllegalPacket: no end would accept its body.
         """
-        self._counters.messages += 1
         data = read_message(frame.body)
         if self.to_queues is None or data.error is UNFIT or not self.to_queues(leg, frame, data):
             self.forward(leg, frame, data, MESSAGE)
@@ -104,6 +102,7 @@ class Forwarding:
 
     def acknowledge(self, leg: Leg, frame: Frame, error: str = "") -> None:
         """Answer a Message that went elsewhere than to a service."""
+        self._counters.to_queues.settled(error)
         if leg.online and leg.connection.connected:
             self._answer(leg, frame, MESSAGE, b"", error)
 
@@ -122,7 +121,7 @@ class Forwarding:
         :param done: told what came of it, in place of ``leg``.
         """
         if data.error is UNFIT:
-            self._answer(leg, frame, kind, b"", UNFIT)
+            self._refuse(leg, frame, kind, b"", UNFIT, done)
             return
         far: StreamEnd | None = None
         if frame.session_id != DEFAULT_SESSION:
@@ -196,6 +195,7 @@ class Forwarding:
         if by_caller:
             pending.overdue_text = DeadlineExceeded.text
         pending.done = done
+        pending.since = now
         self._in_flight.enter(pending)
         self._timers.schedule(pending, due)
         pending.window = window
@@ -279,6 +279,7 @@ class Forwarding:
         return pending
 
     def _refuse(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str, done: Done | None) -> None:
+        self._counters.tallies[kind == REQUEST][leg.is_edge].failed(error)
         if done is not None:
             done(b"", error)
         else:
@@ -286,7 +287,6 @@ class Forwarding:
 
     def _answer(self, leg: Leg, frame: Frame, kind: int, method: bytes, error: str) -> None:
         """Answer a Request or Message that goes nowhere."""
-        self._counters.local_answers += 1
         answer = RESPONSE if kind == REQUEST else MESSAGE_ACK
         key = method if kind == REQUEST and len(method) <= REPEATED_METHOD else b""
         text = message_json(key=key, error=error)

@@ -62,12 +62,20 @@ class InFlight:
     def fail(self, pending: Pending, error: str) -> None:
         """End what is pending with an error of the gateway's own."""
         self.settle(pending)
-        self._counters.local_answers += 1
+        source = pending.source
+        if source is not None:
+            self._counters.tallies[pending.request][source.is_edge].failed(error)
         if pending.done is not None:
             pending.done(b"", error)
-        elif pending.source is not None:
+        elif source is not None:
             key = pending.method if pending.request else b""
-            self._reply(pending.source, pending, message_json(key=key, error=error))
+            self._reply(source, pending, message_json(key=key, error=error))
+
+    def let_go(self, pending: Pending) -> None:
+        """Nobody waits for what is pending any more."""
+        self.settle(pending)
+        if pending.source is not None:
+            self._counters.tallies[pending.request][pending.source.is_edge].left()
 
     def disown(self, pending: Pending, error: str = "") -> None:
         """The sender of a message has gone, or is told an error now: it goes its way without anybody to answer."""
@@ -77,13 +85,15 @@ class InFlight:
         if pending.queue is not None:
             source.held_back -= 1
         pending.source = None
+        tally = self._counters.tallies[pending.request][source.is_edge]
         if error:
-            self._counters.local_answers += 1
+            tally.failed(error)
             self._reply(source, pending, message_json(error=error))
+        else:
+            tally.left()
 
     def overdue(self, pending: Pending) -> None:
         """The deadline of what is pending has passed."""
-        self._counters.overdue += 1
         if pending.request:
             self.withdraw(pending, DEADLINE_EXCEEDED)
         self.fail(pending, pending.overdue_text)
@@ -124,7 +134,7 @@ class InFlight:
     def _abandon(self, pending: Pending) -> None:
         if pending.request:
             self.withdraw(pending, CANCELED)
-            self.settle(pending)
+            self.let_go(pending)
         elif pending.source is not None:
             # What it published is on its way, sent or not.
             self.disown(pending)

@@ -310,6 +310,7 @@ class Pending:
     __slots__ = (
         "request", "target", "target_packet", "target_session", "source", "source_packet", "source_session", "key",
         "method", "overdue_text", "done", "answered", "sender", "end", "window", "queue", "frame", "tick", "on_overdue",
+        "since",
     )  # fmt: skip
 
     def __init__(
@@ -348,6 +349,8 @@ class Pending:
         self.queue: WaitQueue | None = None
         self.frame: bytes | None = None
         self.tick = 0
+        #: When it was forwarded, for the metrics; of what the gateway asks for itself this is not known.
+        self.since = 0.0
 
     def fire(self, now: float) -> None:
         """The deadline passed (``timers.Timed``)."""

@@ -160,7 +160,7 @@ class StreamOpener:
         exchange.shut(end)
         if other is None:
             for pending in list(end.pending):
-                exchange.in_flight.settle(pending)
+                exchange.in_flight.let_go(pending)
             return
         other.other = None
         there = other.leg.connection.connected
@@ -206,7 +206,7 @@ class StreamOpener:
         self._stop_waiting(end)
         self._exchange.shut(end)
         for pending in list(end.pending):
-            self._exchange.in_flight.settle(pending)
+            self._exchange.in_flight.let_go(pending)
         if end.leg.connection.connected:
             end.leg.connection.dismiss(end.session, self._exchange.timers.now(), error)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from frontier_tx.switch.tally import Tally
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -43,19 +45,18 @@ class Counters:
     """What the exchange has done so far, for the metrics."""
 
     __slots__ = (
-        "calls", "messages", "stream_bytes", "answers", "local_answers", "streams_opened", "overdue", "dropped",
-        "throttled", "streams_congested", "refused_congested", "refused_memory",
+        "tallies", "to_queues", "stream_bytes", "streams_opened", "dropped", "throttled", "streams_congested",
+        "refused_congested", "refused_memory",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.messages = 0
-        self.stream_bytes = 0
-        self.answers = 0
-        #: Answers that the gateway gave itself because nobody else could.
-        self.local_answers = 0
+        #: Of messages, then of calls; of services, then of edges: ``tallies[is_call][from_edge]``.
+        self.tallies = ((Tally(), Tally()), (Tally(), Tally()))
+        #: Of messages that queues take.
+        self.to_queues = Tally()
+        #: Raw bytes of services, then of edges.
+        self.stream_bytes = [0, 0]
         self.streams_opened = 0
-        self.overdue = 0
         self.dropped = 0
         self.throttled = 0
         #: Streams that were ended because their receiver did not take what came for it.

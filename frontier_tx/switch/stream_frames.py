@@ -37,7 +37,7 @@ class StreamFrames:
         session = other.session
         assert session is not None
         length = len(body)
-        self._counters.stream_bytes += length
+        self._counters.stream_bytes[leg.is_edge] += length
         end.bytes_in += length
         end.fresh = True
         if not end.heard:

@@ -465,6 +465,7 @@ class Connection:
     def _liveness(self, now: float) -> list[Told]:
         watch = self.watch
         if watch.silent_at() <= now:
+            watch.lapsed = True
             return self._say_goodbye(now)
         if watch.heartbeat_at <= now:
             if not watch.next_heartbeat(now):

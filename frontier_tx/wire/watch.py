@@ -12,7 +12,7 @@ class Watch:
     """
 
     __slots__ = (
-        "interval", "last_heard", "handshake_at", "heartbeat_at", "unanswered", "give_up_at", "stall_at",
+        "interval", "last_heard", "handshake_at", "heartbeat_at", "unanswered", "lapsed", "give_up_at", "stall_at",
         "_limits", "_server", "_up", "_stall_left", "_reading",
     )  # fmt: skip
 
@@ -24,6 +24,8 @@ class Watch:
         self.heartbeat_at = NEVER
         #: Heartbeats that were sent and not acknowledged.
         self.unanswered = 0
+        #: Whether the peer was given up because nothing came from it.
+        self.lapsed = False
         #: When the closing of sessions, and then of the connection, has taken long enough.
         self.give_up_at = NEVER
         self.stall_at = NEVER

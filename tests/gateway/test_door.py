@@ -83,11 +83,11 @@ def test_of_who_never_said_a_word_nothing_is_said_and_a_counter_moves(lines: lis
     house.clock.advance(11)
     assert late.transport.disconnecting
     leave(late)
-    assert lines == [] and house.edges.silent == 51 and not house.edges.connections
+    assert lines == [] and house.edges.ended_by["silent"] == 51 and not house.edges.connections
     leave(house.knock(says=b"GET / HTTP/1.1\r\n\r\n"))
     leave(house.knock(says=CONN[:5]))
     leave(house.knock(says=CONN))
-    assert house.edges.silent == 51 and len(lines) >= 3
+    assert house.edges.ended_by["silent"] == 51 and len(lines) >= 3
     assert house.edges.door.held == house.edges.door.strangers == 0
 
 
@@ -119,7 +119,7 @@ def test_refusals_are_logged_now_and_then_with_their_number(lines: list[str]) ->
     house.knock()
     assert house.knock() is None
     assert lines[-1].endswith("(29 more before it)")
-    assert house.edges.refused == 31
+    assert house.edges.refused["limit"] == 31
 
 
 def test_those_who_say_nothing_make_room_after_a_moment(lines: list[str]) -> None:

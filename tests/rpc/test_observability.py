@@ -60,10 +60,12 @@ def test_nothing_else(server: Server, path: str) -> None:
 
 
 def test_metrics_count_what_is_there(server: Server) -> None:
-    server.core.exchange.counters.calls = 7
+    for _ in range(7):
+        server.core.exchange.counters.tallies[True][True].answered(0.002)
     status, headers, body = server.ask("GET /metrics")
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "frontier_calls_total 7.0" in body
+    assert 'frontier_calls_total{direction="edge_to_service",outcome="ok"} 7.0' in body
+    assert 'frontier_call_seconds_bucket{direction="edge_to_service",le="0.0025"} 7.0' in body
     assert "frontier_edges 0.0" in body
     assert 'frontier_connections_limit{side="edgebound"} 1e+06' in body

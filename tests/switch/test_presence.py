@@ -423,7 +423,7 @@ def test_connections_are_bounded() -> None:
     world.edge(1)
     world.edge(2)
     assert world.core.edges.buildProtocol(world.peers[0].transport.address) is None
-    assert world.core.edges.refused == 1
+    assert world.core.edges.refused["limit"] == 1
     world.service()
     world.peers[0].cut()
     world.edge(3)

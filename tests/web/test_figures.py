@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 from frontier_tx.web import web_files
 
-#: Drawn as soon as it is counted.
+#: There once a call has been answered.
 NOT_YET = {"frontier_call_seconds"}
 
 

@@ -1,10 +1,10 @@
 // Which of the server's figures (those of /metrics) stand behind the numbers and charts of the page.
 
-/** The sum of a figure over its labels; null where the server has none of this name. */
-function sum(table, name) {
+/** The sum of a figure over those of its labels that count; null where the server has none of this name. */
+function sum(table, name, counts = () => true) {
   let total = null;
   for (const [key, value] of Object.entries(table ?? {})) {
-    if (key === name || key.startsWith(`${name}{`)) total = (total ?? 0) + Number(value);
+    if ((key === name || key.startsWith(`${name}{`)) && counts(key)) total = (total ?? 0) + Number(value);
   }
   return total;
 }
@@ -17,10 +17,12 @@ function quantile({ quantiles }, name, share) {
 
 const together = (...values) => values.reduce((total, value) => (value === null ? total : (total ?? 0) + value), null);
 
+const failed = (key) => !key.includes('outcome="ok"');
+
 const READ = {
   calls: ({ counters }) => sum(counters, "frontier_calls_total"),
   messages: ({ counters }) => sum(counters, "frontier_messages_total"),
-  failures: ({ counters }) => together(sum(counters, "frontier_own_answers_total"), sum(counters, "frontier_overdue_total")),
+  failures: ({ counters }) => together(sum(counters, "frontier_calls_total", failed), sum(counters, "frontier_messages_total", failed)),
   streamBytes: ({ counters }) => sum(counters, "frontier_stream_bytes_total"),
   streams: ({ gauges }) => sum(gauges, "frontier_streams"),
   pending: ({ gauges }) => sum(gauges, "frontier_pending"),
