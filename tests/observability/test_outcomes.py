@@ -159,7 +159,7 @@ def test_calls_of_operators_count_as_those_of_the_other_side(world: World, figur
     LocalCaller(world.core.exchange, world.wall_now).call(edge.leg, "m", b"", None, lambda *what: told.append(what))
     world.advance()
     edge.respond(edge.request(), b"yes")
-    assert told == [(b"yes", "", False)]
+    assert told == [(b"yes", "", True)]
     assert figures.outcomes("calls") == {("service_to_edge", "ok"): 1}
 
 
