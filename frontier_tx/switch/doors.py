@@ -297,8 +297,7 @@ class Doors:
 
     def _end(self, flow: Flow) -> None:
         door = flow.door
-        if door.flows.pop(flow.sender, None) is None:
-            return
+        del door.flows[flow.sender]
         self._count(flow, -FLOW_BYTES)
         if not door.flows:
             del self.by_leg[door.leg]

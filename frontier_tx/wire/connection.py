@@ -448,7 +448,7 @@ class Connection:
         if self._leaving is not None:
             self._dismiss_some(now)
         told: list[Told] = [*self.sessions.advance(now), *self._proceed_to_goodbye(now)]
-        overdue = self.watch.overdue(self.reader.in_frame, now)
+        overdue = self.watch.overdue(now)
         if overdue:
             return told + self._fail(overdue)
         if self.state is State.CONNECTED:

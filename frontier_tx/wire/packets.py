@@ -274,5 +274,5 @@ def encode(packet: Packet) -> bytes:
             )
         case Register():
             return f.pack_of_session(f.REGISTER, packet.packet_id, packet.session_id, packet.method)
-        case RegisterAck():
+        case _:
             return f.pack_of_session(f.REGISTER_ACK, packet.packet_id, packet.session_id, encode_data(packet.data))

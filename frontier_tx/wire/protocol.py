@@ -20,7 +20,7 @@ from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.gojson import METER
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
-from frontier_tx.wire.states import Role, State
+from frontier_tx.wire.states import Role
 from frontier_tx.wire.toll import Toll
 from frontier_tx.wire.watch import NEVER
 
@@ -357,7 +357,8 @@ class WireProtocol(Protocol):
             self._idle = False
             # A failed send is tried again by the reactor, which then reports the loss in the usual way.
             transport.write(data[sent:] if isinstance(sent, int) else data)
-        elif transport is not None:
+        else:
+            assert transport is not None
             transport.write(data)
         if not self._idle:
             self._handed = len(data)
@@ -435,9 +436,9 @@ class WireProtocol(Protocol):
         try:
             if not self._idle and self._blocked_since + self._write_stall_seconds <= now:
                 self.abort("timeout: the peer does not take what is sent to it")
-            elif self.connection.state is not State.CLOSED:
-                if self.connection.due <= now:
-                    self._tell(self.connection.advance(now))
-                self._set_alarm(self.connection)
+                return
+            if self.connection.due <= now:
+                self._tell(self.connection.advance(now))
+            self._set_alarm(self.connection)
         finally:
             self.outlet.leave()

@@ -28,6 +28,7 @@ class Watch:
         self.lapsed = False
         #: When the closing of sessions, and then of the connection, has taken long enough.
         self.give_up_at = NEVER
+        #: By when more of a frame must come; never while none is begun.
         self.stall_at = NEVER
         self._limits = limits
         self._server = server
@@ -97,15 +98,11 @@ class Watch:
         self.heartbeat_at = now + self.interval
         return True
 
-    def overdue(self, in_frame: bool, now: float) -> str:
+    def overdue(self, now: float) -> str:
         """What the peer owes and did not do in time, as the reason to close; mostly empty."""
         if self.handshake_at <= now:
             return "timeout: no handshake"
-        if self.stall_at <= now:
-            if in_frame:
-                return "timeout: the peer stopped in the middle of a frame"
-            self.stall_at = NEVER
-        return ""
+        return "timeout: the peer stopped in the middle of a frame" if self.stall_at <= now else ""
 
     def due(self) -> float:
         """When to look again."""
