@@ -4,7 +4,7 @@ from frontier_tx.errors import PayloadTooLarge, ReceiverCongested
 from frontier_tx.switch.budget import SMALL_ANSWER, Budget
 from frontier_tx.switch.doors import Doors
 from frontier_tx.switch.in_flight import InFlight
-from frontier_tx.switch.legs import Leg, Pending, StreamEnd
+from frontier_tx.switch.legs import Leg, Pending
 from frontier_tx.switch.settings import Counters
 from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
@@ -77,11 +77,8 @@ class Answers:
     def _deliver(self, leg: Leg, source: Leg, pending: Pending, out: bytes, straight: bool) -> None:
         """Pass an answer of ``leg`` on to who asked, on a stream or behind others."""
         session_id = pending.source_session
-        end: StreamEnd | None = None
-        if session_id != DEFAULT_SESSION:
-            end = source.streams.get(session_id)
-            if end is None:
-                return
+        # What is pending on a stream ends with the stream.
+        end = source.streams[session_id] if session_id != DEFAULT_SESSION else None
         size = len(out)
         # The place of the call that is answered has room for a small answer.
         refused = not straight and size > SMALL_ANSWER and self._doors.refuses(leg, source, size)

@@ -52,8 +52,7 @@ class InFlight:
         if pending.end is not None:
             pending.end.pending.discard(pending)
         window = pending.window
-        if window is None:
-            return
+        assert window is not None
         if pending.frame is None and pending.end is None and not window.waiting and window.room == window.size:
             window.out -= 1
         else:

@@ -40,8 +40,6 @@ class Linger:
     def fire(self, now: float) -> None:
         """See whether something was taken since the last time."""
         end = self._end
-        if not end.raw_bytes:
-            return
         if not end.raw_ready and end.raw_taken == self._taken:
             self._exchange.pressure.end(end)
             return

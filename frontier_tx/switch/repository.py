@@ -4,7 +4,7 @@ Routing looks things up here, and the control plane lists them (``queries``). A 
 told that it is, and gone the moment its connection ends.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 from frontier_tx.switch.legs import Kind, Leg
@@ -145,11 +145,6 @@ class Repository:
         """The edge with this id, if it is here and can be reached."""
         leg = self.edges.get(edge_id)
         return None if leg is None or leg.half_closed else leg
-
-    def legs(self) -> Iterator[Leg]:
-        """Everybody."""
-        yield from self.edges.values()
-        yield from self.services.values()
 
 
 def _reachable(legs: dict[Leg, None] | None) -> list[Leg]:

@@ -129,7 +129,7 @@ def populate(world: World, server: str, group: str) -> None:
 
 def place(world: World) -> None:
     """Give peers the addresses that they had."""
-    for leg in world.core.repository.legs():
+    for leg in (*world.core.repository.edges.values(), *world.core.repository.services.values()):
         leg.address = ADDRESSES.get(leg.id, leg.address)
 
 
