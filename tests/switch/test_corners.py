@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
+from zope.interface import implementer
 
 from frontier_tx.switch import latecomers, pressure, queries, sweep
-from frontier_tx.switch.legs import NO_TRANSPORT, Announced, Kind, Leg, StreamEnd
+from frontier_tx.switch.choice import IHashPolicy
+from frontier_tx.switch.legs import MOST_UNHEARD, NO_TRANSPORT, Announced, Kind, Leg, StreamEnd
 from frontier_tx.switch.local import NOBODY, LocalCaller
 from frontier_tx.switch.pace import ASK, MOST
 from frontier_tx.switch.pressure import Pressure
@@ -21,7 +23,7 @@ from frontier_tx.wire.states import Role
 
 from .test_presence import CONTROL, arriving, vouched
 from .test_pressure import beat
-from .world import Peer, World
+from .world import World
 
 BLOCK = 60_000
 
@@ -197,10 +199,12 @@ def test_an_end_that_is_closed_while_its_leg_is_swept_is_paid_back_once(monkeypa
     world = World()
     edge, service = world.edge(5), world.service("files")
     pairs = [world.stream(edge, service, "files") for _ in range(3)]
+    for near, _ in pairs:
+        edge.call(b"m", session=near)
     edge.cut()
     service.dismiss(pairs[2][1])
     world.advance(1, step=0.1)
-    assert world.core.exchange.budget.total == 0 and service.leg.streams == {}
+    assert world.core.exchange.budget.used == 0 and service.leg.streams == {}
 
 
 def test_a_call_on_a_stream_to_one_that_says_goodbye_is_withdrawn_without_a_word() -> None:
@@ -248,6 +252,10 @@ def test_answers_to_questions_that_nobody_asked_change_nothing() -> None:
     (question, _) = service.take(p.Register)
     for session, packet_id in ((99, question.packet_id), (far, question.packet_id + 2)):
         service.send(p.RegisterAck(packet_id=packet_id, session_id=session))
+    edge.polite = False
+    edge.open("nobody")
+    refused = edge.one(p.SessionAck).session_id
+    edge.send(p.RegisterAck(packet_id=1, session_id=refused))
     pace = service.leg.streams[far].pace
     assert pace is not None and pace.sent == ASK and pace.asked == question.packet_id
 
@@ -421,11 +429,6 @@ def test_pressure_alone_ends_nothing() -> None:
 # -- windows --------------------------------------------------------------------------------------------------
 
 
-def windowed() -> tuple[World, Peer, Peer]:
-    world = World(settings=Settings(service_window=1, service_calls=1, edge_window=1, edge_calls=1))
-    return world, world.edge(5), world.service("files", topics=("t",), methods=(b"m",))
-
-
 def test_what_waits_apart_leaves_with_its_stream() -> None:
     world = World()
     edge, service = world.edge(5), world.service("files")
@@ -439,30 +442,84 @@ def test_what_waits_apart_leaves_with_its_stream() -> None:
         if asked.queue is not None and asked.request:
             edge.cancel(asked.source_packet, near)
     assert end.parked_calls is None
-    edge.dismiss(near)
-    world.advance(1)
-    assert service.leg.held_back == 0 and world.core.exchange.budget.pendings >= 0
+    beat(world, 31)
+    assert end.parked is None and edge.leg.held_back == 0
+    assert {x.data.error for x in edge.take(f.FrameType.MESSAGE_ACK)} == {"timeout"}
 
 
-def test_two_streams_share_a_window_and_one_closes() -> None:
-    world, edge, service = windowed()
-    (near, _), (other, _) = (world.stream(edge, service, "files") for _ in range(2))
-    for session in (near, other, 1):
-        for _ in range(6):
-            edge.publish(session=session, topic="t")
-    service.dismiss(far_of(edge, near))
+def test_what_waits_apart_joins_those_who_wait_already() -> None:
+    world = World(settings=Settings(service_window=MOST_UNHEARD + 2))
+    edge, service = world.edge(5), world.service("files", topics=("t",))
+    near, far = world.stream(edge, service, "files")
+    for number in range(20):
+        edge.publish(b"%d" % number, session=near)
+    for number in range(10):
+        edge.publish(b"%d" % number, topic="t")
+    end, window = service.leg.streams[far], service.leg.message_window
+    assert end.parked is not None and window is not None and len(window.waiting) == 1
+    first = service.take(f.FrameType.MESSAGE)
+    service.respond(first[0])
+    assert end.parked is None
+    service.dismiss(far)
     world.advance(0.1)
-    while messages := service.take(f.FrameType.MESSAGE):
-        for message in messages:
-            service.respond(message)
-    world.advance(3)
-    assert edge.leg.outgoing == {} or all(x.source_session == near for x in edge.leg.outgoing.values())
+    left = [*first[1:], *service.take(f.FrameType.MESSAGE)]
+    while left:
+        service.respond(left.pop(0))
+        left += service.take(f.FrameType.MESSAGE)
+    acks = edge.take(f.FrameType.MESSAGE_ACK)
+    assert [x.data.error for x in acks if x.session_id == 1] == [""] * 10
+    assert {x.data.error for x in acks if x.session_id == near} == {"", "force closed"}
+    assert edge.leg.outgoing == {}
 
 
-def far_of(leg: Peer, near: int) -> int:
-    end = leg.leg.streams[near].other
-    assert end is not None and end.session is not None
-    return end.session.id
+# -- queues ---------------------------------------------------------------------------------------------------
+
+
+class Topics:
+    """Two queues that take everything."""
+
+    to_all = False
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+
+    def of_topic(self, topic: str) -> list[Any]:
+        return [Named("a"), Named("b")]
+
+    def publish(self, queue: Any, topic: str, *rest: Any) -> None:
+        self.published.append(topic)
+        rest[-1]("")
+
+
+class Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@implementer(IHashPolicy)
+class Choosy:
+    """Chooses the first where it may."""
+
+    fails = False
+
+    def choose(self, candidates: Any, edge: Any) -> Any:
+        if self.fails:
+            raise ValueError("no")
+        return candidates[0]
+
+
+def test_messages_of_edges_go_to_queues_and_those_of_services_to_edges() -> None:
+    policy, topics = Choosy(), Topics()
+    world = World(queues=topics, policy=policy)
+    edge, service = world.edge(5), world.service()
+    edge.publish(topic="t")
+    assert edge.message_ack().data.error == "" and topics.published == ["t"]
+    service.publish(topic="t", custom=suffix(5))
+    edge.respond(edge.message())
+    assert topics.published == ["t"]
+    policy.fails = True
+    edge.publish(topic="t")
+    assert edge.message_ack().data.error == "no service could be chosen"
 
 
 # -- queries --------------------------------------------------------------------------------------------------
@@ -516,6 +573,8 @@ def test_the_gateway_calls_and_publishes_as_any_peer() -> None:
         (b"", "", True),
         (b"", "topic not online", False),
     ]
+    local.call(edge.leg, "m" * 5000, b"v", None, done)
+    assert told[-1] == (b"", "method name too long", False)
     world.core.exchange.forwarding.to_queues = lambda leg, frame, data, told=None: told("full") or True  # type: ignore
     local.publish_topic("t", b"v", done)
     assert told[-1] == (b"", "full", True)
