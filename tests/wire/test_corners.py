@@ -75,7 +75,7 @@ def test_where_credit_is_not_spoken_all_of_a_block_is_sent() -> None:
 
 
 def test_credit_shows_that_the_opener_is_ready_for_what_is_held() -> None:
-    end = End.server(Limits(stream_window=4096))
+    end = End.server(Limits(stream_window_bytes=4096))
     end.feed(packets.encode(packets.Conn(packet_id=7, data=ConnData(stream_window=4096))))
     end.connection.accept(CLIENT_ID, end.now)
     (request,) = end.feed(packets.encode(packets.Session(packet_id=8, flags=packets.ACQUIRE_SESSION_ID)))
