@@ -27,15 +27,15 @@ from benchmarks.registry_cost import Server
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.atlas.reporter import Reporter
+from frontier_tx.config.redis import Redis, Standalone
+from frontier_tx.redis.connect import make_redis
 from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
 from frontier_tx.switch.repository import Repository
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.states import Role
-from frontlas_tx.config import Redis, Standalone
 from frontlas_tx.frontier_plane import FrontierPlane
-from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.registry.redis.registry import RedisRegistry
 from frontlas_tx.registry.redis.scripts import ALL
 

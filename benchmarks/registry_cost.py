@@ -32,6 +32,8 @@ from twisted.internet.testing import StringTransport
 
 from frontier_tx.atlas.messages import EDGE_HEARTBEAT, EDGE_ONLINE, FrontierMeta, PeerEvent
 from frontier_tx.atlas.protocols import AtlasServerFactory
+from frontier_tx.config.redis import Redis, Standalone
+from frontier_tx.redis.connect import make_redis
 from frontier_tx.runtime.memory import GC_THRESHOLDS
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.body import message_json
@@ -39,9 +41,7 @@ from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.frame import REQUEST, pack_of_session
 from frontier_tx.wire.outlet import Outlet
 from frontier_tx.wire.states import Role
-from frontlas_tx.config import Redis, Standalone
 from frontlas_tx.frontier_plane import FrontierPlane
-from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.registry.peers import PeerTable
 from frontlas_tx.registry.records import Claim, Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry

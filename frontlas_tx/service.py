@@ -41,7 +41,7 @@ def registry_of(config: FrontlasConfig, reactor: Any) -> Any:
     """The registry that a configuration asks for, not started yet."""
     if config.registry == "memory":
         return MemoryRegistry(reactor, peers_bytes=config.frontier_plane.peers_bytes)
-    from frontlas_tx.redis.connect import make_redis
+    from frontier_tx.redis.connect import make_redis
     from frontlas_tx.registry.redis.registry import RedisRegistry
     from frontlas_tx.registry.redis.scripts import ALL
 

@@ -22,15 +22,16 @@ from frontier_tx import aio
 from frontier_tx.atlas.messages import FrontierMeta
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.clients import ClusterService
+from frontier_tx.config.redis import Redis
 from frontier_tx.errors import EndClosed
 from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.redis.connect import make_redis
+from frontier_tx.redis.errors import RedisStoppedError
+from frontier_tx.redis.interfaces import command
 from frontier_tx.runtime.launch import Ports
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.outlet import Outlet
-from frontlas_tx.config import FrontlasConfig, Redis, parse_frontlas
-from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.errors import RedisStoppedError
-from frontlas_tx.redis.interfaces import command
+from frontlas_tx.config import FrontlasConfig, parse_frontlas
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry

@@ -11,14 +11,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from frontier_tx.config.queues import RedisQueue
+from frontier_tx.config.redis import Redis
 from frontier_tx.queues.headers import PREFIX, REMEMBERED, TIME, lasting_headers
 from frontier_tx.queues.interfaces import IBroker, Surroundings, Unusable
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.resp import Replies, command
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.connection import Connection, Login, open_connection
-from frontlas_tx.redis.errors import RedisError
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.connection import Connection, Login, open_connection
+from frontier_tx.redis.errors import RedisError
 
 CONNECT_SECONDS = 5.0
 #: Errors that pass: Redis starts, its master is away, a script runs. The message is sent again.

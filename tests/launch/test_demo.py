@@ -18,7 +18,7 @@ from .test_twistd import PATIENCE, default_signals, environment
 
 #: Lines of which each is in the output, in this order.
 STORY = {
-    "frontier_tx.demo": [
+    "frontier_tx.demos.gateway": [
         r"\$ twistd -n --pidfile= frontier",
         r"calls 'temperature' at the edge +-> 21\.5 C",
         r"-> edge \d+, you are in hall 3",
@@ -30,7 +30,7 @@ STORY = {
         r"has the whole file, sha256 [0-9a-f]{16}\.\.\., as sent",
         r"all processes stopped",
     ],
-    "frontier_tx.demo_queue": [
+    "frontier_tx.demos.queue": [
         r"published '0' to the topic 'readings' and has the acknowledgement: Redis has it",
         r"reads the stream 'readings': value 0, edge-id \d+, topic readings",
         r"published 199 more +-> [\d,]+ messages/s, all acknowledged\n",
@@ -43,7 +43,7 @@ STORY = {
         r"/readyz: ready\n",
         r"all processes stopped",
     ],
-    "frontlas_tx.demo": [
+    "frontier_tx.demos.cluster": [
         r"frontlas \| services ask on port \d+",
         r"frontier03 \| edges connect to port \d+",
         r"calls all 6: all answer",
@@ -55,15 +55,15 @@ STORY = {
     ],
 }
 OPTIONS = {
-    "frontier_tx.demo": ["--megabytes", "2"],
-    "frontier_tx.demo_queue": ["--messages", "200"],
-    "frontlas_tx.demo": ["--edges", "6"],
+    "frontier_tx.demos.gateway": ["--megabytes", "2"],
+    "frontier_tx.demos.queue": ["--messages", "200"],
+    "frontier_tx.demos.cluster": ["--edges", "6"],
 }
 #: So that it goes on until it is interrupted.
 LONG = {
-    "frontier_tx.demo": ["--megabytes", "9000"],
-    "frontier_tx.demo_queue": ["--messages", "9000000"],
-    "frontlas_tx.demo": [],
+    "frontier_tx.demos.gateway": ["--megabytes", "9000"],
+    "frontier_tx.demos.queue": ["--messages", "9000000"],
+    "frontier_tx.demos.cluster": [],
 }
 
 
@@ -77,7 +77,7 @@ ELSEWHERE = {
 
 
 def start(module: str, folder: Path, options: list[str]) -> subprocess.Popen[str]:
-    if module != "frontier_tx.demo":
+    if module != "frontier_tx.demos.gateway":
         need("redis-server")
     return subprocess.Popen(
         [sys.executable, "-u", "-m", module, *options],

@@ -17,12 +17,11 @@ from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from frontier_tx.config.common import TLS, CertKey
-from frontier_tx.runtime.tls import client_context
-from frontlas_tx.config import Cluster, Redis, Sentinel, Standalone
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.cluster import slot_of
-from frontlas_tx.redis.connect import make_redis
-from frontlas_tx.redis.errors import (
+from frontier_tx.config.redis import Cluster, Redis, Sentinel, Standalone
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.cluster import slot_of
+from frontier_tx.redis.connect import make_redis
+from frontier_tx.redis.errors import (
     RedisBusyError,
     RedisError,
     RedisLoginError,
@@ -34,7 +33,8 @@ from frontlas_tx.redis.errors import (
     RedisTimeoutError,
     RedisUnreachableError,
 )
-from frontlas_tx.redis.interfaces import IRedis, Script, command
+from frontier_tx.redis.interfaces import IRedis, Script, command
+from frontier_tx.runtime.tls import client_context
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 
 reactor: Any = _reactor
@@ -275,11 +275,11 @@ async def test_a_password_that_nobody_asks_for_is_accepted(server: RedisServer) 
 async def test_waiting_commands_are_bounded_and_trouble_is_logged_once(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("frontlas_tx.redis.client.MAX_WAITING", 3)
+    monkeypatch.setattr("frontier_tx.redis.client.MAX_WAITING", 3)
     lines: list[str] = []
 
     def observe(event: Any) -> None:
-        if str(event.get("log_namespace", "")).startswith("frontlas_tx.redis"):
+        if str(event.get("log_namespace", "")).startswith("frontier_tx.redis"):
             lines.append(event["log_level"].name)
 
     globalLogPublisher.addObserver(observe)

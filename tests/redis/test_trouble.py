@@ -15,8 +15,8 @@ from twisted.internet import reactor as _reactor
 from twisted.logger import globalLogPublisher
 
 from frontier_tx.config.common import TLS
-from frontlas_tx.redis.client import SAY_AFTER
-from frontlas_tx.redis.errors import RedisReplyError, RedisStrangerError, RedisTimeoutError, RedisTLSError
+from frontier_tx.redis.client import SAY_AFTER
+from frontier_tx.redis.errors import RedisReplyError, RedisStrangerError, RedisTimeoutError, RedisTLSError
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 from tests.redis.test_clients import Client, cluster, pair, sentinel, sleep, standalone, until
 
@@ -30,7 +30,7 @@ def logged() -> Iterator[list[str]]:
     lines: list[str] = []
 
     def see(event: Any) -> None:
-        if str(event.get("log_namespace", "")).startswith("frontlas_tx.redis"):
+        if str(event.get("log_namespace", "")).startswith("frontier_tx.redis"):
             lines.append(f"{event['log_level'].name}: {event['log_format'].format(**event)}")
 
     globalLogPublisher.addObserver(see)

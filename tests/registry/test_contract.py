@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from zope.interface.verify import verifyObject
 
-from frontlas_tx.redis.interfaces import Script
+from frontier_tx.redis.interfaces import Script
 from frontlas_tx.registry import directory
 from frontlas_tx.registry.errors import (
     ClaimLostError,

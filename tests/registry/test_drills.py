@@ -16,8 +16,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 
-from frontlas_tx.redis.cluster import slot_of
-from frontlas_tx.redis.connect import make_redis
+from frontier_tx.redis.cluster import slot_of
+from frontier_tx.redis.connect import make_redis
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Counts, Report, ReportKind
 from frontlas_tx.registry.redis.keys import INDEX

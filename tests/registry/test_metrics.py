@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import Clock
 
-from frontlas_tx.config import Redis
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.connect import make_redis
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import MEANINGS, FrontlasCollector
-from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry

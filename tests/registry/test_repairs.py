@@ -9,8 +9,8 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import ensureDeferred
 
-from frontlas_tx.redis.errors import RedisTimeoutError
-from frontlas_tx.redis.interfaces import Request
+from frontier_tx.redis.errors import RedisTimeoutError
+from frontier_tx.redis.interfaces import Request
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Claim, Counts, Report, ReportKind
 from tests.registry.worlds import RedisWorld, make_world

@@ -11,7 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
 from twisted.internet.task import deferLater
 
-from frontlas_tx.redis.interfaces import command
+from frontier_tx.redis.interfaces import command
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryUnavailableError
 from frontlas_tx.registry.records import ChangeKind, Claim, Counts, Report, ReportKind
 from frontlas_tx.registry.redis import signs

@@ -9,9 +9,9 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 
+from frontier_tx.config.redis import Redis, Standalone
+from frontier_tx.redis.connect import make_redis
 from frontier_tx.rpc.observability import CHECK_TIMEOUT
-from frontlas_tx.config import Redis, Standalone
-from frontlas_tx.redis.connect import make_redis
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind
 from frontlas_tx.registry.redis.registry import RedisRegistry

@@ -10,9 +10,9 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock, deferLater
 
-from frontlas_tx.config import Cluster, Redis, Sentinel, Standalone
-from frontlas_tx.redis.client import RedisClient
-from frontlas_tx.redis.connect import make_redis
+from frontier_tx.config.redis import Cluster, Redis, Sentinel, Standalone
+from frontier_tx.redis.client import RedisClient
+from frontier_tx.redis.connect import make_redis
 from frontlas_tx.registry.memory import MemoryRegistry
 from frontlas_tx.registry.redis.registry import RedisRegistry
 from frontlas_tx.registry.redis.scripts import ALL

@@ -9,15 +9,15 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from frontier_tx.redis.errors import RedisError
+from frontier_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontier_tx.runtime.deferreds import deferred
 from frontlas_tx.config import Expiration
-from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import ClaimLostError, FrontierAlreadySetError, RegistryError, no_room
-from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.peers import PeerBudget, PeerTable
 from frontlas_tx.registry.records import Claim
+from frontlas_tx.registry.redis.go_frontiers import GoFrontiers
 from frontlas_tx.registry.redis.holder import Holder
 from frontlas_tx.registry.redis.index import AT_ONCE, STALE, RedisIndex, ask
 from frontlas_tx.registry.redis.keys import (

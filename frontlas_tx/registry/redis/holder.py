@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from frontlas_tx.redis.interfaces import IRedis
+from frontier_tx.redis.interfaces import IRedis
 from frontlas_tx.registry.errors import RegistryError, RegistryFullError
 from frontlas_tx.registry.records import EdgeRecord, Report, ReportKind
 from frontlas_tx.registry.redis.index import RedisIndex

@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from frontier_tx.redis.errors import RedisError
+from frontier_tx.redis.interfaces import IRedis, Reply, Request
 from frontier_tx.runtime.deferreds import Waiters
-from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.interfaces import IRedis, Reply, Request
 from frontlas_tx.registry.directory import Entry, Lease, differences
 from frontlas_tx.registry.errors import INCOMPLETE_TEXT, RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed

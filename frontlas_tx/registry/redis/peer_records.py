@@ -8,14 +8,14 @@ from itertools import islice
 
 from twisted.internet.interfaces import IReactorTime
 
+from frontier_tx.redis.errors import RedisError
+from frontier_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.config import Expiration
-from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryError, RegistryUnavailableError
-from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.peers import Peer, PeerTable
 from frontlas_tx.registry.records import Change, ChangeKind, Claim, EdgeRecord, Report, ReportKind
+from frontlas_tx.registry.redis.go_frontiers import GoFrontiers
 from frontlas_tx.registry.redis.index import RedisIndex
 from frontlas_tx.registry.redis.keys import (
     CHANNEL,

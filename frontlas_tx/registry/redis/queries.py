@@ -8,8 +8,8 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.atlas.messages import FRONTIER_ID_BYTES
+from frontier_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontier_tx.runtime.deferreds import deferred
-from frontlas_tx.redis.interfaces import IRedis, Reply, Request, command
 from frontlas_tx.registry.directory import (
     MAX_FRONTIERS,
     Entry,
@@ -19,8 +19,8 @@ from frontlas_tx.registry.directory import (
     page_size,
 )
 from frontlas_tx.registry.errors import RegistryUnavailableError
-from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.records import Counts, EdgeRecord, FrontierRecord, Page, ServiceRecord
+from frontlas_tx.registry.redis.go_frontiers import GoFrontiers
 from frontlas_tx.registry.redis.holder import Holder
 from frontlas_tx.registry.redis.index import STALE, RedisIndex, ask
 from frontlas_tx.registry.redis.keys import (

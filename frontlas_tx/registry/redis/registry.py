@@ -16,19 +16,19 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from frontier_tx.redis.errors import RedisTimeoutError
+from frontier_tx.redis.interfaces import IRedis, command
 from frontier_tx.runtime.deferreds import Waiters, deferred
 from frontier_tx.runtime.lograte import Troubles
 from frontlas_tx.config import Expiration
-from frontlas_tx.redis.errors import RedisTimeoutError
-from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import ClaimLostError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
-from frontlas_tx.registry.go_frontiers import GoFrontiers
 from frontlas_tx.registry.interfaces import IRegistry, ISubscription
 from frontlas_tx.registry.peers import PeerBudget
 from frontlas_tx.registry.records import ChangeKind, Claim, Report
 from frontlas_tx.registry.redis.claims import RedisClaims
+from frontlas_tx.registry.redis.go_frontiers import GoFrontiers
 from frontlas_tx.registry.redis.holder import Holder
 from frontlas_tx.registry.redis.index import RedisIndex, ask
 from frontlas_tx.registry.redis.keys import (

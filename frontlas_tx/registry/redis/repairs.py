@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
-from frontlas_tx.redis.interfaces import IRedis, command
+from frontier_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Report, ReportKind

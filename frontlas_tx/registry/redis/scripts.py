@@ -6,7 +6,7 @@ agree; a caller may pass a time instead (0 means the server's).
 
 from __future__ import annotations
 
-from frontlas_tx.redis.interfaces import Script
+from frontier_tx.redis.interfaces import Script
 
 _NOW = """
 local now = tonumber(ARGV[1])

@@ -7,8 +7,8 @@ from enum import Enum
 from twisted.internet.interfaces import IReactorTime
 
 from frontier_tx.atlas.protocols import PROBE_SECONDS
+from frontier_tx.redis.interfaces import IRedis, command
 from frontier_tx.runtime.deferreds import Waiters
-from frontlas_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.directory import Entry
 from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.records import CONTENDERS

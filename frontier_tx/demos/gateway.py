@@ -1,4 +1,4 @@
-"""``python -m frontier_tx.demo``: a gateway, an edge and a service on this machine do everything once, in plain sight.
+"""``python -m frontier_tx.demos.gateway``: a gateway, an edge and a service do everything once, in plain sight.
 
 The gateway is a process of its own, ``twistd -n frontier`` on its embedded defaults; the edge and the service are two
 clients in this process, and all that they exchange goes through the gateway's sockets.
@@ -8,101 +8,24 @@ import argparse
 import hashlib
 import os
 import shutil
-import signal
-import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.protocol import ProcessProtocol
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from frontier_tx.clients import Canceled, Edge, EdgeNotOnline, RemoteError, Request, Service, Stream
+from frontier_tx.clients import Edge, EdgeNotOnline, RemoteError, Request, Service, Stream
+from frontier_tx.demos.stage import HOST, chapter, environment, free_ports, is_free, play, say
 
 BLOCK = 32_768
 START_SECONDS = 15.0
 CALLS = 2000
-HOST = "127.0.0.1"
 EDGE_PORT, SERVICE_PORT, HEALTH_PORT = 30012, 30011, 9091
-
-
-def say(who: str, text: str) -> None:
-    """One line of the story."""
-    print(f"{who:>10} | {text}", flush=True)
-
-
-def chapter(title: str) -> None:
-    """What the next lines are about."""
-    print(f"\n{title}", flush=True)
-
-
-def play(story: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
-    """Run a story to its end; Ctrl-C and SIGTERM let it tidy up first. Exit statuses are the usual ones."""
-
-    async def played(reactor: Any) -> None:
-        telling = ensureDeferred(story(reactor))
-        came: list[int] = []
-
-        def stop(number: int, frame: object) -> None:
-            came.append(number)
-            reactor.callFromThread(telling.cancel)
-
-        def listen() -> None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, stop)
-
-        # The reactor takes these signals when it starts.
-        reactor.callWhenRunning(listen)
-        try:
-            await telling
-        except BrokenPipeError:
-            # Nobody reads on (`| head`); the interpreter would complain once more when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise SystemExit(128 + signal.SIGPIPE) from None
-        except (CancelledError, Canceled):
-            if not came:
-                raise
-        if came:
-            if sys.stdout.isatty():
-                print()  # behind a bar that is not full
-            say("demo", "interrupted; all processes stopped")
-            raise SystemExit(128 + came[0])
-
-    react(played)
-
-
-def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of the loopback."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on, all different."""
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
-
-
-def environment() -> dict[str, str]:
-    """That of this process, without what would configure a server (docs/configuration.md, "Environment")."""
-    configures = ("FRONTIER_", "FRONTLAS_", "LOG_", "REDIS_", "NODE_NAME", "MASTER_NAME")
-    return {name: value for name, value in os.environ.items() if not name.startswith(configures)}
 
 
 class GatewayProcess(ProcessProtocol):
@@ -264,8 +187,8 @@ async def main(reactor: Any, size: int) -> None:
 
 
 def run() -> None:
-    """Entry of ``python -m frontier_tx.demo``."""
-    parser = argparse.ArgumentParser(prog="python -m frontier_tx.demo", description=__doc__.splitlines()[0])
+    """Entry of ``python -m frontier_tx.demos.gateway``."""
+    parser = argparse.ArgumentParser(prog="python -m frontier_tx.demos.gateway", description=__doc__.splitlines()[0])
     parser.add_argument("--megabytes", type=int, default=64, help="size of the streamed file (default 64)")
     size = max(1, parser.parse_args().megabytes) * 1_000_000
     play(lambda reactor: main(reactor, size))

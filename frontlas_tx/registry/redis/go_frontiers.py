@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 from twisted.internet.interfaces import IReactorTime
 
-from frontlas_tx.redis.errors import RedisError
-from frontlas_tx.redis.interfaces import IRedis, command
+from frontier_tx.redis.errors import RedisError
+from frontier_tx.redis.interfaces import IRedis, command
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.records import Counts, FrontierRecord
 from frontlas_tx.registry.redis.keys import alive_key, hash_key

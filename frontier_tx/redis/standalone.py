@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.client import RedisClient, spread
-from frontlas_tx.redis.connection import Greeting
-from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplicaError
-from frontlas_tx.redis.interfaces import Script
-from frontlas_tx.redis.link import Command, Link
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.client import RedisClient, spread
+from frontier_tx.redis.connection import Greeting
+from frontier_tx.redis.errors import RedisError, RedisModeError, RedisReplicaError
+from frontier_tx.redis.interfaces import Script
+from frontier_tx.redis.link import Command, Link
 
 
 class StandaloneRedis(RedisClient):

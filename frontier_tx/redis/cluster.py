@@ -11,13 +11,13 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.client import RedisClient, spread
-from frontlas_tx.redis.connection import Connection, Greeting, open_connection, text_of, understood
-from frontlas_tx.redis.errors import RedisError, RedisModeError, RedisReplyError, RedisUnreachableError
-from frontlas_tx.redis.interfaces import Argument, Reply, Script
-from frontlas_tx.redis.link import Command, Link
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.client import RedisClient, spread
+from frontier_tx.redis.connection import Connection, Greeting, open_connection, text_of, understood
+from frontier_tx.redis.errors import RedisError, RedisModeError, RedisReplyError, RedisUnreachableError
+from frontier_tx.redis.interfaces import Argument, Reply, Script
+from frontier_tx.redis.link import Command, Link
 
 log = Logger()
 

@@ -9,10 +9,10 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall, deferLater
 
 from frontier_tx.backoff import Backoff, Retry
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection
-from frontlas_tx.redis.errors import RedisError
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection
+from frontier_tx.redis.errors import RedisError
 
 PING_EVERY = 5.0
 """Seconds between signs of life asked of a silent server; three without any end the connection."""

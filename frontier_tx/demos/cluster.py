@@ -1,20 +1,14 @@
-"""``python -m frontlas_tx.demo``: Redis, Frontlas and three gateways on this machine, and what happens when one dies.
+"""``python -m frontier_tx.demos.cluster``: Redis, Frontlas and three gateways, and what happens when one dies.
 
 Every server is a process of its own. The edges take whichever gateway they get, as behind a load balancer; a cluster
 service, which knows nothing but the address of Frontlas, calls all of them.
 """
 
 import argparse
-import json
 import random
 import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -25,61 +19,10 @@ from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Edge, Request
 from frontier_tx.clients.cluster.service import ClusterService
-from frontier_tx.demo import HOST, chapter, environment, free_ports, play, say
+from frontier_tx.demos.stage import HOST, Servers, chapter, free_ports, play, say
 from frontier_tx.errors import FrontierError
 
 GATEWAYS = 3
-START_SECONDS = 20.0
-
-
-class Servers:
-    """The processes of the demonstration, in a folder that goes with them."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="frontier-demo-")
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, command: list[str]) -> None:
-        """Start one; its log goes into the folder."""
-        with self._log(name).open("wb") as log:
-            self.running[name] = subprocess.Popen(  # noqa: S603 - our own words
-                command, stdout=log, stderr=log, cwd=self._folder.name, env=environment()
-            )
-
-    def twistd(self, name: str, program: str, config: dict[str, Any]) -> None:
-        """Start a server of this distribution."""
-        file = Path(self._folder.name) / f"{name}.yaml"
-        file.write_text(json.dumps(config))
-        twistd = Path(sys.executable).parent / "twistd"
-        command = str(twistd) if twistd.exists() else shutil.which("twistd") or "twistd"
-        self.start(name, [sys.executable, command, "-n", "--pidfile=", program, "-c", str(file)])
-
-    def _log(self, name: str) -> Path:
-        return Path(self._folder.name) / f"{name}.log"
-
-    async def ready(self, reactor: Any, name: str, port: int) -> None:
-        """Wait until a server's port is open."""
-        until = reactor.seconds() + START_SECONDS
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex((HOST, port)) == 0:
-                    return
-            if self.running[name].poll() is not None or reactor.seconds() > until:
-                print(self._log(name).read_text(errors="replace"), file=sys.stderr)
-                raise SystemExit(f"demo: {name} did not start; its log is above")
-            await deferLater(reactor, 0.05)
-
-    def kill(self, name: str) -> None:
-        """End one at once, without a goodbye."""
-        process = self.running.pop(name)
-        process.kill()
-        process.wait()
-
-    def close(self) -> None:
-        """End all of them."""
-        for name in list(self.running):
-            self.kill(name)
-        self._folder.cleanup()
 
 
 @implementer(IStreamClientEndpoint)
@@ -224,8 +167,10 @@ async def main(reactor: Any, number: int) -> None:
 
 
 def run() -> None:
-    """Entry of ``python -m frontlas_tx.demo``."""
-    parser = argparse.ArgumentParser(prog="python -m frontlas_tx.demo", description=(__doc__ or "").splitlines()[0])
+    """Entry of ``python -m frontier_tx.demos.cluster``."""
+    parser = argparse.ArgumentParser(
+        prog="python -m frontier_tx.demos.cluster", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--edges", type=int, default=30, help="number of edges (default 30)")
     number = max(1, parser.parse_args().edges)
     play(lambda reactor: main(reactor, number))

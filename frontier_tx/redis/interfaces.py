@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from frontlas_tx.redis.errors import RedisError
+from frontier_tx.redis.errors import RedisError
 
 Argument: TypeAlias = bytes | str | int
 Reply: TypeAlias = Any

@@ -1,4 +1,4 @@
-"""``python -m frontier_tx.demo_queue``: an edge's messages go to Redis, which is killed, and so is the gateway.
+"""``python -m frontier_tx.demos.queue``: an edge's messages go to Redis, which is killed, and so is the gateway.
 
 Redis and the gateway are processes of their own. The edge publishes to a topic that goes to a stream of Redis; a
 consumer, which knows nothing but Redis, reads that stream. What Redis cannot have goes to the gateway's spool.
@@ -16,11 +16,10 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from frontier_tx.clients import Backoff, Edge
-from frontier_tx.demo import HOST, chapter, free_ports, play, say
-from frontlas_tx.config import Redis
-from frontlas_tx.demo import Servers
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.connection import Connection, Login, open_connection
+from frontier_tx.config.redis import Redis
+from frontier_tx.demos.stage import HOST, Servers, chapter, free_ports, play, say
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.connection import Connection, Login, open_connection
 
 TOPIC = "readings"
 PATIENCE = 30.0
@@ -199,9 +198,9 @@ async def main(reactor: Any, count: int) -> None:
 
 
 def run() -> None:
-    """Entry of ``python -m frontier_tx.demo_queue``."""
+    """Entry of ``python -m frontier_tx.demos.queue``."""
     parser = argparse.ArgumentParser(
-        prog="python -m frontier_tx.demo_queue", description=(__doc__ or "").splitlines()[0]
+        prog="python -m frontier_tx.demos.queue", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--messages", type=int, default=5000, help="messages of each chapter (default 5000)")
     count = max(2, parser.parse_args().messages)

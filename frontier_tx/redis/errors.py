@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from frontier_tx.errors import FrontierError
-from frontlas_tx.redis.address import Address
+from frontier_tx.redis.address import Address
 
 
 class RedisError(FrontierError):

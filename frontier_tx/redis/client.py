@@ -14,11 +14,10 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from frontier_tx.runtime.lograte import LogRate
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.connection import Greeting, Login
-from frontlas_tx.redis.errors import (
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.connection import Greeting, Login
+from frontier_tx.redis.errors import (
     RedisBusyError,
     RedisError,
     RedisLoginError,
@@ -26,9 +25,10 @@ from frontlas_tx.redis.errors import (
     RedisStoppedError,
     RedisTimeoutError,
 )
-from frontlas_tx.redis.interfaces import Argument, IRedis, Reply, Request, Script
-from frontlas_tx.redis.link import Command, Link
-from frontlas_tx.redis.listener import Listener
+from frontier_tx.redis.interfaces import Argument, IRedis, Reply, Request, Script
+from frontier_tx.redis.link import Command, Link
+from frontier_tx.redis.listener import Listener
+from frontier_tx.runtime.lograte import LogRate
 
 log = Logger()
 

@@ -12,11 +12,11 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from frontier_tx.backoff import Backoff, Retry
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection, reply_error
-from frontlas_tx.redis.errors import RedisError, RedisLostError, RedisTimeoutError
-from frontlas_tx.redis.interfaces import Argument, Reply, Request
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection, reply_error
+from frontier_tx.redis.errors import RedisError, RedisLostError, RedisTimeoutError
+from frontier_tx.redis.interfaces import Argument, Reply, Request
 
 WINDOW = 500
 """Commands under way per connection; more wait in the link's queue."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.client import RedisClient
-from frontlas_tx.redis.cluster import ClusterRedis
-from frontlas_tx.redis.interfaces import Script
-from frontlas_tx.redis.sentinel import SentinelRedis
-from frontlas_tx.redis.standalone import StandaloneRedis
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.client import RedisClient
+from frontier_tx.redis.cluster import ClusterRedis
+from frontier_tx.redis.interfaces import Script
+from frontier_tx.redis.sentinel import SentinelRedis
+from frontier_tx.redis.standalone import StandaloneRedis
 
 
 def make_redis(reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> RedisClient:

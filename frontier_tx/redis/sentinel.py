@@ -11,21 +11,21 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from frontier_tx.runtime.deferreds import Waiters
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.client import RedisClient, spread
-from frontlas_tx.redis.connection import Connection, Greeting, Login, open_connection, text_of, understood
-from frontlas_tx.redis.errors import (
+from frontier_tx.config.redis import Redis
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.client import RedisClient, spread
+from frontier_tx.redis.connection import Connection, Greeting, Login, open_connection, text_of, understood
+from frontier_tx.redis.errors import (
     RedisError,
     RedisMasterUnknownError,
     RedisModeError,
     RedisStoppedError,
     RedisUnreachableError,
 )
-from frontlas_tx.redis.interfaces import Script
-from frontlas_tx.redis.link import Command, Link
-from frontlas_tx.redis.standalone import check_single
+from frontier_tx.redis.interfaces import Script
+from frontier_tx.redis.link import Command, Link
+from frontier_tx.redis.standalone import check_single
+from frontier_tx.runtime.deferreds import Waiters
 
 log = Logger()
 

@@ -22,13 +22,10 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from frontier_tx.config.redis import Redis
 from frontier_tx.errors import ConfigError
-from frontier_tx.runtime.deferreds import cancellable
-from frontier_tx.runtime.loss_text import loss_text
-from frontier_tx.runtime.tls import client_context
-from frontlas_tx.config import Redis
-from frontlas_tx.redis.address import Address
-from frontlas_tx.redis.errors import (
+from frontier_tx.redis.address import Address
+from frontier_tx.redis.errors import (
     RedisAnswerError,
     RedisError,
     RedisLoginError,
@@ -39,7 +36,10 @@ from frontlas_tx.redis.errors import (
     RedisTLSError,
     RedisUnreachableError,
 )
-from frontlas_tx.redis.interfaces import Argument, Reply, Script
+from frontier_tx.redis.interfaces import Argument, Reply, Script
+from frontier_tx.runtime.deferreds import cancellable
+from frontier_tx.runtime.loss_text import loss_text
+from frontier_tx.runtime.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Demonstrations: a gateway, a cluster, a queue; each is told by its module's ``run``."""
