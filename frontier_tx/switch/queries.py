@@ -339,7 +339,7 @@ def _cut(runs: list[_Run[_T]], count: int, wanted: Selection, descending: bool) 
     :param count: how many there are in all.
     """
     first, behind = wanted.span
-    behind = min(behind, count)
+    behind = min(behind, count) if first < count else 0
     merged = heapq.merge(*runs, reverse=descending)
     for start in range(0, min(first, behind), SLICE):
         deque(islice(merged, min(SLICE, first - start)), 0)

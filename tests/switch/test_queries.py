@@ -1,10 +1,15 @@
 """Lists of the control plane: filters, order, paging, counts."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg
 from frontier_tx.switch.queries import (
     EdgeNamesSelection,
     EdgeSelection,
+    Page,
     ServiceNamesSelection,
     ServiceSelection,
     at_once,
@@ -16,6 +21,8 @@ from frontier_tx.switch.queries import (
     text_of,
 )
 from frontier_tx.switch.repository import Repository
+from frontier_tx.wire.connection import Connection
+from frontier_tx.wire.states import Role
 
 from .world import WALL, World
 
@@ -211,3 +218,72 @@ def test_what_leaves_is_not_listed() -> None:
     assert at_once(list_services(repository, ServiceSelection(rpc="m"))).count == 0
     assert at_once(list_service_rpcs(repository, ServiceNamesSelection())).count == 0
     assert at_once(list_service_topics(repository, ServiceNamesSelection())).count == 0
+
+
+class Step:
+    """Counts the steps of a list, and does something between two of them."""
+
+    def __init__(self, steps: Any, between: Callable[[], None] = lambda: None) -> None:
+        self.count = 0
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                self.page = end.value
+                return
+            self.count += 1
+            between()
+
+
+def crowd(count: int) -> Repository:
+    """So many edges, with metas and methods of all kinds."""
+    repository = Repository()
+    for number in range(1, count + 1):
+        leg = Leg(
+            Kind.EDGE, Connection(Role.SERVER, 0.0), NO_TRANSPORT, f"10.0.0.{number % 7}:1", START + number // 100
+        )
+        leg.id = number * 7919 % 1_000_003
+        leg.meta = b"m%d" % (number % 13)
+        repository.add(leg)
+        leg.methods[b"common"] = leg.since
+        leg.methods[b"own%d" % number] = leg.since + 1
+    return repository
+
+
+QUERIES = [
+    lambda r, **page: list_edges(r, EdgeSelection(**page)),
+    lambda r, **page: list_edges(r, EdgeSelection(meta="m1", **page)),
+    lambda r, **page: list_edges(r, EdgeSelection(order="meta", **page)),
+    lambda r, **page: list_edges(r, EdgeSelection(order="+addr", **page)),
+    lambda r, **page: list_edge_rpcs(r, EdgeNamesSelection(**page)),
+    lambda r, **page: list_edge_rpcs(r, EdgeNamesSelection(order="rpc", **page)),
+    lambda r, **page: list_edge_rpcs(r, EdgeNamesSelection(order="-edge_id", **page)),
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_pages_are_pieces_of_the_whole(query: Any) -> None:
+    repository = crowd(3000)
+    whole = at_once(query(repository, page=1, page_size=1_000_000))
+    assert len(whole.items) == whole.count
+    pieces: list[Any] = []
+    for number in range(1, 1 + -(-whole.count // 401)):
+        page = at_once(query(repository, page=number, page_size=401))
+        assert page.count == whole.count
+        pieces += page.items
+    assert pieces == whole.items
+    for beyond in (10**6, 2**62):
+        assert at_once(query(repository, page=beyond, page_size=beyond)) == Page([], whole.count)
+
+
+@pytest.mark.parametrize("query", QUERIES[1:])
+def test_much_is_done_in_many_steps_and_shows_who_was_there_at_first(query: Any) -> None:
+    repository = crowd(5000)
+    whole = at_once(query(repository, page=1, page_size=6000))
+
+    def go() -> None:
+        repository.remove(next(iter(repository.edges.values())))
+
+    stepped = Step(query(repository, page=1, page_size=6000), go)
+    assert stepped.page == whole
+    assert stepped.count >= 10
