@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ _STATUSES = {
     503: Exit.BUSY,
     504: Exit.TIMEOUT,
 }
+_CAMEL = re.compile("[a-z]+(?:[A-Z][a-z0-9]*)+")
 _HINTS = {
     "control": "Is the gateway running, with `controlplane: {enable: true}`? `--server` says where",
     "frontlas": "Is Frontlas running, and is this its control plane? `--frontlas` says where",
@@ -83,9 +85,9 @@ class Control:
         _, body = self.raw(method, path, query or {})
         try:
             found = json.loads(body) if body else {}
-            if isinstance(found, dict):
-                return found
-            raise ValueError
+            if not isinstance(found, dict):
+                raise ValueError
+            return _snake_case(found) if self.clustered else found
         except (ValueError, RecursionError):
             fail(Exit.PEER, f"what {self.address} answers is no JSON; is this the right port?")
 
@@ -213,3 +215,17 @@ class Control:
 def segment(text: object) -> str:
     """Return a part of a path."""
     return quote(str(text), safe="")
+
+
+def _snake_case(value: Any) -> Any:
+    """Return JSON with the names of Frontlas's contract, which it writes as ``edgeId``, as Frontier writes its own."""
+    if isinstance(value, list):
+        return [_snake_case(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            re.sub("[A-Z]", lambda found: f"_{found[0].lower()}", name)
+            if _CAMEL.fullmatch(name)
+            else name: _snake_case(inner)
+            for name, inner in value.items()
+        }
+    return value

@@ -93,6 +93,9 @@ def explained(error: FrontierError) -> Failure:
     text = str(error) or type(error).__name__
     for found, code, more in _KINDS:
         if isinstance(error, found):
+            if found is errors.EdgeNotOnline:
+                # Frontlas has a text of its own for it.
+                text = found.text
             for end, other in _CUTS if code is Exit.CUT else ():
                 if text.endswith(end):
                     return Failure(other, text)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from frontier_tx.cli.control import PAGE, Control
-from frontier_tx.cli.failures import Exit, fail
+from frontier_tx.cli.failures import Exit, Failure, fail
 
 _FOREVER = 1 << 62
 
@@ -39,17 +39,33 @@ def pages(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict
 def steps(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every edge or service of a cluster, each once; what comes or goes meanwhile may be there or not."""
     cursor, seen = 0, set[tuple[Any, ...]]()
-    path = f"/{kind}/search" if filters else f"/{kind}"
+    searching = bool(filters)
     while True:
-        records, _, cursor = control.page(kind, path, cursor=cursor, count=PAGE, **filters)
-        for each in records:
-            record = {_snake(name): value for name, value in each.items()}
+        path = f"/{kind}/search" if searching else f"/{kind}"
+        try:
+            asked = filters if searching else {}
+            records, _, cursor = control.page(kind, path, cursor=cursor, count=PAGE, **asked)
+        except Failure as failure:
+            if not searching or failure.code is not Exit.NOT_FOUND:
+                raise
+            # One that cannot search, such as the Go implementation.
+            searching = False
+            continue
+        for record in records:
             identity = tuple(sorted((name, str(value)) for name, value in record.items() if name != "update_time"))
-            if identity not in seen:
+            if identity not in seen and (searching or _holds(record, filters)):
                 seen.add(identity)
                 yield record
         if not cursor:
             return
+
+
+def _holds(record: dict[str, Any], filters: dict[str, Any]) -> bool:
+    """Whether a record is what was asked for, where the server did not look."""
+    for name in filters:
+        if name not in record:
+            fail(Exit.USAGE, f"this Frontlas cannot look for {name}: it is older than this command, or the Go one")
+    return all(str(record[name]).startswith(str(text)) for name, text in filters.items())
 
 
 def everything(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -62,10 +78,6 @@ def edges_of_meta(control: Control, meta: str) -> list[dict[str, Any]]:
     if control.clustered:
         return [edge for edge in steps(control, "edges", {"meta": meta}) if edge.get("meta") == meta]
     return [edge for edge in pages(control, "edges", {"meta": meta}) if edge.get("meta") == meta]
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{each.lower()}" if each.isupper() else each for each in name)
 
 
 def identity(text: str) -> tuple[str, str]:

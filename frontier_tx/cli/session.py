@@ -80,7 +80,8 @@ class Session:
             context = settings.tls() if settings.secure else None
             client = aio.ClusterService(
                 str(address), name=name, topics=topics, tls=context, connect_timeout=wait,
-                frontlas_tls=settings.tls() if address.tls else None, **self._told(stays), **options,
+                frontlas_tls=settings.tls() if address.tls else None, frontlas_token=settings.token,
+                **self._told(stays), **options,
             )  # fmt: skip
         else:
             door, address = "service", settings.address("service")
