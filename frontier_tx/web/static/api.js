@@ -33,7 +33,8 @@ async function fetched(path, { method = "GET", query = {}, body, type, signal } 
   if (type) headers["Content-Type"] = type;
   let response;
   try {
-    response = await fetch(text ? `${path}?${text}` : path, { method, headers, body, signal, cache: "no-store", redirect: "error" });
+    response = await fetch(text ? `${path}?${text}` : path, { method, headers, body, signal, cache: "no-store",
+      redirect: "error" });
   } catch (error) {
     throw gone(error);
   }
@@ -74,7 +75,8 @@ export async function act(method, path, query) {
 /** Send bytes and give the bytes of the answer, however long that takes. */
 export async function send(path, query, body, type, signal) {
   const response = await fetched(path, { method: "POST", query, body, type, signal });
-  return { bytes: new Uint8Array(await answered(response, () => response.arrayBuffer())), type: response.headers.get("Content-Type") };
+  return { bytes: new Uint8Array(await answered(response, () => response.arrayBuffer())),
+    type: response.headers.get("Content-Type") };
 }
 
 async function answered(response, read) {
@@ -85,7 +87,7 @@ async function answered(response, read) {
   }
 }
 
-/** Server-sent events as they come: `{kind, data}`, after an "open" of our own. An EventSource could not send the token. */
+/** Server-sent events as they come: `{kind, data}`, after an "open" of our own. An EventSource cannot send a token. */
 export async function* events(path, query, signal) {
   const response = await fetched(path, { query, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -24,7 +24,8 @@ const encoders = {
 function bodyFields(prefix, label) {
   const text = h("textarea", { id: `${prefix}-body`, rows: "4", spellcheck: "false", autocomplete: "off" });
   const choice = Object.entries({ text: "Text", json: "JSON", hex: "Hex" }).map(([form, name]) =>
-    h("label", {}, h("input", { type: "radio", name: `${prefix}-form`, value: form, checked: form === "text" }), ` ${name}`));
+    h("label", {}, h("input", { type: "radio", name: `${prefix}-form`, value: form, checked: form === "text" }),
+      ` ${name}`));
   const fields = [
     h("label", { for: text.id }, label),
     text,
@@ -32,7 +33,8 @@ function bodyFields(prefix, label) {
   ];
   const take = () => {
     const form = choice.map((each) => each.firstChild).find((input) => input.checked).value;
-    return { body: encoders[form](text.value), type: form === "json" ? "application/json" : "application/octet-stream" };
+    const type = form === "json" ? "application/json" : "application/octet-stream";
+    return { body: encoders[form](text.value), type };
   };
   return { fields, take };
 }
@@ -40,9 +42,10 @@ function bodyFields(prefix, label) {
 /** Bytes as text where they are UTF-8, else in hex, with what may be done with them. */
 export function payload(data) {
   const modes = { Text: asText, JSON: asJson, Hex: asHex };
-  const possible = Object.entries(modes).map(([name, write]) => [name, write(data)]).filter(([, text]) => text !== null);
+  const possible = Object.entries(modes).map(([name, write]) => [name, write(data)])
+    .filter(([, text]) => text !== null);
   const text = h("pre", { class: "payload", tabindex: "0", "aria-label": "Answer" });
-  const show = (content) => (text.textContent = content);
+  const show = (content) => text.replaceChildren(content);
   const first = possible.find(([name]) => name === "JSON") ?? possible[0];
   show(first[1]);
   const link = h("a", { class: "button", download: "answer.bin", href: URL.createObjectURL(new Blob([data])) }, "Save");
@@ -50,13 +53,16 @@ export function payload(data) {
     h("div", { class: "row" }, possible.map(([name, content]) =>
       h("button", { type: "button", "aria-pressed": String(name === first[0]), onclick: (event) => {
         show(content);
-        for (const each of event.target.parentNode.querySelectorAll("button")) each.setAttribute("aria-pressed", String(each === event.target));
+        for (const each of event.target.parentNode.querySelectorAll("button")) {
+          each.setAttribute("aria-pressed", String(each === event.target));
+        }
       } }, name)), link));
 }
 
 function asText(data) {
   try {
-    return shown(new TextDecoder("utf-8", { fatal: true }).decode(data.subarray(0, SHOWN), { stream: data.length > SHOWN }), SHOWN)
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    return shown(decoder.decode(data.subarray(0, SHOWN), { stream: data.length > SHOWN }), SHOWN)
       .replaceAll("\\u000a", "\n").replaceAll("\\u0009", "\t");
   } catch {
     return null;
@@ -68,7 +74,8 @@ function asJson(data) {
   try {
     const value = JSON.parse(new TextDecoder().decode(data));
     // Numbers that JavaScript cannot hold must not be shown wrong: then the text stands as it came.
-    return text !== null && typeof value === "object" && !/\d{16}/.test(text) ? shown(JSON.stringify(value, null, 2), SHOWN).replaceAll("\\u000a", "\n") : null;
+    return text !== null && typeof value === "object" && !/\d{16}/.test(text)
+      ? shown(JSON.stringify(value, null, 2), SHOWN).replaceAll("\\u000a", "\n") : null;
   } catch {
     return null;
   }
@@ -78,17 +85,23 @@ function asHex(data) {
   const lines = [];
   for (let at = 0; at < Math.min(data.length, SHOWN / 16); at += 16) {
     const row = [...data.subarray(at, at + 16)];
+    const digits = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(47);
     const letters = row.map((byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) : ".")).join("");
-    lines.push(`${at.toString(16).padStart(6, "0")}  ${row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(47)}  ${letters}`);
+    lines.push(`${at.toString(16).padStart(6, "0")}  ${digits}  ${letters}`);
   }
   return lines.join("\n");
 }
 
-/** A form that calls a method of a peer. `side` is "edges" or "services", `base` the root of the API; `choose(method)` fills in a name. */
+/**
+ * A form that calls a method of a peer. `side` is "edges" or "services", `base` the root of the API; `choose(method)`
+ * fills in a name, `learn(methods)` offers them.
+ */
 export function callForm({ base, side, id, methods, signal }) {
   const who = one(side);
-  const method = h("input", { id: "call-method", required: true, list: "methods", autocomplete: "off", spellcheck: "false", value: methods[0] ?? "" });
-  const timeout = h("input", { id: "call-timeout", type: "number", min: "0.1", max: "3600", step: "any", value: "30", required: true });
+  const method = h("input", { id: "call-method", required: true, list: "methods", autocomplete: "off",
+    spellcheck: "false", value: methods[0] ?? "" });
+  const timeout = h("input", { id: "call-timeout", type: "number", min: "0.1", max: "3600", step: "any", value: "30",
+    required: true });
   const known = h("datalist", { id: "methods" });
   const { fields, take } = bodyFields("call", "Request");
   const learn = (names) => known.replaceChildren(...names.map((name) => h("option", { value: name })));
@@ -106,9 +119,11 @@ export function callForm({ base, side, id, methods, signal }) {
       const { body, type } = take();
       const seconds = Number(timeout.value);
       const patience = AbortSignal.any([abort, AbortSignal.timeout(seconds * 1000 + MARGIN)]);
-      return send(`${base}/${side}/${part(id)}/rpcs/${part(method.value)}`, { timeout: `${Math.round(seconds * 1000)}ms` }, body, type, patience);
+      return send(`${base}/${side}/${part(id)}/rpcs/${part(method.value)}`,
+        { timeout: `${Math.round(seconds * 1000)}ms` }, body, type, patience);
     },
-    done: (answer, took) => [notice("good", `Answered in ${took}, ${bytes(answer.bytes.length)}.`), payload(answer.bytes)],
+    done: (answer, took) => [notice("good", `Answered in ${took}, ${bytes(answer.bytes.length)}.`),
+      payload(answer.bytes)],
     failed: (error, took) => blame(error, who, took),
   });
   return { element: form, learn, choose: (name) => { method.value = name; fields[1].focus(); } };
@@ -117,15 +132,18 @@ export function callForm({ base, side, id, methods, signal }) {
 /** A form that sends a peer a message. */
 export function messageForm({ base, side, id, topics = [], signal }) {
   const who = one(side);
-  const topic = h("input", { id: "message-topic", list: "topics", autocomplete: "off", spellcheck: "false", value: topics[0] ?? "" });
+  const topic = h("input", { id: "message-topic", list: "topics", autocomplete: "off", spellcheck: "false",
+    value: topics[0] ?? "" });
   const { fields, take } = bodyFields("message", "Message");
   return transfer({
-    fields: [h("div", {}, h("label", { for: topic.id }, "Topic"), topic, h("datalist", { id: "topics" }, topics.map((name) => h("option", { value: name })))), fields],
+    fields: [h("div", {}, h("label", { for: topic.id }, "Topic"), topic,
+      h("datalist", { id: "topics" }, topics.map((name) => h("option", { value: name })))), fields],
     go: "Send",
     signal,
     async work(abort) {
       const { body, type } = take();
-      return send(`${base}/${side}/${part(id)}/messages`, { topic: topic.value }, body, type, AbortSignal.any([abort, AbortSignal.timeout(60_000)]));
+      return send(`${base}/${side}/${part(id)}/messages`, { topic: topic.value }, body, type,
+        AbortSignal.any([abort, AbortSignal.timeout(60_000)]));
     },
     done: (_, took) => notice("good", `The ${who} has acknowledged it after ${took}.`),
     failed: (error, took) => blame(error, who, took),
@@ -138,7 +156,8 @@ function blame(error, who, took) {
   if (error instanceof SyntaxError) return notice("bad", `Nothing was sent: ${error.message}.`);
   if (error.name === "AbortError") return notice("bad", `Given up after ${took}.`);
   if (error.reason.endsWith("_ERROR")) {
-    return notice("bad", h("strong", {}, `The ${who} answered with an error`), ` after ${took}: `, h("span", { class: "mono" }, shown(error.message, 4000)));
+    return notice("bad", h("strong", {}, `The ${who} answered with an error`), ` after ${took}: `,
+      h("span", { class: "mono" }, shown(error.message, 4000)));
   }
   return notice("bad", h("strong", {}, `No answer of the ${who}`), ` after ${took}: ${shown(error.message, 4000)}`,
     h("span", { class: "quiet" }, ` (${error.status || "no status"}${error.reason ? ` ${error.reason}` : ""})`));
@@ -149,7 +168,9 @@ function transfer({ fields, go, work, done, failed, signal }) {
   const start = h("button", { class: "main" }, go);
   const stop = h("button", { type: "button", hidden: true }, "Give up");
   const form = h("form", { class: "stack" }, fields, h("div", { class: "row" }, start, stop), outcome);
-  const forget = () => outcome.querySelectorAll("a[download]").forEach((link) => URL.revokeObjectURL(link.href));
+  const forget = () => {
+    for (const link of outcome.querySelectorAll("a[download]")) URL.revokeObjectURL(link.href);
+  };
   signal.addEventListener("abort", forget);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -17,17 +17,17 @@ export class Chart {
     this.base = base;
     this.span = SECONDS[0];
     this.chosen = null;
-    this.paths = lines.map((_, index) => svg("path", { class: `line line${index}`, "vector-effect": "non-scaling-stroke" }));
+    this.paths = lines.map((_, index) => stroke(`line line${index}`));
     this.area = svg("path", { class: "area" });
-    this.cursor = svg("path", { class: "cursor", "vector-effect": "non-scaling-stroke" });
+    this.cursor = stroke("cursor");
     this.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" },
-      svg("path", { class: "base", d: `M0 ${HEIGHT}H${WIDTH}`, "vector-effect": "non-scaling-stroke" }), this.area, this.paths, this.cursor);
+      stroke("base", `M0 ${HEIGHT}H${WIDTH}`), this.area, this.paths, this.cursor);
     this.most = h("span", { class: "most quiet", "aria-hidden": "true" });
     this.values = lines.map(() => h("b"));
     this.begin = h("span");
     this.when = h("span");
     this.element = h("figure", { class: "chart", hidden: true },
-      h("figcaption", {}, h("h3", {}, title),
+      h("figcaption", {}, h("h2", {}, title),
         h("p", { class: "legend" }, lines.map(({ label }, index) =>
           h("span", {}, h("i", { class: `key key${index}` }), label ? `${label} ` : "", this.values[index])))),
       h("div", { class: "plot" }, this.picture, this.most),
@@ -54,7 +54,7 @@ export class Chart {
     if (!known.length) return;
     const top = nice(Math.max(...known), this.base);
     const y = (value) => HEIGHT - (value / top) * (HEIGHT - 6);
-    all.forEach((values, index) => this.paths[index].setAttribute("d", path(values, samples, x, y)));
+    for (const [index, values] of all.entries()) this.paths[index].setAttribute("d", path(values, samples, x, y));
     this.area.setAttribute("d", all.length === 1 ? under(path(all[0], samples, x, y)) : "");
     this.most.textContent = this.format(top);
     this.label(samples, all, known);
@@ -67,16 +67,21 @@ export class Chart {
     this.begin.textContent = `${duration(this.span)} ago`;
     if (this.chosen !== null) {
       const at = samples.at(-1).at - this.span * (1 - this.chosen);
-      index = samples.reduce((best, sample, each) => (Math.abs(sample.at - at) < Math.abs(samples[best].at - at) ? each : best), index);
-      this.cursor.setAttribute("d", `M${WIDTH * (1 - (samples.at(-1).at - samples[index].at) / this.span)} 0V${HEIGHT}`);
+      const away = (each) => Math.abs(samples[each].at - at);
+      index = samples.reduce((best, _, each) => (away(each) < away(best) ? each : best), index);
+      const x = WIDTH * (1 - (samples.at(-1).at - samples[index].at) / this.span);
+      this.cursor.setAttribute("d", `M${x} 0V${HEIGHT}`);
       this.when.textContent = timeOfDay(samples[index].at);
     }
     const texts = all.map((values) => (values[index] === null ? "–" : this.format(values[index])));
-    texts.forEach((text, each) => (this.values[each].textContent = text));
+    for (const [each, text] of texts.entries()) this.values[each].textContent = text;
     const now = this.lines.map(({ label }, each) => `${label} ${texts[each]}`.trim()).join(", ");
-    this.picture.setAttribute("aria-label", `${this.title}: now ${now}; at most ${this.format(Math.max(...known))} in the last ${duration(this.span)}`);
+    this.picture.setAttribute("aria-label",
+      `${this.title}: now ${now}; at most ${this.format(Math.max(...known))} in the last ${duration(this.span)}`);
   }
 }
+
+const stroke = (kind, d = "") => svg("path", { class: kind, d, "vector-effect": "non-scaling-stroke" });
 
 function path(values, samples, x, y) {
   let text = "";

@@ -6,8 +6,8 @@ const FIRST = 1_000;
 const LONGEST = 30_000;
 
 /**
- * Follow events until the signal aborts. `got(event)` gets each; `changed(state, error)` is told "live", "connecting" or
- * "refused". With `unseen` false a tab that is hidden does without, for a browser has few connections to one server.
+ * Follow events until the signal aborts. `got(event)` gets each; `changed(state, error)` is told "live", "connecting"
+ * or "refused". With `unseen` false a tab that is hidden does without, for a browser has few connections to one server.
  */
 export async function followEvents(path, query, { got, changed, signal, unseen = true }) {
   let wait = FIRST;

@@ -11,7 +11,8 @@ function sum(table, name, counts = () => true) {
 
 /** The largest quantile of a histogram over its labels, in milliseconds. */
 function quantile({ quantiles }, name, share) {
-  const found = Object.entries(quantiles ?? {}).filter(([key]) => key.startsWith(`${name}{`) && key.includes(`quantile="${share}"`));
+  const found = Object.entries(quantiles ?? {}).filter(([key]) => key.startsWith(`${name}{`)
+    && key.includes(`quantile="${share}"`));
   return found.length ? 1000 * Math.max(...found.map(([, value]) => Number(value))) : null;
 }
 
@@ -22,7 +23,8 @@ const failed = (key) => !key.includes('outcome="ok"');
 const READ = {
   calls: ({ counters }) => sum(counters, "frontier_calls_total"),
   messages: ({ counters }) => sum(counters, "frontier_messages_total"),
-  failures: ({ counters }) => together(sum(counters, "frontier_calls_total", failed), sum(counters, "frontier_messages_total", failed)),
+  failures: ({ counters }) =>
+    together(sum(counters, "frontier_calls_total", failed), sum(counters, "frontier_messages_total", failed)),
   streamBytes: ({ counters }) => sum(counters, "frontier_stream_bytes_total"),
   streams: ({ gauges }) => sum(gauges, "frontier_streams"),
   pending: ({ gauges }) => sum(gauges, "frontier_pending"),
@@ -37,5 +39,6 @@ const READ = {
 
 /** Those figures of an answer that the page shows. */
 export function figuresOf(stats) {
-  return Object.fromEntries(Object.entries(READ).map(([name, read]) => [name, read(stats)]).filter(([, value]) => value !== null));
+  return Object.fromEntries(Object.entries(READ).map(([name, read]) => [name, read(stats)])
+    .filter(([, value]) => value !== null));
 }

@@ -1,7 +1,7 @@
 // Tables of what may be many: the server searches, sorts and cuts pages, the page asks again while it is looked at.
 
 import { ApiError } from "./api.js";
-import { count, every, h, say, tell } from "./dom.js";
+import { count, every, h, remark, row, say, table, tell } from "./dom.js";
 
 const PAGE = 50;
 const SECONDS = 5;
@@ -10,9 +10,10 @@ const TYPING = 250;
 /**
  * A table with a search field and pages.
  *
- * `columns` are `{name, cell(row), order, kind}`, `order` being what the server sorts by; `fields` are the searches, `{key, label}`.
- * `load({field, text, order, page, size, cursor}, signal)` gives `{rows, count}`, or `{rows, cursor}` where pages follow one
- * another by cursors; `id(row)` names a row. The state stands in the address, so that it can be kept and sent around.
+ * `columns` are `{name, cell(row), order, kind, fixed}`: `order` is what the server sorts by, a fixed cell never
+ * changes. `fields` are the searches, `{key, label}`. `load({field, text, order, page, size, cursor}, signal)` gives
+ * `{rows, count}`, or `{rows, cursor}` where pages follow one another by cursors; `id(row)` names a row. The state
+ * stands in the address, so that it can be kept and sent around.
  */
 export class List {
   constructor({ what, columns, fields, order = "", load, id, empty, route, signal }) {
@@ -21,7 +22,8 @@ export class List {
     this.state = {
       field: fields.some(({ key }) => key === query.get("by")) ? query.get("by") : fields[0].key,
       text: query.get("text") ?? "",
-      order: columns.some((column) => column.order && column.order === query.get("order")?.slice(1)) ? query.get("order") : order,
+      order: columns.some((column) => column.order && column.order === query.get("order")?.slice(1))
+        ? query.get("order") : order,
       page: Math.max(1, Number.parseInt(query.get("page") ?? "1", 10) || 1),
       size: PAGE,
     };
@@ -36,18 +38,23 @@ export class List {
     const { state } = this;
     this.by = h("select", { id: "by", onchange: () => this.search() },
       this.fields.map(({ key, label }) => h("option", { value: key, selected: key === state.field }, label)));
-    this.text = h("input", { id: "text", type: "search", value: state.text, autocomplete: "off", spellcheck: "false", oninput: () => this.typed() });
+    this.text = h("input", { id: "text", type: "search", value: state.text, autocomplete: "off", spellcheck: "false",
+      oninput: () => this.typed() });
     this.heads = this.columns.map((column) => this.head(column));
     this.body = h("tbody");
     this.summary = h("p", { class: "quiet summary" });
     this.problem = h("div");
     this.before = h("button", { type: "button", onclick: () => this.turn(-1) }, "Previous page");
     this.after = h("button", { type: "button", onclick: () => this.turn(1) }, "Next page");
-    this.sheet = h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": `Table of ${this.what}` },
-      h("table", {}, h("caption", { class: "unseen" }, this.what), h("thead", {}, h("tr", {}, this.heads)), this.body));
+    this.sheet = table(this.what, this.heads, this.body);
+    const submit = (event) => {
+      event.preventDefault();
+      this.search();
+    };
     this.element = h("section", { "aria-label": this.what },
-      h("form", { class: "row search", role: "search", onsubmit: (event) => { event.preventDefault(); this.search(); } },
-        h("label", { for: "by" }, "Search by"), this.by, h("label", { for: "text", class: "unseen" }, "Text to search"), this.text),
+      h("form", { class: "row search", role: "search", onsubmit: submit },
+        h("label", { for: "by" }, "Search by"), this.by,
+        h("label", { for: "text", class: "unseen" }, "Text to search"), this.text),
       this.problem,
       this.sheet,
       h("div", { class: "row pages" }, this.summary, this.before, this.after));
@@ -57,7 +64,8 @@ export class List {
   head({ name, order, kind = "" }) {
     if (!order) return h("th", { scope: "col", class: kind }, name);
     return h("th", { scope: "col", class: kind, "data-order": order },
-      h("button", { type: "button", class: "sort", onclick: () => this.sort(order) }, name, h("span", { "aria-hidden": "true" })));
+      h("button", { type: "button", class: "sort", onclick: () => this.sort(order) }, name,
+        h("span", { "aria-hidden": "true" })));
   }
 
   typed() {
@@ -132,12 +140,16 @@ export class List {
 
   fill({ rows, count: total, cursor }, wanted) {
     const old = this.rows;
-    this.rows = new Map(rows.map((row) => [this.id(row), this.line(old.get(this.id(row)), row)]));
+    this.rows = new Map(rows.map((record) => [this.id(record), this.line(old.get(this.id(record)), record)]));
     const lines = [...this.rows.values()];
     // Rows that stay are not moved unless they must be, for they may hold the focus.
-    lines.forEach((line, index) => this.body.children[index] !== line && this.body.insertBefore(line, this.body.children[index] ?? null));
+    for (const [index, line] of lines.entries()) {
+      const there = this.body.children[index] ?? null;
+      if (there !== line) this.body.insertBefore(line, there);
+    }
     while (this.body.children.length > lines.length) this.body.lastChild.remove();
-    if (!lines.length) this.body.append(h("tr", {}, h("td", { colspan: this.columns.length, class: "quiet" }, this.state.text ? "Nothing found." : this.empty)));
+    const none = this.state.text ? "Nothing found." : this.empty;
+    if (!lines.length) this.body.append(remark(this.columns.length, none));
     const first = (this.state.page - 1) * PAGE + 1;
     const more = total === undefined ? Boolean(cursor) : first + rows.length - 1 < total;
     if (cursor) this.cursors[this.state.page] = cursor;
@@ -149,10 +161,11 @@ export class List {
     if (wanted) say(this.summary.textContent);
   }
 
-  line(line, row) {
-    if (!line) return h("tr", {}, this.columns.map((column) => h("td", { class: column.kind ?? "" }, column.cell(row))));
-    // Buttons and links belong to the record, which does not change; only what is text is written again.
-    this.columns.forEach((column, index) => column.fixed || line.children[index].replaceChildren(...[column.cell(row)].flat()));
+  line(line, record) {
+    if (!line) return row(this.columns.map(({ kind = "", cell }) => [kind, cell(record)]));
+    for (const [index, { fixed, cell }] of this.columns.entries()) {
+      if (!fixed) line.children[index].replaceChildren(cell(record));
+    }
     return line;
   }
 }

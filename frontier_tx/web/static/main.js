@@ -16,20 +16,34 @@ const PRODUCTS = {
     base: "v1",
     menu: { "": "Overview", edges: "Edges", services: "Services", events: "Events", server: "Server" },
     pages: {
-      "": overviewPage, edges: peersPage("edges"), "edges/": peerPage("edges"), services: peersPage("services"),
-      "services/": peerPage("services"), events: eventsPage("v1"), server: serverPage("v1", "Frontier"),
+      "": overviewPage,
+      edges: peersPage("edges"),
+      "edges/": peerPage("edges"),
+      services: peersPage("services"),
+      "services/": peerPage("services"),
+      events: eventsPage("v1"),
+      server: serverPage("v1", "Frontier"),
     },
   },
   frontlas: {
     name: "Frontlas",
     base: "cluster/v1",
-    menu: { "": "Cluster", frontiers: "Frontiers", edges: "Edges", services: "Services", events: "Events", server: "Server" },
+    menu: {
+      "": "Cluster", frontiers: "Frontiers", edges: "Edges", services: "Services", events: "Events", server: "Server",
+    },
     pages: {
-      "": clusterPage, frontiers: frontiersPage, edges: clusterPeersPage("edges"), "edges/": peerPage("edges", "cluster/v1"),
-      services: clusterPeersPage("services"), events: eventsPage("cluster/v1"), server: serverPage("cluster/v1", "Frontlas"),
+      "": clusterPage,
+      frontiers: frontiersPage,
+      edges: clusterPeersPage("edges"),
+      "edges/": peerPage("edges", "cluster/v1"),
+      services: clusterPeersPage("services"),
+      events: eventsPage("cluster/v1"),
+      server: serverPage("cluster/v1", "Frontlas"),
     },
   },
 };
+
+const WHICH_TOKEN = "It is one of access.tokens in the server's configuration. Only this tab keeps it.";
 
 const product = PRODUCTS[document.documentElement.dataset.product] ?? PRODUCTS.frontier;
 const place = (id) => document.getElementById(id);
@@ -59,10 +73,9 @@ function show(focus = true) {
   leaving.abort();
   leaving = new AbortController();
   const route = routeOf(location.hash);
+  const lost = notice("bad", "This address leads nowhere. ", h("a", { href: "#/" }, "Go to the first page."));
   const page = product.pages[route.parts.length ? `${route.key}/` : route.key];
-  const { title, node } = page
-    ? page({ route, signal: leaving.signal })
-    : { title: "No such page", node: notice("bad", "This address leads nowhere. ", h("a", { href: "#/" }, "Go to the first page.")) };
+  const { title, node } = page ? page({ route, signal: leaving.signal }) : { title: "No such page", node: lost };
   const heading = h("h1", { tabindex: "-1" }, title);
   main.replaceChildren(heading, ...[node].flat().filter(Boolean));
   document.title = `${title} · ${product.name}`;
@@ -88,15 +101,16 @@ function state() {
 
 function signIn(reason) {
   if (asking) return;
-  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true, autofocus: true, spellcheck: "false" });
+  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true, autofocus: true });
   const form = h("form", { class: "stack", onsubmit: async (event) => {
     event.preventDefault();
     token.set(input.value.trim());
     asking.close();
   } },
   h("h2", { id: "signin" }, `${product.name} asks for a token`),
-  reason && token.get() ? notice("bad", shown(reason)) : h("p", {}, "It is one of those under ", h("code", {}, "access.tokens"), " in the server's configuration. This tab keeps it until it is closed."),
-  h("label", { for: "token" }, "Token"), input, h("div", { class: "row end" }, h("button", { class: "main" }, "Sign in")));
+  reason && token.get() ? notice("bad", shown(reason)) : h("p", {}, WHICH_TOKEN),
+  h("label", { for: "token" }, "Token"), input,
+  h("div", { class: "row end" }, h("button", { class: "main" }, "Sign in")));
   asking = h("dialog", { "aria-labelledby": "signin" }, form);
   asking.addEventListener("close", async () => {
     asking.remove();

@@ -1,37 +1,41 @@
 // What comes and goes, as it happens.
 
 import { part } from "../api.js";
-import { count, dateAndTime, h, say, several, shown, tell, timeOfDay } from "../dom.js";
+import { count, dateAndTime, h, quiet, row, say, several, shown, table, tell, timeOfDay } from "../dom.js";
 import { followEvents } from "../feed.js";
 
 const KEPT = 500;
 
-const WORDS = {
-  edge_online: "edge online", edge_offline: "edge offline", service_online: "service online", service_offline: "service offline",
-  method_registered: "method registered", method_gone: "method gone", topic_listed: "topic listed", topic_gone: "topic gone",
-  frontier_online: "Frontier online", frontier_offline: "Frontier offline", draining: "draining", lost: "events lost",
-};
+const WORDS = { frontier_online: "Frontier online", frontier_offline: "Frontier offline" };
 const WORDS_OF_STATE = { live: "Live", connecting: "Connecting …", refused: "Not connected" };
-const GROUPS = { Edges: /^edge_/, Services: /^service_/, "Methods and topics": /^(method|topic)_/, Others: /^(?!edge_|service_|method_|topic_)/ };
+const GROUPS = {
+  Edges: /^edge_/,
+  Services: /^service_/,
+  "Methods and topics": /^(method|topic)_/,
+  Others: /^(?!edge_|service_|method_|topic_)/,
+};
 
 /** One event as a row of a table. */
 export function eventRow({ kind, data }) {
   const time = data.time ? Number(data.time) : Date.now() / 1000;
   if (kind === "lost") {
-    return h("tr", { class: "lost" }, h("td", {}, timeOfDay(time)),
-      h("td", { colspan: "3" }, `${several(data.count, "event")} lost: this page was too slow.`));
+    const text = `${several(data.count, "event")} lost: this page was too slow.`;
+    return h("tr", { class: "lost" }, h("td", {}, timeOfDay(time)), h("td", { colspan: "3" }, text));
   }
   const [side, id] = data.edge_id !== undefined ? ["edges", data.edge_id] : ["services", data.service_id];
-  const what = data.method ?? data.topic ?? data.meta ?? data.service ?? "";
-  return h("tr", {},
-    h("td", { title: dateAndTime(time) }, timeOfDay(time)),
-    h("td", { class: "kind" }, h("span", { class: `mark ${/offline|gone|draining/.test(kind) ? "away" : "here"}` }), WORDS[kind] ?? shown(kind)),
-    h("td", { class: "mono" }, id === undefined || id === "0" ? shown(data.frontier_id ?? "") : h("a", { href: `#/${side}/${part(id)}` }, shown(id))),
-    h("td", { class: "wide clip" }, shown(what), id !== undefined && data.frontier_id && h("span", { class: "quiet" }, ` at ${shown(data.frontier_id, 80)}`), data.reason && h("span", { class: "quiet" }, ` ${shown(data.reason)}`)));
+  const at = data.frontier_id ? shown(data.frontier_id, 80) : "";
+  const mark = h("span", { class: `mark ${/offline|gone|draining/.test(kind) ? "away" : "here"}` });
+  return row([
+    h("time", { title: dateAndTime(time) }, timeOfDay(time)),
+    ["kind", mark, WORDS[kind] ?? shown(kind).replaceAll("_", " ")],
+    ["mono", id === undefined ? at : h("a", { href: `#/${side}/${part(id)}` }, shown(id))],
+    ["wide clip", shown(data.method ?? data.topic ?? data.meta ?? data.service ?? ""),
+      id !== undefined && at ? quiet(` at ${at}`) : "", data.reason ? quiet(` ${shown(data.reason)}`) : ""],
+  ]);
 }
 
-/** The heads of such a table. */
-export const eventHeads = () => h("thead", {}, h("tr", {}, ["Time", "Event", "Who", "What"].map((name) => h("th", { scope: "col" }, name))));
+/** A table of such rows. */
+export const eventTable = (name, rows) => table(name, ["Time", "Event", "Who", "What"], rows);
 
 /** The page of live events. */
 export function eventsPage(base = "v1") {
@@ -54,26 +58,27 @@ export function eventsPage(base = "v1") {
       pause.textContent = paused ? "Go on" : "Pause";
       draw();
     } }, "Pause");
-    const filters = Object.keys(GROUPS).map((name) => h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => {
+    const filter = (name) => h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event) => {
       if (event.target.checked) wanted.add(name);
       else wanted.delete(name);
-      for (const row of rows.children) row.hidden = !taken(row.dataset.kind);
-    } }), ` ${name}`));
-    const taken = (kind) => kind === "lost" || Object.entries(GROUPS).some(([name, pattern]) => wanted.has(name) && pattern.test(kind));
+      for (const line of rows.children) line.hidden = !taken(line.dataset.kind);
+    } }), ` ${name}`);
+    const taken = (kind) => kind === "lost" || [...wanted].some((name) => GROUPS[name].test(kind));
 
     function draw() {
       drawing = false;
       if (!paused) {
         const lines = waiting.splice(0).map((event) => {
-          const row = eventRow(event);
-          row.dataset.kind = event.kind;
-          row.hidden = !taken(event.kind);
-          return row;
+          const line = eventRow(event);
+          line.dataset.kind = event.kind;
+          line.hidden = !taken(event.kind);
+          return line;
         });
         rows.prepend(...lines.reverse());
         while (rows.children.length > KEPT) rows.lastChild.remove();
       }
-      summary.textContent = [WORDS_OF_STATE[state], several(seen, "event"), lost && `${several(lost, "event")} lost`, passed && `${count(passed)} not shown`,
+      summary.textContent = [WORDS_OF_STATE[state], several(seen, "event"), lost && `${several(lost, "event")} lost`,
+        passed && `${count(passed)} not shown`,
         paused && `${count(waiting.length)} waiting`].filter(Boolean).join(" · ");
     }
     function later() {
@@ -107,12 +112,16 @@ export function eventsPage(base = "v1") {
       },
     });
     draw();
+    const clear = h("button", { type: "button", onclick: () => {
+      rows.replaceChildren();
+      waiting.length = 0;
+      draw();
+    } }, "Clear");
+    const legend = h("legend", { class: "unseen" }, "Which events are shown");
+    const filters = h("fieldset", { class: "row" }, legend, Object.keys(GROUPS).map(filter));
     return { title: "Events", node: [
-      h("div", { class: "row" }, h("fieldset", { class: "row" }, h("legend", { class: "unseen" }, "Which events are shown"), filters), pause,
-        h("button", { type: "button", onclick: () => { rows.replaceChildren(); waiting.length = 0; draw(); } }, "Clear")),
-      place, summary,
-      h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": "Table of events, newest first" },
-        h("table", {}, h("caption", { class: "unseen" }, "Events, newest first"), eventHeads(), rows)),
+      h("div", { class: "row" }, filters, pause, clear),
+      place, summary, eventTable("events, newest first", rows),
     ] };
   };
 }

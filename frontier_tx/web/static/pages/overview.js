@@ -1,20 +1,23 @@
 // The first page: how many are here, what flows, how fast, and what came and went last.
 
 import { Chart } from "../chart.js";
-import { bytes, count, h, milliseconds, rough, tell } from "../dom.js";
+import { bytes, count, h, milliseconds, remark, rough, tell } from "../dom.js";
 import { followEvents } from "../feed.js";
 import { follow, gauge, latest, live, rate } from "../live.js";
-import { eventHeads, eventRow } from "./events.js";
+import { eventRow, eventTable } from "./events.js";
 
 const EVENTS = 8;
 const TOLD = /^((edge|service|frontier)_(online|offline)|draining|lost)$/;
 
-const perSecond = (value) => `${rough(value)}/s`;
+/** The lines of a chart of a time. */
+export const quantiles = (half, most) => [{ label: "p50", value: gauge(half) }, { label: "p99", value: gauge(most) }];
+
+export const perSecond = (value) => `${rough(value)}/s`;
 const bytesPerSecond = (value) => `${bytes(value)}/s`;
 
 const charts = () => [
   new Chart("Calls", [{ label: "", value: rate("calls") }], perSecond),
-  new Chart("Time of a call", [{ label: "p50", value: gauge("callHalf") }, { label: "p99", value: gauge("callMost") }], milliseconds),
+  new Chart("Time of a call", quantiles("callHalf", "callMost"), milliseconds),
   new Chart("Messages", [{ label: "", value: rate("messages") }], perSecond),
   new Chart("Failures", [{ label: "", value: rate("failures") }], perSecond),
   new Chart("Bytes of streams", [{ label: "", value: rate("streamBytes") }], bytesPerSecond, 2),
@@ -44,7 +47,7 @@ export function keepDrawn(parts, place, signal) {
 
 /** A table of the last few events. */
 export function lastEvents(base, signal) {
-  const rows = h("tbody", {}, h("tr", {}, h("td", { colspan: "4", class: "quiet" }, "Nothing came or went since this page was opened.")));
+  const rows = h("tbody", {}, remark(4, "Nothing came or went since this page was opened."));
   const waiting = [];
   let drawing = false;
   let any = false;
@@ -67,9 +70,9 @@ export function lastEvents(base, signal) {
     },
     changed: () => {},
   });
-  return h("section", { "aria-labelledby": "lately" }, h("h2", { id: "lately" }, "Latest ", h("a", { href: "#/events", class: "more" }, "all events")),
-    h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": "Table of the latest events" },
-      h("table", {}, h("caption", { class: "unseen" }, "Latest events"), eventHeads(), rows)));
+  const all = h("a", { href: "#/events", class: "more" }, "all events");
+  return h("section", { "aria-labelledby": "lately" }, h("h2", { id: "lately" }, "Latest ", all),
+    eventTable("the latest events", rows));
 }
 
 /** The first page of Frontier. */

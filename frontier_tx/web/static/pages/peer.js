@@ -2,15 +2,18 @@
 
 import { get, part } from "../api.js";
 import { callForm, messageForm } from "../call.js";
-import { ago, bytes, count, every, h, several, shown, tell } from "../dom.js";
+import { ago, bytes, card, count, every, h, mono, remark, row, several, shown, table, tell } from "../dom.js";
 import { may } from "../live.js";
 import { kick, SIDES } from "./peers.js";
 
 const SECONDS = 2;
+const NAMES = 500;
+const STREAMS = 200;
 
 /** Pairs of a name and a value, in the order given; what is null is left out. */
 export function facts(pairs) {
-  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined).map(([name, value]) =>
+  return h("dl", { class: "facts" }, pairs.filter(([, value]) => value !== null && value !== undefined)
+    .map(([name, value]) =>
     h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
@@ -29,52 +32,49 @@ export function peerPage(key, base = "v1") {
     let forms = null;
     let gone = false;
 
-    const kicked = async () => {
+    const kicker = h("button", { type: "button", class: "danger", onclick: async () => {
       if (await kick({ path, one: side.one, id, name: "", place })) refresh();
-    };
+    } }, `Kick this ${side.one}`);
 
     function build(peer) {
       forms = may("call") ? callForm({ base, side: key, id, methods: peer.methods ?? [], signal }) : null;
       node.replaceChildren(
         h("div", {},
-          h("section", { class: "card", "aria-labelledby": "about" }, h("h2", { id: "about" }, "About"), figures,
-            may("act") && h("button", { type: "button", class: "danger", onclick: kicked }, `Kick this ${side.one}`)),
-          h("section", { class: "card", "aria-labelledby": "offers" }, h("h2", { id: "offers" }, "Methods"), methods),
-          key === "services" && h("section", { class: "card", "aria-labelledby": "takes" }, h("h2", { id: "takes" }, "Topics"), topics),
-          h("section", { class: "card", "aria-labelledby": "flows" }, h("h2", { id: "flows" }, "Streams"),
-            h("div", { class: "sheet", role: "region", tabindex: "0", "aria-label": "Table of streams" },
-              h("table", {}, h("caption", { class: "unseen" }, "Open streams"),
-                h("thead", {}, h("tr", {}, ["Stream", "With", "In", "Out"].map((name, index) => h("th", { scope: "col", class: index > 1 ? "end" : "" }, name)))), streams)))),
-        h("div", {},
-          forms && h("section", { class: "card", "aria-labelledby": "calls" }, h("h2", { id: "calls" }, "Call a method"), forms.element),
-          may("call") && h("section", { class: "card", "aria-labelledby": "sends" },
-            h("h2", { id: "sends" }, "Send a message"), messageForm({ base, side: key, id, topics: peer.topics, signal })),
-          !may("call") && h("p", { class: "quiet" }, "Calls and messages need the role “call”, which you do not have.")));
+          card("about", "About", figures, may("act") && kicker),
+          card("offers", "Methods", methods),
+          key === "services" && card("takes", "Topics", topics),
+          card("flows", "Streams", table("open streams", ["Stream", "With", ">In", ">Out"], streams))),
+        may("call")
+          ? h("div", {},
+            card("calls", "Call a method", forms.element),
+            card("sends", "Send a message", messageForm({ base, side: key, id, topics: peer.topics, signal })))
+          : h("p", { class: "quiet" }, "Calls and messages need the role “call”, which you do not have."));
     }
 
     function show(peer) {
       if (!forms && !node.childElementCount) build(peer);
+      const told = (name, write) => (peer[name] === undefined || peer[name] === "" ? null : write(peer[name]));
+      const messages = several(peer.messages_pending, "message");
       figures.replaceChildren(facts([
         [side.label, peer[side.name] ? h("div", { class: "long" }, shown(peer[side.name], 4000)) : "none"],
-        ["Address", h("span", { class: "mono" }, shown(peer.addr))],
-        ["Frontier", peer.frontier_id === undefined ? null : shown(peer.frontier_id)],
+        ["Address", mono(shown(peer.addr))],
+        ["Frontier", told("frontier_id", shown)],
         ["Online since", ago(peer.create_time ?? peer.update_time)],
-        ["Last heard", peer.last_heard === undefined ? null : ago(peer.last_heard)],
-        ["Identity", peer.identity ? h("span", { class: "break" }, shown(peer.identity)) : null],
-        ["Listener", peer.listener ? shown(peer.listener) : null],
-        ["Protocol", peer.protocol ? shown(peer.protocol) : null],
-        ["Bytes in, out", peer.bytes_in === undefined ? null : `${bytes(peer.bytes_in)}, ${bytes(peer.bytes_out)}`],
-        ["Under way", peer.calls_pending === undefined ? null : `${several(peer.calls_pending, "call")}, ${several(peer.messages_pending, "message")}`],
-        ["Waiting for it", peer.messages_waiting === undefined ? null : `${count(peer.messages_waiting)}, ${bytes(peer.waiting_bytes)}`],
+        ["Last heard", told("last_heard", ago)],
+        ["Identity", told("identity", shown)],
+        ["Listener", told("listener", shown)],
+        ["Protocol", told("protocol", shown)],
+        ["Bytes in, out", told("bytes_in", (value) => `${bytes(value)}, ${bytes(peer.bytes_out)}`)],
+        ["Under way", told("calls_pending", (calls) => `${several(calls, "call")}, ${messages}`)],
+        ["Waiting for it", told("messages_waiting", (value) => `${count(value)}, ${bytes(peer.waiting_bytes)}`)],
       ]));
       if (names(methods, peer.methods ?? [], forms && ((name) => forms.choose(name)))) forms?.learn(peer.methods ?? []);
       names(topics, peer.topics ?? [], null);
       const open = peer.streams ?? [];
-      streams.replaceChildren(...open.slice(0, 200).map((stream) => h("tr", {},
-        h("td", { class: "mono" }, stream.stream_id), h("td", { class: "mono" }, shown(stream.peer)),
-        h("td", { class: "end" }, bytes(stream.bytes_in)), h("td", { class: "end" }, bytes(stream.bytes_out)))));
-      if (!open.length) streams.append(h("tr", {}, h("td", { colspan: "4", class: "quiet" }, "None is open.")));
-      if (open.length > 200) streams.append(h("tr", {}, h("td", { colspan: "4", class: "quiet" }, `${count(open.length - 200)} more.`)));
+      streams.replaceChildren(...open.slice(0, STREAMS).map(({ stream_id, peer: other, bytes_in, bytes_out }) =>
+        row([["mono", stream_id], ["mono", shown(other)], ["end", bytes(bytes_in)], ["end", bytes(bytes_out)]])));
+      if (!open.length) streams.append(remark(4, "None is open."));
+      if (open.length > STREAMS) streams.append(remark(4, `${count(open.length - STREAMS)} more.`));
     }
 
     async function refresh() {
@@ -104,10 +104,10 @@ function names(list, all, choose) {
   const same = list.dataset.names === JSON.stringify(all);
   if (same && list.childElementCount) return false;
   list.dataset.names = JSON.stringify(all);
-  list.replaceChildren(...all.slice(0, 500).map((name) => h("li", {}, choose
-    ? h("button", { type: "button", class: "tag", title: "Fill in the form with this method", onclick: () => choose(name) }, shown(name, 120))
-    : h("span", { class: "tag" }, shown(name, 120)))));
+  const button = (name) => h("button", { type: "button", class: "tag", onclick: () => choose(name) }, shown(name, 120));
+  const text = (name) => h("span", { class: "tag" }, shown(name, 120));
+  list.replaceChildren(...all.slice(0, NAMES).map((name) => h("li", {}, choose ? button(name) : text(name))));
   if (!all.length) list.append(h("li", { class: "quiet" }, "None."));
-  if (all.length > 500) list.append(h("li", { class: "quiet" }, `${count(all.length - 500)} more.`));
+  if (all.length > NAMES) list.append(h("li", { class: "quiet" }, `${count(all.length - NAMES)} more.`));
   return true;
 }

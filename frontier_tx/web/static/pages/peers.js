@@ -1,7 +1,7 @@
 // The tables of edges and of services, on Frontier.
 
 import { act, get, part } from "../api.js";
-import { ago, ask, h, shown, tell } from "../dom.js";
+import { ago, ask, h, quiet, shown, tell } from "../dom.js";
 import { List } from "../list.js";
 import { may } from "../live.js";
 
@@ -22,9 +22,14 @@ const FIELDS = {
   ],
 };
 
+/** The head of a column of buttons. */
+export const ACTIONS = () => h("span", { class: "unseen" }, "Actions");
+
 /** Ask whether a peer shall go, and send it away; gives whether it is gone. Says what happened in `place`. */
 export async function kick({ path, one, id, name, place }) {
-  const sure = await ask(`Kick ${one} ${id}?`, `The connection of ${name ? `“${shown(name, 80)}”` : `${one} ${id}`} is closed and its calls fail. It may connect again at once.`, "Kick");
+  const whose = name ? `“${shown(name, 80)}”` : `${one} ${id}`;
+  const result = `The connection of ${whose} is closed and its calls fail. It may connect again at once.`;
+  const sure = await ask(`Kick ${one} ${id}?`, result, "Kick");
   if (!sure) return false;
   try {
     await act("DELETE", path);
@@ -49,20 +54,21 @@ export function peersPage(key) {
   return ({ route, signal }) => {
     const side = SIDES[key];
     const place = h("div");
+    const link = (id) => h("a", { href: `#/${key}/${part(id)}` }, id);
+    const kicker = ({ [side.id]: id, [side.name]: name }) => kickButton({
+      path: `v1/${key}/${part(id)}`, one: side.one, id, name, place, after: () => list.removed(),
+    });
+    const called = ({ [side.name]: name }) => shown(name) || quiet("none");
     const columns = [
-      { name: "Id", order: side.id, kind: "mono", fixed: true, cell: (row) => h("a", { href: `#/${key}/${part(row[side.id])}` }, row[side.id]) },
-      { name: side.label, order: side.name, kind: "wide clip", cell: (row) => (row[side.name] ? shown(row[side.name]) : h("span", { class: "quiet" }, "none")) },
-      { name: "Address", order: "addr", kind: "mono spare", cell: (row) => shown(row.addr) },
-      { name: "Online since", order: "create_time", kind: "spare", cell: (row) => ago(row.create_time) },
+      { name: "Id", order: side.id, kind: "mono", fixed: true, cell: (each) => link(each[side.id]) },
+      { name: side.label, order: side.name, kind: "wide clip", cell: called },
+      { name: "Address", order: "addr", kind: "mono spare", cell: (each) => shown(each.addr) },
+      { name: "Online since", order: "create_time", kind: "spare", cell: (each) => ago(each.create_time) },
     ];
-    if (may("act")) {
-      columns.push({ name: h("span", { class: "unseen" }, "Actions"), kind: "spare end", fixed: true, cell: (row) => kickButton({
-        path: `v1/${key}/${part(row[side.id])}`, one: side.one, id: row[side.id], name: row[side.name], place, after: () => list.removed(),
-      }) });
-    }
+    if (may("act")) columns.push({ name: ACTIONS(), kind: "spare end", fixed: true, cell: kicker });
     const list = new List({
       what: key, columns, fields: FIELDS[key], order: "-create_time", route, signal,
-      id: (row) => row[side.id],
+      id: (each) => each[side.id],
       empty: `No ${side.one} is connected.`,
       async load({ field, text, order, page, size }, aborted) {
         // The server would refuse such an id, and rightly; here it is what somebody is about to type.

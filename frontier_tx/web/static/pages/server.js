@@ -1,7 +1,7 @@
 // The server itself: version, log level, draining, and the configuration in effect.
 
 import { act, get } from "../api.js";
-import { ask, dateAndTime, duration, h, notice, shown, tell } from "../dom.js";
+import { ask, card, dateAndTime, duration, h, mono, notice, shown, tell } from "../dom.js";
 import { follow, live, may, refresh } from "../live.js";
 import { facts } from "./peer.js";
 
@@ -21,8 +21,8 @@ const nested = (value) => value !== null && typeof value === "object" && Object.
 
 function inner(value, depth) {
   if (nested(value)) return written(value, depth + 1);
-  const text = { "[object Array]": "[]", "[object Object]": "{}", "[object Null]": "null" }[Object.prototype.toString.call(value)];
-  return `${text ?? (value === "" ? '""' : shown(value, 2000))}\n`;
+  if (value !== null && typeof value === "object") return Array.isArray(value) ? "[]\n" : "{}\n";
+  return `${value === "" ? '""' : shown(value ?? "null", 2000)}\n`;
 }
 
 /** The page of a server. */
@@ -44,11 +44,14 @@ export function serverPage(base, name) {
       refresh();
     }
     const drain = h("button", { type: "button", class: "danger", onclick: async () => {
-      const sure = await ask(`Drain ${name}?`, "It takes no more connections, tells everybody who is connected to go elsewhere, and stops.", "Drain");
+      const result = "It takes no more connections, tells everybody who is connected to go elsewhere, and stops.";
+      const sure = await ask(`Drain ${name}?`, result, "Drain");
       if (sure) attempt(() => act("POST", `${base}/server/drain`), `${name} is draining.`);
     } }, "Drain");
-    const set = h("button", { type: "button", onclick: () =>
-      attempt(() => act("PUT", `${base}/server/log-level`, { level: level.value }), `The log level is ${level.value} until the next start.`) }, "Set");
+    const set = h("button", { type: "button", onclick: () => {
+      const done = `The log level is ${level.value} until the next start.`;
+      attempt(() => act("PUT", `${base}/server/log-level`, { level: level.value }), done);
+    } }, "Set");
 
     follow(() => {
       const { info } = live;
@@ -59,24 +62,28 @@ export function serverPage(base, name) {
         level.value = known;
       }
       drain.disabled = info.draining;
+      const addresses = Object.entries(info.addresses ?? {}).map(([side, all]) =>
+        [`Listens for ${side}`, mono([all].flat().map((each) => shown(each)).join(", ") || "–")]);
+      const waits = info.not_ready ? `not ready: ${shown(info.not_ready)}` : "serving";
       about.replaceChildren(facts([
         ["Version", shown(info.version)],
-        ["Id", info.frontier_id === undefined ? null : h("span", { class: "mono break" }, shown(info.frontier_id) || "none")],
+        ["Id", info.frontier_id ? mono(shown(info.frontier_id)) : null],
         ["Started", `${dateAndTime(info.started)}, ${duration(info.uptime_seconds)} ago`],
-        ["State", info.draining ? "draining" : shown(info.not_ready) ? `not ready: ${shown(info.not_ready)}` : "serving"],
-        ...Object.entries(info.addresses ?? {}).map(([side, all]) => [`Listens for ${side}`, h("span", { class: "mono break" }, [all].flat().map((each) => shown(each)).join(", ") || "–")]),
+        ["State", info.draining ? "draining" : waits],
+        ...addresses,
         ["You may", (info.roles ?? []).join(", ") || "nothing"],
       ]));
     }, signal);
     get(`${base}/server/config`, {}, signal).then(
-      (answer) => (config.textContent = written(answer.config ?? answer)),
+      (answer) => config.replaceChildren(written(answer)),
       (error) => signal.aborted || config.replaceWith(notice("bad", error.message)));
 
-    const acts = may("act") && h("section", { class: "card", "aria-labelledby": "acts" }, h("h2", { id: "acts" }, "Act"),
+    const acts = [
       h("div", { class: "row" }, h("label", { for: "level" }, "Log level"), level, set),
-      h("div", { class: "row" }, drain));
+      h("div", { class: "row" }, drain),
+    ];
     return { title: "Server", node: [place, h("div", { class: "columns" },
-      h("div", {}, h("section", { class: "card", "aria-labelledby": "about" }, h("h2", { id: "about" }, "About"), about), acts),
-      h("section", { class: "card", "aria-labelledby": "config" }, h("h2", { id: "config" }, "Configuration in effect"), config))] };
+      h("div", {}, card("about", "About", about), may("act") && card("acts", "Act", acts)),
+      card("config", "Configuration in effect", config))] };
   };
 }
