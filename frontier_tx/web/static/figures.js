@@ -25,7 +25,8 @@ const READ = {
   messages: ({ counters }) => sum(counters, "frontier_messages_total"),
   failures: ({ counters }) =>
     together(sum(counters, "frontier_calls_total", failed), sum(counters, "frontier_messages_total", failed)),
-  streamBytes: ({ counters }) => sum(counters, "frontier_stream_bytes_total"),
+  received: ({ counters }) => sum(counters, "frontier_received_bytes_total"),
+  sent: ({ counters }) => sum(counters, "frontier_sent_bytes_total"),
   streams: ({ gauges }) => sum(gauges, "frontier_streams"),
   pending: ({ gauges }) => sum(gauges, "frontier_pending"),
   held: ({ gauges }) => sum(gauges, "frontier_held_bytes"),

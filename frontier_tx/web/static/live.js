@@ -47,12 +47,14 @@ export function start(base) {
 /** Whether the caller's token, or the lack of one, has this role. */
 export const may = (role) => Boolean(live.info?.roles?.includes(role));
 
-/** A counter per second, as a function of a place in the samples; null where the server does not tell. */
-export const rate = (name) => (samples, index) => {
+/** A counter per second over some samples, as a function of a place among them; null where the server does not tell. */
+export const rate = (name, span = 1) => (samples, index) => {
   const now = samples[index];
-  const before = samples[index - 1];
-  if (!before || now.at - before.at > 4 * SECONDS || !(name in now.figures) || !(name in before.figures)) return null;
-  return Math.max(0, (now.figures[name] - before.figures[name]) / (now.at - before.at));
+  const before = samples[Math.max(0, index - span)];
+  if (!(name in now.figures && name in before.figures)) return null;
+  const passed = now.at - before.at;
+  if (passed <= 0 || passed > (span + 3) * SECONDS) return null;
+  return Math.max(0, (now.figures[name] - before.figures[name]) / passed);
 };
 
 /** A figure as it is, likewise. */

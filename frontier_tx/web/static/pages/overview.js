@@ -7,6 +7,8 @@ import { follow, gauge, latest, live, rate } from "../live.js";
 import { eventRow, eventTable } from "./events.js";
 
 const EVENTS = 8;
+// Sums over many connections are some seconds old: over so many samples they grow evenly.
+const SUMMED = 5;
 const TOLD = /^((edge|service|frontier)_(online|offline)|draining|lost)$/;
 
 /** The lines of a chart of a time. */
@@ -20,7 +22,8 @@ const charts = () => [
   new Chart("Time of a call", quantiles("callHalf", "callMost"), milliseconds),
   new Chart("Messages", [{ label: "", value: rate("messages") }], perSecond),
   new Chart("Failures", [{ label: "", value: rate("failures") }], perSecond),
-  new Chart("Bytes of streams", [{ label: "", value: rate("streamBytes") }], bytesPerSecond, 2),
+  new Chart("Bytes", [{ label: "in", value: rate("received", SUMMED) }, { label: "out", value: rate("sent", SUMMED) }],
+    bytesPerSecond, 2),
   new Chart("Waiting in the gateway", [{ label: "", value: gauge("held") }], bytes, 2),
 ];
 
