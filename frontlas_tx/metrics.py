@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from frontlas_tx.frontier_plane import FrontierPlane
@@ -57,3 +57,11 @@ class FrontlasCollector(Collector):
         for name, value in self._registry.metrics().items():
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield kind(f"frontlas_registry_{name}", MEANINGS[name], value=value)
+        times = self._registry.store_times
+        if times is not None:
+            yield HistogramMetricFamily(
+                "frontlas_redis_seconds",
+                "Time from sending a command to Redis to its answer.",
+                buckets=times.buckets(),
+                sum_value=times.seconds,
+            )

@@ -80,6 +80,8 @@ class Telling:
         self.state = LinkState.DOWN
         self.meta = meta
         self.reported = 0
+        #: When Frontlas took the last of them, in Unix seconds; 0 before.
+        self.reported_at = 0.0
         self.failed = 0
         self._repository = repository
         self._clock = clock
@@ -240,6 +242,7 @@ class Telling:
             self._under_way -= 1
         if outcome is None:
             self.reported += events
+            self.reported_at = self._wall_clock()
             if method == SYNC_END and self._taken:
                 self._again.worked()
                 self._untaken.over()

@@ -120,5 +120,10 @@ class ReporterCollector(Collector):
         up = float(reporter.state is LinkState.UP)
         yield GaugeMetricFamily("frontier_frontlas_up", "Whether the link to Frontlas is up.", value=up)
         yield GaugeMetricFamily("frontier_frontlas_waiting", "Events to be reported.", value=reporter.waiting)
+        yield GaugeMetricFamily(
+            "frontier_frontlas_last_report_timestamp_seconds",
+            "When Frontlas took the last event, in Unix seconds; 0 before the first.",
+            value=reporter.reported_at,
+        )
         yield CounterMetricFamily("frontier_frontlas_reported", "Events that Frontlas took.", value=reporter.reported)
         yield CounterMetricFamily("frontier_frontlas_failed", "Reports that it did not take.", value=reporter.failed)

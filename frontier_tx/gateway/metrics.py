@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -11,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from frontier_tx.gateway.bypass import BypassFactory
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.factories import LegFactory
-from frontier_tx.switch.tally import BOUNDS, Tally
+from frontier_tx.switch.tally import Tally
 
 #: So many connections are looked at in one turn of the reactor, and sums over more are at most so many seconds old.
 SLICE = 1000
@@ -235,8 +234,6 @@ def _outcomes(name: str, text: str, tallies: dict[str, Tally]) -> Metric:
 
 def _times(name: str, text: str, tallies: dict[str, Tally]) -> Metric:
     family = HistogramMetricFamily(f"frontier_{name}", text, labels=["direction"])
-    bounds = [*map(str, BOUNDS), "+Inf"]
     for direction, tally in tallies.items():
-        buckets = list(zip(bounds, map(float, accumulate(tally.classes)), strict=True))
-        family.add_metric([direction], buckets, tally.seconds)
+        family.add_metric([direction], tally.buckets(), tally.seconds)
     return family

@@ -241,7 +241,7 @@ class Forwarder:
             if epoch == self._epoch and self.outbox.settle(record):
                 self.counters.confirmed += 1
                 now = self._clock.seconds()
-                self.counters.took(now - record.sent_at)
+                self.counters.times.note(now - record.sent_at)
                 self._tell(record, "", now)
                 self._went_on()
 

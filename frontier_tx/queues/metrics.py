@@ -1,12 +1,10 @@
 """What the queues show to Prometheus."""
 
 from collections.abc import Iterator
-from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from frontier_tx.queues.counters import LATENCIES
 from frontier_tx.queues.routes import Queues
 
 
@@ -45,9 +43,7 @@ class QueueCollector(Collector):
             held.add_metric(name, outbox.bytes)
             bound.add_metric(name, outbox.bounds.bytes)
             again.add_metric(name, counters.reconnects)
-            edges = [*map(str, LATENCIES), "+Inf"]
-            buckets = list(zip(edges, map(float, accumulate(counters.latencies)), strict=True))
-            latency.add_metric(name, buckets, counters.latency_sum)
+            latency.add_metric(name, counters.times.buckets(), counters.times.seconds)
         yield from (up, published, confirmed, failed, flying, waiting, held, bound, again, latency)
         yield from self._spools()
 

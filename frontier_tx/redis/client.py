@@ -28,6 +28,7 @@ from frontier_tx.redis.errors import (
 from frontier_tx.redis.interfaces import Argument, IRedis, Reply, Request, Script
 from frontier_tx.redis.link import Command, Link
 from frontier_tx.redis.listener import Listener
+from frontier_tx.runtime.histogram import Histogram
 from frontier_tx.runtime.lograte import LogRate
 
 log = Logger()
@@ -68,6 +69,8 @@ class RedisClient(ABC):
             "" if settings.disable_identity else library,
             tuple(scripts),
         )
+        #: How long servers took to answer.
+        self.times = Histogram()
         self._waiting: deque[Command] = deque()
         self._sweep: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None

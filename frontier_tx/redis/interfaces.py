@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from frontier_tx.redis.errors import RedisError
+from frontier_tx.runtime.histogram import Histogram
 
 Argument: TypeAlias = bytes | str | int
 Reply: TypeAlias = Any
@@ -53,6 +54,7 @@ class IRedis(Interface):
 
     ready: bool = Attribute("Whether commands are being answered.")
     error: RedisError | None = Attribute("Why not; None while ready.")
+    times: Histogram = Attribute("How long servers took to answer.")
     name: str = Attribute("The configured addresses, for messages.")
 
     def start() -> None:

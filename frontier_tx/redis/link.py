@@ -17,6 +17,7 @@ from frontier_tx.redis.address import Address
 from frontier_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection, reply_error
 from frontier_tx.redis.errors import RedisError, RedisLostError, RedisTimeoutError
 from frontier_tx.redis.interfaces import Argument, Reply, Request
+from frontier_tx.runtime.histogram import Histogram
 
 WINDOW = 500
 """Commands under way per connection; more wait in the link's queue."""
@@ -71,6 +72,9 @@ class Command:
 
 class ILinkOwner(Protocol):
     """Who has links; every method returns at once."""
+
+    #: How long servers took to answer.
+    times: Histogram
 
     def link_ready(self, link: Link) -> None:
         """The link logged in and takes commands."""
@@ -201,6 +205,7 @@ class Link:
         if not self._sent:
             return
         command = self._sent.popleft()
+        self._owner.times.note(self._reactor.seconds() - command.sent)
         self._pump()
         command.finish(reply)
 

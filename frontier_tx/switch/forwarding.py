@@ -191,11 +191,11 @@ class Forwarding:
             frame.session_id,
             data.key if len(data.key) <= REPEATED_METHOD else b"",
             self._overdue,
+            now,
         )
         if by_caller:
             pending.overdue_text = DeadlineExceeded.text
         pending.done = done
-        pending.since = now
         self._in_flight.enter(pending)
         self._timers.schedule(pending, due)
         pending.window = window

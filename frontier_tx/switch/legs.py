@@ -325,6 +325,7 @@ class Pending:
         source_session: int,
         method: bytes,
         on_overdue: "Callable[[Pending], None]",
+        since: float = 0.0,
     ) -> None:
         self.request = request
         self.target = target
@@ -350,7 +351,7 @@ class Pending:
         self.frame: bytes | None = None
         self.tick = 0
         #: When it was forwarded, for the metrics; of what the gateway asks for itself this is not known.
-        self.since = 0.0
+        self.since = since
 
     def fire(self, now: float) -> None:
         """The deadline passed (``timers.Timed``)."""

@@ -1,7 +1,5 @@
 """What became of calls and messages, and how long they took: for the metrics."""
 
-from bisect import bisect_left
-
 from frontier_tx.errors import (
     NO_SUCH_RPC,
     Canceled,
@@ -19,10 +17,9 @@ from frontier_tx.errors import (
     TooManyPending,
     TopicNotOnline,
 )
+from frontier_tx.runtime.histogram import Histogram
 from frontier_tx.wire.body import UNFIT
 
-#: Upper bounds of the classes of the histograms, in seconds.
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 #: The receiver said no, or has no such method; it answered, and the caller could not be given that answer.
 PEER_ERROR, NO_SUCH_METHOD, UNDELIVERABLE = "peer_error", "no_such_method", "undeliverable"
 #: Who asked has gone.
@@ -48,30 +45,22 @@ OUTCOMES = {
 }
 
 
-class Tally:
-    """Outcomes of the calls, or of the messages, of one direction."""
+class Tally(Histogram):
+    """Outcomes of the calls, or of the messages, of one direction, and how long the receivers took to answer."""
 
-    __slots__ = ("classes", "seconds", "_others")
+    __slots__ = ("_others",)
 
     def __init__(self) -> None:
-        #: How many answers took how long, by ``BOUNDS``; the last class is for all that took longer.
-        self.classes = [0] * (len(BOUNDS) + 1)
-        #: Sum of the times of all answers.
-        self.seconds = 0.0
+        super().__init__()
         self._others = dict.fromkeys(("ok", PEER_ERROR, NO_SUCH_METHOD, UNDELIVERABLE, CALLER_GONE), 0)
         self._others.update(dict.fromkeys(OUTCOMES.values(), 0))
 
-    def answered(self, seconds: float) -> None:
-        """The receiver has answered after so long."""
-        self.classes[bisect_left(BOUNDS, seconds)] += 1
-        self.seconds += seconds
-
     def refused(self, text: str) -> None:
-        """The receiver's answer, which ``answered`` was told of, is an error."""
+        """The receiver's answer, which is noted, is an error."""
         self._others[NO_SUCH_METHOD if text.startswith(NO_SUCH_RPC) else PEER_ERROR] += 1
 
     def undeliverable(self) -> None:
-        """An answer that ``answered`` was told of could not be given to who asked."""
+        """An answer, which is noted, could not be given to who asked."""
         self._others[UNDELIVERABLE] += 1
 
     def failed(self, text: str) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
+from frontier_tx.runtime.histogram import Histogram
 from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.records import (
     Change,
@@ -56,6 +57,7 @@ class IRegistry(Interface):
 
     ready: bool = Attribute("Whether the store answers; kept up to date by itself.")
     why_not_ready: str = Attribute("One line naming what is wrong and what to do; empty while ready.")
+    store_times: Histogram | None = Attribute("How long the store took to answer; None where there is none.")
     durable: bool = Attribute("False if everything is forgotten with this process.")
 
     def start() -> Deferred[None]:

@@ -94,6 +94,7 @@ class MemoryRegistry:
         self._budget = PeerBudget(peers_bytes)
         self.ready = False
         self._stopped = False
+        self.store_times = None
         self.why_not_ready = "the registry has not been started"
         self._ready_watchers: list[Callable[[bool, str], None]] = []
 

@@ -44,6 +44,8 @@ async def test_each_figure_has_its_meaning_and_its_kind(world: Any) -> None:
     assert "frontlas_registry_reports_total 1.0" in lines
     assert "frontlas_registry_frontiers 1.0" in lines
     assert "frontlas_ready 1.0" in lines
+    answered = page.get_sample_value("frontlas_redis_seconds_count")
+    assert answered is None if isinstance(world, MemoryWorld) else answered
 
 
 def test_no_figure_is_described_that_none_has() -> None:

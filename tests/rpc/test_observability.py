@@ -61,7 +61,7 @@ def test_nothing_else(server: Server, path: str) -> None:
 
 def test_metrics_count_what_is_there(server: Server) -> None:
     for _ in range(7):
-        server.core.exchange.counters.tallies[True][True].answered(0.002)
+        server.core.exchange.counters.tallies[True][True].note(0.002)
     status, headers, body = server.ask("GET /metrics")
     assert status == 200
     assert headers["content-type"].startswith("text/plain; version=0.0.4")

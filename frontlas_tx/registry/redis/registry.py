@@ -113,6 +113,7 @@ class RedisRegistry(RedisQueries):
         self._counts = dict.fromkeys(("reports", "repairs"), 0)
         self._refusals = Troubles()
         self.ready = False
+        self.store_times = redis.times
         self.why_not_ready = "the registry has not been started"
         self._ready_watchers: list[Callable[[bool, str], None]] = []
         redis.watch(self._redis_changed, self._disturbed)
