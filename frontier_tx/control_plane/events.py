@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
+from frontier_tx.rpc.event_stream import chosen_kinds
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.presence import IPresenceListener, Presence
@@ -154,7 +155,7 @@ class EventsService:
 
     async def watch(self, request: Any, context: CallContext) -> AsyncIterator[Any]:
         """Events from now on, with the state before them if asked for."""
-        reader = self._feed.open(_kinds(request.kinds))
+        reader = self._feed.open(chosen_kinds(request.kinds, KINDS))
         try:
             if request.snapshot:
                 for kind, table in (
@@ -172,22 +173,3 @@ class EventsService:
                 yield await reader.next(lambda count: self._feed.make("lost", count=count))
         finally:
             self._feed.close(reader)
-
-    def _present(self, kinds: frozenset[str]) -> list[tuple[str, Leg]]:
-        tables = {"edge_online": self._repository.edges, "service_online": self._repository.services}
-        return [(kind, leg) for kind, table in tables.items() if kind in kinds for leg in table.values()]
-
-
-def tag(event: Any) -> tuple[str, str]:
-    """Kind and number, for server-sent events."""
-    return event.kind, str(event.id) if event.id else ""
-
-
-def _kinds(text: str) -> frozenset[str]:
-    wanted = frozenset(kind.strip() for kind in text.split(",") if kind.strip())
-    unknown = wanted.difference(KINDS)
-    if unknown:
-        raise RpcError(
-            Status.INVALID_ARGUMENT, f"no event is called {min(unknown)[:100]!r}; known are {', '.join(KINDS)}"
-        )
-    return wanted or frozenset(KINDS)

@@ -24,8 +24,8 @@ class ControlCollector(Collector):
             ("lists", "Lists that are being made.", self._scans.running),
             ("lists_waiting", "Lists that wait for others.", self._scans.waiting),
             ("event_readers", "Event streams that are open.", len(self._feed.readers)),
-            ("calls_through", "Calls and messages to peers that are under way.", self._through.at_once),
-            ("calls_through_bytes", "Bytes of their requests.", self._through.bytes_at_once),
+            ("calls_through", "Calls and messages to peers that are under way.", self._through.under_way.number),
+            ("calls_through_bytes", "Bytes of their requests.", self._through.under_way.bytes),
         ):
             yield GaugeMetricFamily(f"control_plane_{name}", text, value=value)
         lost = "Events that readers missed because they were too slow."

@@ -10,21 +10,22 @@ from twisted.internet.interfaces import IReactorTime
 import frontier_tx
 from frontier_tx.config.common import ControlPlaneLimits
 from frontier_tx.control_plane.contract import ContractService
-from frontier_tx.control_plane.events import EventFeed, EventsService, tag
+from frontier_tx.control_plane.events import EventFeed, EventsService
 from frontier_tx.control_plane.kicks import Kicks
 from frontier_tx.control_plane.metrics import ControlCollector
 from frontier_tx.control_plane.peers import PeersService
 from frontier_tx.control_plane.scans import Scans
-from frontier_tx.control_plane.server_info import Host, ServerService
 from frontier_tx.control_plane.through import ThroughService
 from frontier_tx.rpc import openapi
 from frontier_tx.rpc.context import Role
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
+from frontier_tx.rpc.event_stream import tag
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.listener import ControlPlaneFactory
 from frontier_tx.rpc.methods import MethodTable, Rules
 from frontier_tx.rpc.rest import RestRouter
+from frontier_tx.rpc.server_info import ROLES, Host, ServerService
 from frontier_tx.switch.local import LocalCaller
 from frontier_tx.switch.presence import Presence
 from frontier_tx.web import web_files
@@ -42,14 +43,6 @@ CONTRACT_ROLES: dict[str, Role] = {
     "KickService": "act",
     "ListServiceRPCs": "read",
     "ListServiceTopics": "read",
-}
-SERVER_ROLES: dict[str, Role] = {
-    "GetServer": "read",
-    "GetStats": "read",
-    "GetConfig": "read",
-    "GetLogLevel": "read",
-    "SetLogLevel": "act",
-    "Drain": "act",
 }
 
 
@@ -87,8 +80,8 @@ class ControlPlane:
         longest = exchange.settings.call_seconds
         table.add("frontier.v1.Through", self.through, "call", longest=longest)
         if host is not None:
-            server = ServerService(contract, host, presence.repository, registry, clock, wall_clock)
-            table.add("frontier.v1.Server", server, SERVER_ROLES)
+            server = ServerService(contract, host, registry, clock, wall_clock)
+            table.add("frontier.v1.Server", server, ROLES)
         add_standard_services(table, self.serving)
         # What the contract lists follows from the repository alone.
         listed = {f"/controlplane.ControlPlane/{name}" for name, role in CONTRACT_ROLES.items() if role == "read"}

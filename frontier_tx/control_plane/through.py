@@ -6,47 +6,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from frontier_tx.errors import (
-    NO_SUCH_RPC,
-    Canceled,
-    DeadlineExceeded,
-    EdgeNotOnline,
-    ForceClosed,
-    MethodTooLong,
-    OperationTimeout,
-    PayloadTooLarge,
-    ReceiverCongested,
-    ServiceNotOnline,
-    TooManyPending,
-    TopicNotOnline,
-)
+from frontier_tx.errors import EdgeNotOnline, ServiceNotOnline
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
 from frontier_tx.rpc.status import RpcError, Status
+from frontier_tx.rpc.through import UnderWay, own_error, peers_error
 from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.local import LocalCaller, Outcome
 from frontier_tx.switch.repository import Repository
-
-AT_ONCE, BYTES_AT_ONCE = 1000, 67_108_864
-"""Calls and messages under way, and the bytes of their requests."""
-UNPROCESSABLE, TOO_LARGE = 422, 413
-
-_OURS = {
-    DeadlineExceeded.text: (Status.DEADLINE_EXCEEDED, "no answer came in time", None),
-    OperationTimeout.text: (Status.DEADLINE_EXCEEDED, "no answer came within the gateway's limits.call_seconds", None),
-    Canceled.text: (Status.CANCELLED, "the call was cancelled", None),
-    ForceClosed.text: (Status.UNAVAILABLE, "the receiver's connection ended before it answered", None),
-    EdgeNotOnline.text: (Status.NOT_FOUND, EdgeNotOnline.text, None),
-    TopicNotOnline.text: (Status.NOT_FOUND, TopicNotOnline.text, None),
-    MethodTooLong.text: (Status.INVALID_ARGUMENT, MethodTooLong.text, None),
-    PayloadTooLarge.text: (Status.INVALID_ARGUMENT, "the receiver takes no frames of this size", TOO_LARGE),
-    ReceiverCongested.text: (
-        Status.RESOURCE_EXHAUSTED,
-        "too much waits for the receiver already; try again later",
-        None,
-    ),
-    TooManyPending.text: (Status.RESOURCE_EXHAUSTED, "too many calls are under way; try again later", None),
-}
 
 
 class ThroughService:
@@ -58,8 +25,7 @@ class ThroughService:
         self._repository = repository
         self._caller = caller
         self._clock = clock
-        #: What is under way.
-        self.at_once = self.bytes_at_once = 0
+        self.under_way = UnderWay()
 
     async def call_edge(self, request: Any, context: CallContext) -> Any:
         """Call a method of an edge."""
@@ -111,20 +77,16 @@ class ThroughService:
 
     async def _run(self, start: Callable[[Outcome], Callable[[], None] | None], size: int, reason: str) -> bytes:
         """Do one of them; the place is free when the switch is done with it, also if nobody waits any more."""
-        if self.at_once >= AT_ONCE or self.bytes_at_once + size > BYTES_AT_ONCE:
-            raise RpcError(Status.RESOURCE_EXHAUSTED, "too many calls and messages are under way; try again later")
-        self.at_once += 1
-        self.bytes_at_once += size
+        self.under_way.take(size)
         cancel: Callable[[], None] | None = None
         waiter: Deferred[bytes] = Deferred(lambda _: cancel() if cancel is not None else None)
 
         def done(value: bytes, error: str, by_peer: bool) -> None:
-            self.at_once -= 1
-            self.bytes_at_once -= size
+            self.under_way.give_back(size)
             if waiter.called:
                 return
             if error:
-                waiter.errback(_peers_error(error, reason) if by_peer else _own_error(error))
+                waiter.errback(peers_error(error, reason) if by_peer else own_error(error))
             else:
                 waiter.callback(value)
 
@@ -136,14 +98,3 @@ def _reachable(leg: Leg | None, text: str) -> Leg:
     if leg is None or leg.half_closed:
         raise RpcError(Status.NOT_FOUND, text)
     return leg
-
-
-def _peers_error(text: str, reason: str) -> RpcError:
-    if text.startswith(NO_SUCH_RPC):
-        return RpcError(Status.NOT_FOUND, text, "NO_SUCH_RPC")
-    return RpcError(Status.FAILED_PRECONDITION, text, reason, UNPROCESSABLE)
-
-
-def _own_error(text: str) -> RpcError:
-    status, said, http_status = _OURS.get(text, (Status.UNAVAILABLE, text, None))
-    return RpcError(status, said, None, http_status)

@@ -196,7 +196,12 @@ class Gateway(Service):
         if self._drain is not None:
             self._drain.hurry()
 
-    # -- for operators (``control_plane.server_info.Host``) ---------------------------------------------------
+    # -- for operators (``rpc.server_info.Host``) -------------------------------------------------------------
+
+    async def counts(self) -> tuple[int, int]:
+        """How many edges and services are online."""
+        repository = self.core.repository
+        return len(repository.edges), len(repository.services)
 
     def addresses(self) -> dict[str, list[str]]:
         """Where edges and services connect."""

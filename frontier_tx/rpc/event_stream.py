@@ -13,7 +13,7 @@ from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.exchange import Exchange, HttpHeaders, error_json, secured
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.proto_json import message_json
-from frontier_tx.rpc.status import RpcError
+from frontier_tx.rpc.status import RpcError, Status
 
 EVENTS: HttpHeaders = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache")]
 EVENT_BEAT = 15.0
@@ -21,6 +21,25 @@ EVENT_BEAT = 15.0
 
 Tag = Callable[[Any], tuple[str, str]]
 """Gives the ``event`` and the ``id`` of a response."""
+
+
+def tag(event: Any) -> tuple[str, str]:
+    """Kind and number of a ``frontier.v1.Event``."""
+    return event.kind, str(event.id) if event.id else ""
+
+
+def chosen_kinds(text: str, known: tuple[str, ...]) -> frozenset[str]:
+    """The kinds of events in a list with commas; all that are known if it is empty.
+
+    :raises RpcError: INVALID_ARGUMENT, one is not known.
+    """
+    wanted = frozenset(kind.strip() for kind in text.split(",") if kind.strip())
+    unknown = wanted.difference(known)
+    if unknown:
+        raise RpcError(
+            Status.INVALID_ARGUMENT, f"no event is called {min(unknown)[:100]!r}; known are {', '.join(known)}"
+        )
+    return wanted or frozenset(known)
 
 
 class EventStream:

@@ -77,7 +77,7 @@ def test_a_client_that_goes(world: World) -> None:
     answer.on_gone()
     world.settle()
     assert not world.core.repository.edges[7].pending
-    assert world.control.through.at_once == 0
+    assert world.control.through.under_way.number == 0
     waiting.callback(b"")
 
 

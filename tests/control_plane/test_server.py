@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from frontier_tx.control_plane.stats import Statistics, estimate
+from frontier_tx.rpc.stats import Statistics, estimate
 from frontier_tx.rpc.status import RpcError
 from frontier_tx.runtime import logs
 from tests.control_plane.world import World, a_world

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from frontier_tx.control_plane import through
+from frontier_tx.rpc import through
 from frontier_tx.rpc.status import RpcError
 from tests.control_plane.world import CONTRACT, World, a_world
 
@@ -19,7 +19,7 @@ THROUGH = "frontier.v1.Through"
 def world() -> Iterator[World]:
     with a_world() as made:
         yield made
-        assert (made.control.through.at_once, made.control.through.bytes_at_once) == (0, 0)
+        assert (made.control.through.under_way.number, made.control.through.under_way.bytes) == (0, 0)
 
 
 def refused(answer: Any) -> tuple[str, str]:
@@ -83,7 +83,7 @@ def test_who_goes_away_gives_the_call_up(world: World) -> None:
     answer = waiting_edge(world)
     calling = call(world)
     calling.addErrback(lambda failure: None)
-    assert len(world.core.repository.edges[7].pending) == world.control.through.at_once == 1
+    assert len(world.core.repository.edges[7].pending) == world.control.through.under_way.number == 1
     calling.cancel()
     world.settle()
     assert not world.core.repository.edges[7].pending

@@ -56,9 +56,13 @@ class MadeUpHost:
 
     def __init__(self) -> None:
         self.left = 0
+        self.peers: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def not_ready(self) -> str | None:
         return self.trouble
+
+    async def counts(self) -> tuple[int, int]:
+        return self.peers()
 
     def addresses(self) -> dict[str, list[str]]:
         return {"edges": ["127.0.0.1:30012"], "services": ["127.0.0.1:30011"]}
@@ -79,6 +83,8 @@ class World:
         self.clock = self.gateway.clock
         self.core = self.gateway.core
         self.host = MadeUpHost()
+        repository = self.core.repository
+        self.host.peers = lambda: (len(repository.edges), len(repository.services))
         self.registry = CollectorRegistry()
         options = {"host": self.host, "metrics": self.registry, "wall_clock": self.gateway.wall_clock} | options
         self.control = ControlPlane(self.core.presence, self.clock, **options)

@@ -1,20 +1,28 @@
-"""``frontier.v1.Server``: the server itself, its figures, its configuration, its log, its end."""
+"""``frontier.v1.Server``, ``frontlas.v1.Server``: the server itself, its figures, configuration, log, and its end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 from twisted.internet.interfaces import IReactorTime
 
 import frontier_tx
-from frontier_tx.control_plane.stats import Statistics
-from frontier_tx.rpc.context import CallContext
+from frontier_tx.rpc.context import CallContext, Role
 from frontier_tx.rpc.contract import Contract
+from frontier_tx.rpc.stats import Statistics
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.runtime.logs import Logger, level, set_level
-from frontier_tx.switch.repository import Repository
 
 LEVELS = ("debug", "info", "warn", "error")
+#: What callers need.
+ROLES: dict[str, Role] = {
+    "GetServer": "read",
+    "GetStats": "read",
+    "GetConfig": "read",
+    "GetLogLevel": "read",
+    "SetLogLevel": "act",
+    "Drain": "act",
+}
 
 
 class Host(Protocol):
@@ -28,6 +36,9 @@ class Host(Protocol):
 
     def not_ready(self) -> str | None:
         """Why it cannot do its work, or None."""
+
+    def counts(self) -> Awaitable[tuple[int, int]]:
+        """How many edges and services are online; raises ``RpcError`` when that is not known."""
 
     def addresses(self) -> Mapping[str, list[str]]:
         """Where ``edges`` and ``services`` connect."""
@@ -51,22 +62,21 @@ class ServerService:
         self,
         contract: Contract,
         host: Host,
-        repository: Repository,
         registry: CollectorRegistry,
         clock: IReactorTime,
         wall_clock: Callable[[], float],
     ) -> None:
         self._message = contract.message
         self._host = host
-        self._repository = repository
         self._clock = clock
         self._wall_clock = wall_clock
         self._started, self._started_at = wall_clock(), clock.seconds()
         self._statistics = Statistics(registry, clock.seconds)
 
-    def get_server(self, request: Any, context: CallContext) -> Any:
+    async def get_server(self, request: Any, context: CallContext) -> Any:
         """What it is and how it does."""
         host = self._host
+        edges, services = await host.counts()
         roles = context.caller.roles if context.caller is not None else frozenset()
         return self._message("frontier.v1.ServerInfo")(
             version=frontier_tx.__version__,
@@ -74,8 +84,8 @@ class ServerService:
             started=int(self._started),
             uptime_seconds=int(self._clock.seconds() - self._started_at),
             draining=host.draining,
-            edges=len(self._repository.edges),
-            services=len(self._repository.services),
+            edges=edges,
+            services=services,
             log_level=level(),
             addresses=self._message("frontier.v1.Addresses")(**host.addresses()),
             roles=[role for role in ("read", "act", "call") if role in roles],
