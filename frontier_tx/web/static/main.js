@@ -101,7 +101,11 @@ function state() {
 
 function signIn(reason) {
   if (asking) return;
-  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true, autofocus: true });
+  const input = h("input", {
+    id: "token", type: "password", autocomplete: "off", required: true, autofocus: true,
+    // A header could not carry other characters.
+    pattern: "\\s*[!-~]+\\s*", title: "letters, digits and signs of ASCII, without spaces",
+  });
   const form = h("form", { class: "stack", onsubmit: async (event) => {
     event.preventDefault();
     token.set(input.value.trim());

@@ -4,7 +4,8 @@ import { part } from "../api.js";
 import { count, dateAndTime, h, quiet, row, say, several, shown, table, tell, timeOfDay } from "../dom.js";
 import { followEvents } from "../feed.js";
 
-const KEPT = 500;
+const KEPT = 200;
+const PAUSE = 200;
 
 const WORDS = { frontier_online: "Frontier online", frontier_offline: "Frontier offline" };
 const WORDS_OF_STATE = { live: "Live", connecting: "Connecting …", refused: "Not connected" };
@@ -50,6 +51,7 @@ export function eventsPage(base = "v1") {
     let state = "connecting";
     let paused = false;
     let drawing = false;
+    let took = 0;
     const wanted = new Set(Object.keys(GROUPS));
 
     const pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => {
@@ -67,6 +69,7 @@ export function eventsPage(base = "v1") {
 
     function draw() {
       drawing = false;
+      const begun = performance.now();
       if (!paused) {
         const lines = waiting.splice(0).map((event) => {
           const line = eventRow(event);
@@ -80,12 +83,13 @@ export function eventsPage(base = "v1") {
       summary.textContent = [WORDS_OF_STATE[state], several(seen, "event"), lost && `${several(lost, "event")} lost`,
         passed && `${count(passed)} not shown`,
         paused && `${count(waiting.length)} waiting`].filter(Boolean).join(" · ");
+      took = performance.now() - begun;
     }
     function later() {
       if (drawing) return;
       drawing = true;
-      // Not for each event: a thousand edges may come in one second.
-      setTimeout(draw, 200);
+      // Not for each event, for a thousand edges may come in one second; and most of the time is for the reader.
+      setTimeout(draw, Math.max(PAUSE, 5 * took));
     }
     followEvents(`${base}/events`, {}, {
       signal,
