@@ -7,6 +7,7 @@ same for all of them.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from frontier_tx.rpc.addresses import address_key
 from frontier_tx.rpc.audit import Audit
 from frontier_tx.rpc.context import ANYBODY, AUDITED, CallContext, Caller, Role, at_once
 from frontier_tx.rpc.contract import Contract, MethodSpec
@@ -75,8 +77,8 @@ class MethodTable:
     """The methods of one server.
 
     ``call_timeout`` (seconds) ends unary calls whose caller sets no earlier deadline. ``max_calls`` and ``max_streams``
-    bound what is under way at a time over all connections; beyond them callers get RESOURCE_EXHAUSTED. Without
-    ``access`` everybody may call everything.
+    bound what is under way at a time over all connections, of which one address leaves as many places free as it has;
+    beyond them callers get RESOURCE_EXHAUSTED. Without ``access`` everybody may call everything.
     """
 
     def __init__(
@@ -93,12 +95,10 @@ class MethodTable:
         self.contract = contract
         self.clock = clock
         self.call_timeout = call_timeout
-        self.max_calls = max_calls
-        self.max_streams = max_streams
         self.access = access
         self.metrics = MethodMetrics(CollectorRegistry() if registry is None else registry)
-        self.calls = 0
-        self.streams = 0
+        self._calls = _Places(max_calls, "calls", self.metrics.calls)
+        self._streams = _Places(max_streams, "streams", self.metrics.streams)
         self._methods: dict[str, Method] = {}
         self._services: list[str] = []
         self._failures = LogRates(1, LOG_EVERY, clock.seconds)
@@ -132,6 +132,16 @@ class MethodTable:
         self._services.append(service)
 
     @property
+    def calls(self) -> int:
+        """Unary calls under way."""
+        return self._calls.taken
+
+    @property
+    def streams(self) -> int:
+        """Streaming calls under way."""
+        return self._streams.taken
+
+    @property
     def services(self) -> list[str]:
         """Full names of what is served, sorted."""
         return sorted(self._services)
@@ -160,10 +170,8 @@ class MethodTable:
 
     def call(self, context: CallContext, request: Any) -> Deferred[Any]:
         """Call a unary method; gives the response or fails with ``RpcError``. Cancelling it stops the handler."""
-        if self.calls >= self.max_calls:
-            return self._refused(context, f"{self.max_calls} calls are under way, no more are taken; try again later")
-        self.calls += 1
-        self.metrics.calls.set(self.calls)
+        if why := self._calls.enter(context.peer):
+            return self._refused(context, why)
         started = self.clock.seconds()
         if context.deadline is None:
             deadline = started + self.call_timeout
@@ -171,8 +179,7 @@ class MethodTable:
             deadline = min(context.deadline, started + self._methods[context.method.path].longest)
 
         def finished() -> None:
-            self.calls -= 1
-            self.metrics.calls.set(self.calls)
+            self._calls.leave(context.peer)
             self.metrics.seconds.labels(context.method.path).observe(self.clock.seconds() - started)
 
         run = _Run(self, context, self._unary(context, request), deadline, finished)
@@ -185,14 +192,11 @@ class MethodTable:
 
         ``requests`` is the request, or an async iterator of requests where the client streams.
         """
-        if self.streams >= self.max_streams:
-            return self._refused(context, f"{self.max_streams} streams are open, no more are taken; try again later")
-        self.streams += 1
-        self.metrics.streams.set(self.streams)
+        if why := self._streams.enter(context.peer):
+            return self._refused(context, why)
 
         def finished() -> None:
-            self.streams -= 1
-            self.metrics.streams.set(self.streams)
+            self._streams.leave(context.peer)
 
         return _Run(self, context, self._stream(context, requests, send), context.deadline, finished).outer
 
@@ -266,6 +270,40 @@ class MethodTable:
         if (before := self._failures.due((path, type(error)))) is not None:
             log.failure("{path} failed for {peer}{before}", failure, path=path, peer=context.peer, before=before)
         return RpcError(Status.INTERNAL, "unknown request error", "UNKNOWN")
+
+
+class _Places:
+    """Calls under way, in all and by address; ``what`` they are called in refusals."""
+
+    def __init__(self, most: int, what: str, gauge: Gauge) -> None:
+        self.taken = 0
+        self._most = most
+        self._what = what
+        self._gauge = gauge
+        self._by_address: Tally[str] = Tally()
+
+    def enter(self, peer: str) -> str:
+        """Take a place for a call of ``peer``; gives why there is none."""
+        address = address_key(peer.rpartition(":")[0])
+        mine, free = self._by_address[address], self._most - self.taken
+        if free <= 0 or mine > free:
+            number, whose = (self._most, "") if free <= 0 else (mine, " of your address")
+            return f"{number} {self._what}{whose} are under way, no more are taken; try again later"
+        self._by_address[address] += 1
+        self._set(self.taken + 1)
+        return ""
+
+    def leave(self, peer: str) -> None:
+        """The call is over."""
+        address = address_key(peer.rpartition(":")[0])
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        self._set(self.taken - 1)
+
+    def _set(self, taken: int) -> None:
+        self.taken = taken
+        self._gauge.set(taken)
 
 
 class _Run:

@@ -391,3 +391,24 @@ def test_a_very_long_query(router: RestRouter) -> None:
     many = "&".join(f"frontier_ids={number}" for number in range(20_000))
     answer = ask(router, "GET", f"/cluster/v1/frontiers?{many}")
     assert answer.status == 200
+
+
+def test_one_address_leaves_places_for_others() -> None:
+    table, _ = make_table(Clock(), max_streams=10)
+    router = RestRouter(table)
+    watching = [watch(router, "192.0.2.1:5") for _ in range(10)]
+    assert [answer.status for answer in watching] == [200] * 6 + [429] * 4
+    assert "6 streams of your address are under way" in watching[-1].json["message"]
+    others = [watch(router, f"192.0.2.{n}:5") for n in range(2, 7)]
+    assert [answer.status for answer in others] == [200] * 4 + [429]
+    for answer in watching[:6]:
+        assert answer.on_gone is not None
+        answer.on_gone()
+    assert table.streams == 4
+    assert watch(router, "192.0.2.1:5").status == 200
+
+
+def watch(router: RestRouter, peer: str) -> Recorder:
+    recorder = Recorder()
+    router.serve(RestRequest("GET", b"/cluster/v1/watch", {}, peer), recorder)
+    return recorder
