@@ -146,7 +146,7 @@ class Control:
         target = self.root + path
         asked = {name: str(value) for name, value in query.items() if value not in (None, "")}
         if asked:
-            target += "?" + urlencode(asked)
+            target += "?" + urlencode(asked, errors="surrogateescape")
         headers = {"Accept": "application/json", "User-Agent": f"frontier/{__version__}"}
         if self._settings.token:
             headers["Authorization"] = f"Bearer {self._settings.token}"
@@ -214,7 +214,7 @@ class Control:
 
 def segment(text: object) -> str:
     """Return a part of a path."""
-    return quote(str(text), safe="")
+    return quote(str(text), safe="", errors="surrogateescape")
 
 
 def _snake_case(value: Any) -> Any:

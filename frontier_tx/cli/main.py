@@ -1,5 +1,6 @@
 """The entry of the command: its options, its commands, and what becomes of an error."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from frontier_tx import __version__
 from frontier_tx.cli.failures import Exit, Failure, explained
 from frontier_tx.cli.session import Session
 from frontier_tx.cli.settings import ENVIRONMENT
-from frontier_tx.cli.text import shown_lines
+from frontier_tx.cli.text import json_text, shown_lines
 from frontier_tx.errors import FrontierError
 
 #: Commands under their headings, with the modules that have them.
@@ -162,6 +163,10 @@ def frontier(context: click.Context) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit."""
     session = Session()
+    for stream in (sys.stdout, sys.stderr):
+        # Whatever the locale can write: nothing that a peer says ends the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
     def work() -> Any:
         return frontier.main(
@@ -209,13 +214,11 @@ def _bug(session: Session, error: Exception) -> int:
 
 
 def _told(session: Session, code: int, text: str, more: str = "") -> int:
-    import json
-
     if session.options.get("debug"):
         raise
     text = text.rstrip(".") if more else text
     if session.options.get("json"):
-        click.echo(json.dumps({"error": {"code": int(code), "message": text}}, ensure_ascii=False), err=True)
+        click.echo(json_text({"error": {"code": int(code), "message": text}}), err=True)
     else:
         click.echo(f"frontier: {shown_lines(text)}{more}", err=True)
     return code

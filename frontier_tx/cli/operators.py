@@ -22,8 +22,14 @@ _LARGEST_PAGE = 10_000
 Columns = dict[str, Callable[[dict[str, Any]], object]]
 
 
+def _number(value: object) -> int:
+    """A number of a control plane, which writes large ones as text; 0 where it is none."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 25 else 0
+
+
 def _age(record: dict[str, Any]) -> str:
-    since = int(record.get("create_time") or record.get("update_time") or 0)
+    since = _number(record.get("create_time") or record.get("update_time"))
     return span(time.time() - since) if since else "-"
 
 
@@ -151,7 +157,7 @@ def frontiers_command(session: Session) -> None:
         return
 
     def seen(each: dict[str, Any]) -> str:
-        return span(time.time() - int(each["last_seen"])) if each.get("last_seen") else ""
+        return span(time.time() - _number(each["last_seen"])) if each.get("last_seen") else ""
 
     columns: Columns = {
         "id": lambda each: each.get("frontier_id", ""),
@@ -185,9 +191,10 @@ def show_command(session: Session, who: str) -> None:
         if value in ("", [], None):
             continue
         if name in ("create_time", "last_heard", "update_time"):
-            value = f"{time.strftime('%F %T', time.localtime(int(value)))}, {span(time.time() - int(value))} ago"
+            when = min(_number(value), 1 << 36)
+            value = f"{time.strftime('%F %T', time.localtime(when))}, {span(time.time() - when)} ago"
         elif "bytes" in name:
-            value = amount(int(value))
+            value = amount(_number(value))
         elif isinstance(value, list):
             value = ", ".join(str(each) for each in value)
         pairs.append((name.replace("_", " "), value))
@@ -196,8 +203,8 @@ def show_command(session: Session, who: str) -> None:
         columns: Columns = {
             "id": lambda stream: stream.get("stream_id", ""),
             "with": lambda stream: stream.get("peer", ""),
-            "in": lambda stream: amount(int(stream.get("bytes_in", 0))),
-            "out": lambda stream: amount(int(stream.get("bytes_out", 0))),
+            "in": lambda stream: amount(_number(stream.get("bytes_in"))),
+            "out": lambda stream: amount(_number(stream.get("bytes_out"))),
         }
         session.output.text("")
         session.output.text(session.output.styled("streams:", bold=True))
@@ -349,7 +356,7 @@ def status_command(session: Session) -> int:
     for name in ("version", "frontier_id", "edges", "services", "frontiers", "log_level"):
         if found.get(name) not in (None, ""):
             pairs.append((name.replace("_", " "), found[name]))
-    pairs.append(("up for", span(float(found.get("uptime_seconds") or 0))))
+    pairs.append(("up for", span(_number(found.get("uptime_seconds")))))
     pairs += [(f"for {name}", ", ".join(where)) for name, where in addresses.items() if where]
     pairs.append(("you may", ", ".join(found.get("roles") or []) or "nothing"))
     session.output.text(state or session.output.styled(_trouble(found), fg="red"))

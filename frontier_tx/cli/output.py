@@ -1,6 +1,5 @@
 """What a command prints: answers on standard output, everything else on standard error."""
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,7 +7,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from frontier_tx.cli.text import shown, shown_lines
+from frontier_tx.cli.text import json_text, shown, shown_lines
 
 
 class Output:
@@ -46,11 +45,11 @@ class Output:
 
     def document(self, value: Any) -> None:
         """Print one JSON document, set for reading where a terminal is."""
-        click.echo(json.dumps(value, ensure_ascii=False, indent=2 if self.terminal else None))
+        click.echo(json_text(value, 2 if self.terminal else None))
 
     def record(self, value: Any) -> None:
         """Print one JSON document in one line, at once."""
-        click.echo(json.dumps(value, ensure_ascii=False))
+        click.echo(json_text(value))
 
     def note(self, line: str) -> None:
         """Tell how it goes, on standard error; ``--quiet`` leaves it out."""

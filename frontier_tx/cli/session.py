@@ -219,3 +219,5 @@ def logged_here() -> None:
         handler.setFormatter(_Escaping("%(message)s"))
         logger.addHandler(handler)
         logger.propagate = False
+        # What asyncio has to say of connections that were cut is no sentence for a person.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -1,6 +1,7 @@
 """Text that others wrote, for a terminal: no byte of an edge may move a cursor, change a colour or reverse a line."""
 
 import base64
+import json
 from typing import Any
 
 
@@ -33,6 +34,17 @@ def data_fields(data: bytes, name: str = "data") -> dict[str, Any]:
         return {name: data.decode()}
     except UnicodeDecodeError:
         return {f"{name}_base64": base64.b64encode(data).decode()}
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON in which everything that does not print as itself is written as an escape, which means the same."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    lines = text.split("\n")
+    return "\n".join(line if line.isprintable() else "".join(map(_json_escape, line)) for line in lines)
+
+
+def _json_escape(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def amount(value: float, unit: str = "B") -> str:

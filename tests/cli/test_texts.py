@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontier_tx.cli.output import Output
-from frontier_tx.cli.text import amount, shown, shown_bytes, span
+from frontier_tx.cli.text import amount, json_text, shown, shown_bytes, span
 
 from .runner import run
 
@@ -25,6 +26,14 @@ def test_everything_shown_prints_as_itself(value: str | bytes) -> None:
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\rb", "\u202egnp", "\u200b", "\x9b2J", "\ud800", "\ue000", "\x7f"])
 def test_what_moves_or_hides_is_escaped(text: str) -> None:
     assert "\\" in shown(text)
+
+
+@given(st.text(st.characters()))
+def test_json_escapes_and_means_the_same(text: str) -> None:
+    written = json_text({"a": [text]})
+    assert written.isprintable()
+    assert json.loads(written) == {"a": [text]}
+    written.encode()
 
 
 def test_plain_text_stays_as_it_is() -> None:
