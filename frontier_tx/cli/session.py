@@ -89,7 +89,7 @@ class Session:
                 str(address), name=name, topics=topics, tls=settings.tls() if address.tls else None,
                 connect_seconds=wait, **self._reconnecting(stays), **options,
             )  # fmt: skip
-        async with self._connected(client, door, str(address), wait):
+        async with self._connected(client, door, str(address), wait, stays):
             yield client
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ class Session:
             str(address), meta=meta, wanted_id=wanted_id, tls=self.settings.tls() if address.tls else None,
             connect_seconds=wait, **self._reconnecting(stays),
         )  # fmt: skip
-        async with self._connected(client, "edge", str(address), wait):
+        async with self._connected(client, "edge", str(address), wait, stays):
             yield client
 
     def _reconnecting(self, stays: bool) -> dict[str, Any]:
@@ -128,9 +128,14 @@ class Session:
         return {"on_online": online, "on_offline": offline} if stays else {}
 
     @asynccontextmanager
-    async def _connected(self, client: Any, door: str, address: str, wait: float) -> AsyncIterator[None]:
+    async def _connected(
+        self, client: Any, door: str, address: str, wait: float, stays: bool
+    ) -> AsyncIterator[None]:  # fmt: skip
         from frontier_tx.aio import ConnectFailed
 
+        # What goes wrong before is what this raises.
+        log = logging.getLogger("frontier")
+        log.setLevel(logging.CRITICAL)
         try:
             await asyncio.wait_for(client.connect(), wait + 1)
         except (OSError, ConnectFailed) as error:
@@ -138,6 +143,8 @@ class Session:
             raise unreachable(address, DOORS[door][1], error, hint) from None
         except ValueError as error:
             fail(Exit.USAGE, str(error))
+        if stays:
+            log.setLevel(logging.WARNING)
         try:
             yield
         except BaseException:
