@@ -51,7 +51,7 @@ class Cluster:
             case "GET", "edges", "search":
                 return 200, self.search(query)
             case "GET", "services", "search":
-                return 200, {"services": [], "cursor": 0}
+                return 200, {"services": [], "cursor": "0"}
             case _, "edges", edge_id, *_ if edge_id not in self.edges:
                 return 404, {"code": 404, "reason": "NOT_FOUND", "message": "edge not online"}
             case "GET", "edges", edge_id, "details":
@@ -71,9 +71,13 @@ class Cluster:
             for edge_id, edge in self.edges.items()
             if all(edge[name].startswith(text) for name, text in texts.items())
         ]
-        begin, count = int(query.get("cursor", "0")), int(query["count"])
+        # As of a step that found nothing yet.
+        begin, count = int(query.get("cursor", "0")) or -1, int(query["count"])
+        if begin < 0:
+            return {"edges": [], "cursor": "1000000"}
+        begin %= 1_000_000
         end = begin + count
-        return {"edges": found[begin:end], "cursor": end if end < len(found) else 0}
+        return {"edges": found[begin:end], "cursor": str(end) if end < len(found) else "0"}
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -10,6 +10,7 @@ import { ACTIONS, kickButton } from "./peers.js";
 
 const SECONDS = 3;
 const CARDS = 60;
+const STEPS = 20;
 const BASE = "cluster/v1";
 
 const holder = (id, key = "edges") =>
@@ -131,8 +132,17 @@ export function clusterPeersPage(key) {
       empty: `No Frontier has any ${key}.`,
       async load({ field, text, size, cursor }, aborted) {
         if (field === "edge_id" && text) return one(text, aborted);
-        const answer = await get(`${BASE}/${key}/search`, { count: size, cursor, [field]: text }, aborted);
-        return { rows: answer[key], cursor: Number(answer.cursor ?? 0) ? answer.cursor : 0 };
+        const rows = [];
+        let next = cursor;
+        // A step may find little, or nothing, before the end.
+        for (let step = 0; step < STEPS && rows.length < size; step += 1) {
+          const query = { count: size - rows.length, cursor: next, [field]: text };
+          const answer = await get(`${BASE}/${key}/search`, query, aborted);
+          rows.push(...answer[key]);
+          next = Number(answer.cursor) ? answer.cursor : 0;
+          if (!next) break;
+        }
+        return { rows, cursor: next };
       },
     });
     return { title: edges ? "Edges" : "Services", node: [place, list.element] };
@@ -140,6 +150,7 @@ export function clusterPeersPage(key) {
 }
 
 async function one(id, signal) {
+  if (!/^\d+$/.test(id)) return { rows: [], cursor: 0 };
   try {
     return { rows: [await get(`${BASE}/edges/${part(id)}/details`, {}, signal)], cursor: 0 };
   } catch (error) {

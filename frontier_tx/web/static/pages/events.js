@@ -20,7 +20,7 @@ const GROUPS = {
 export function eventRow({ kind, data }) {
   const time = data.time ? Number(data.time) : Date.now() / 1000;
   if (kind === "lost") {
-    const text = `${several(data.count, "event")} lost: this page was too slow.`;
+    const text = `${data.count === undefined ? "Events" : several(data.count, "event")} lost: this page was too slow.`;
     return h("tr", { class: "lost" }, h("td", {}, timeOfDay(time)), h("td", { colspan: "3" }, text));
   }
   const [side, id] = data.edge_id !== undefined ? ["edges", data.edge_id] : ["services", data.service_id];
@@ -95,7 +95,7 @@ export function eventsPage(base = "v1") {
       signal,
       got(event) {
         if (event.kind === "lost") {
-          lost += Number(event.data.count ?? 0);
+          lost += Number(event.data.count ?? 1);
           say(`${several(lost, "event")} lost`);
         } else {
           seen += 1;

@@ -79,7 +79,9 @@ export function peerPage(key, base = "v1") {
 
     async function refresh() {
       try {
-        show(await get(`${path}/details`, {}, signal));
+        const peer = await get(`${path}/details`, {}, signal);
+        show(peer);
+        if (peer.partial) tell(place, "bad", `Not all is known: ${shown(peer.partial, 1000)}`);
         if (gone) tell(place, "good", `The ${side.one} is online again.`);
         gone = false;
       } catch (error) {

@@ -62,8 +62,8 @@ export function serverPage(base, name) {
         level.value = known;
       }
       drain.disabled = info.draining;
-      const addresses = Object.entries(info.addresses ?? {}).map(([side, all]) =>
-        [`Listens for ${side}`, mono([all].flat().map((each) => shown(each)).join(", ") || "–")]);
+      const addresses = Object.entries(info.addresses ?? {}).filter(([, all]) => all.length).map(([side, all]) =>
+        [`Listens for ${side}`, mono([all].flat().map((each) => shown(each)).join(", "))]);
       const waits = info.not_ready ? `not ready: ${shown(info.not_ready)}` : "serving";
       about.replaceChildren(facts([
         ["Version", shown(info.version)],
