@@ -64,8 +64,8 @@ class AccessControl:
     hosts: tuple[str, ...] = setting(
         (),
         Texts(),
-        "public names of this server that browsers may use without a token; addresses, this machine's name, names "
-        "without a dot, and those under localhost, local, internal and svc are taken anyway",
+        "public names of this server, or of a proxy in front of it, that browsers may use; addresses, this machine's "
+        "name, names without a dot, and those under localhost, local, internal and svc are taken anyway",
     )
     audit: str = setting("", Text("a path"), "file for the audit log, one JSON object per line; empty: the log")
 

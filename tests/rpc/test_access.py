@@ -205,6 +205,14 @@ def test_pages_of_other_sites_get_nothing(role: Role, headers: dict[str, str], t
         assert refusal(access(), call, role)[0] is Status.PERMISSION_DENIED
 
 
+def test_a_proxy_in_front_is_listed() -> None:
+    call = CallContext(METHOD, {"host": "10.0.0.7:30010", "origin": "https://ops.example.org"}, "192.0.2.7:1", "rest")
+    assert refusal(access(), call, "act")[0] is Status.PERMISSION_DENIED
+    assert access(hosts=("ops.example.org",)).admit(call, "act")
+    call.metadata = {"host": "10.0.0.7:30010", "origin": "https://ops.example.org.evil"}
+    assert refusal(access(hosts=("ops.example.org",)), call, "act")[0] is Status.PERMISSION_DENIED
+
+
 def test_names_and_origins() -> None:
     assert host_name("[2001:db8::1]:80") == "2001:db8::1"
     assert same_host("https://h", "h")
