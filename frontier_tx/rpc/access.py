@@ -64,6 +64,7 @@ class Access:
         self._now = now
         self._key = secrets.token_bytes(32)
         own = (split_host_port(listen.advertised_addr)[0],) if listen.advertised_addr else ()
+        self._listed = frozenset(name.lower() for name in config.hosts)
         own_names = (*config.hosts, *names, *own, listen.host, socket.gethostname())
         self._hosts = frozenset(name.lower() for name in own_names if name)
         configured = bool(config.tokens or config.identities)
@@ -192,7 +193,7 @@ class Access:
     def _is_listed(self, origin: str) -> bool:
         """A proxy may ask for another host than the browser did."""
         scheme, _, host = origin.partition("://")
-        return scheme in ("http", "https") and host_name(host) in self._config.hosts
+        return scheme in ("http", "https") and host_name(host) in self._listed
 
     def _is_ours(self, name: str) -> bool:
         if not name or "." not in name or name in self._hosts or name.endswith(_PRIVATE_ENDINGS):

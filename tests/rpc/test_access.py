@@ -208,7 +208,7 @@ def test_pages_of_other_sites_get_nothing(role: Role, headers: dict[str, str], t
 def test_a_proxy_in_front_is_listed() -> None:
     call = CallContext(METHOD, {"host": "10.0.0.7:30010", "origin": "https://ops.example.org"}, "192.0.2.7:1", "rest")
     assert refusal(access(), call, "act")[0] is Status.PERMISSION_DENIED
-    assert access(hosts=("ops.example.org",)).admit(call, "act")
+    assert access(hosts=("Ops.example.org",)).admit(call, "act")
     call.metadata = {"host": "10.0.0.7:30010", "origin": "https://ops.example.org.evil"}
     assert refusal(access(hosts=("ops.example.org",)), call, "act")[0] is Status.PERMISSION_DENIED
 
