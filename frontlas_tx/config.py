@@ -19,7 +19,7 @@ from frontier_tx.config.common import (
     RLimit,
     WireLimits,
 )
-from frontier_tx.config.kinds import Choice, Whole
+from frontier_tx.config.kinds import Choice, Flag, Whole
 from frontier_tx.config.layers import Flags, Layer
 from frontier_tx.config.loading import Loaded, assemble, read_file
 from frontier_tx.config.redis import MODES, Redis
@@ -34,6 +34,7 @@ class ControlPlane:
     """The port of cluster services and operators: REST and gRPC."""
 
     listen: Listen = section(Listen(addr="127.0.0.1:40011"), "listening port")
+    web: bool = setting(True, Flag(), "serve the web page at `/`")
     access: AccessControl = section(AccessControl())
     limits: ControlPlaneLimits = section(ControlPlaneLimits(), "bounds of callers")
 

@@ -54,6 +54,7 @@ class FrontierPlane:
         self._registry = registry
         self._clock = clock
         self._claims: dict[AtlasServerProtocol, Claim] = {}
+        self._links: dict[str, AtlasServerProtocol] = {}
         #: Refused Frontiers, and links that sent events in the name of another Frontier.
         self._refusals = Troubles()
         self._impostors = Troubles()
@@ -65,6 +66,10 @@ class FrontierPlane:
     def links(self) -> int:
         """Frontiers that are connected here."""
         return len(self._claims)
+
+    def link_of(self, frontier_id: str) -> AtlasServerProtocol | None:
+        """The link of a Frontier that is connected here."""
+        return self._links.get(frontier_id)
 
     def arrived(self, link: AtlasServerProtocol, meta: FrontierMeta) -> Deferred[None]:
         """Claim the identity; the registry decides."""
@@ -85,6 +90,7 @@ class FrontierPlane:
         def claimed(claim: Claim) -> None:
             self._refusals.over(meta.frontier_id)
             self._claims[link] = claim
+            self._links[claim.frontier_id] = link
             self.log.info("Frontier {id} at {addr} is here", id=meta.frontier_id, addr=meta.service_addr)
 
         return claiming.addCallbacks(claimed, self._refused, errbackArgs=(meta,))
@@ -190,6 +196,7 @@ class FrontierPlane:
     def stop(self) -> None:
         """Hear no more of any link, and release nothing: leases run on for whoever comes next."""
         self._claims.clear()
+        self._links.clear()
         self._impostors.over()
 
     def heartbeat(self, link: AtlasServerProtocol) -> None:
@@ -204,6 +211,8 @@ class FrontierPlane:
         claim = self._claims.pop(link, None)
         if claim is None:
             return
+        if self._links.get(claim.frontier_id) is link:
+            del self._links[claim.frontier_id]
         self._impostors.over(link)
         if link.close_reason:
             self.log.warn("Frontier {id} is disconnected: {why}", id=claim.frontier_id, why=link.close_reason)

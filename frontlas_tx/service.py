@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.atlas.protocols import AtlasServerFactory
 from frontier_tx.config.common import Listen
+from frontier_tx.config.render import to_mapping
 from frontier_tx.config.schema import taken
 from frontier_tx.rpc.access import Access
 from frontier_tx.rpc.listener import ALPN
@@ -27,6 +28,8 @@ from frontier_tx.runtime.program import log_of_application
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
+from frontlas_tx.cluster_plane.answers import registry_errors
+from frontlas_tx.cluster_plane.links import FrontierLinks
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.config import FrontlasConfig
 from frontlas_tx.frontier_plane import FrontierPlane
@@ -80,7 +83,14 @@ class Frontlas(Service):
         plane = config.control_plane
         self.access = Access(plane.access, plane.listen, "control_plane.access", reactor.seconds)
         self.cluster = ClusterPlane(
-            self.registry, reactor, limits=plane.limits, access=self.access, metrics=self.metrics
+            self.registry,
+            reactor,
+            frontiers=FrontierLinks(self.plane.link_of),
+            host=self,
+            limits=plane.limits,
+            access=self.access,
+            metrics=self.metrics,
+            web=plane.web,
         )
         self._ports = ports
         self._reactor = reactor
@@ -128,6 +138,39 @@ class Frontlas(Service):
         leaving.addCallback(lambda _: self._dismiss())
         leaving.addCallback(lambda _: self.registry.stop())
         return leaving
+
+    # -- for operators (``rpc.server_info.Host``) ------------------------------------------------------------
+
+    #: Frontlas has no name in the cluster.
+    frontier_id = ""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is leaving."""
+        return self.cluster.draining
+
+    def not_ready(self) -> str | None:
+        """Why it cannot do its work, or None."""
+        return "draining" if self.draining else self.registry.why_not_ready or None
+
+    async def counts(self) -> tuple[int, int]:
+        """How many edges and services are online in the cluster."""
+        with registry_errors():
+            counts = await self.registry.counts()
+        return counts.edges, counts.services
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Edges and services connect to Frontiers, not here."""
+        return {}
+
+    def configuration(self) -> dict[str, Any]:
+        """The effective configuration without its secrets."""
+        return to_mapping(self.config)
+
+    def leave(self) -> None:
+        """Begin to leave; the process ends then."""
+        stop = getattr(self._reactor, "stop", self.stopService)
+        stop()
 
     def _dismiss(self) -> None:
         self.plane.stop()

@@ -33,6 +33,10 @@ EVENTS = "x_events"
 SYNC_BEGIN = "x_sync_begin"
 SYNC_END = "x_sync_end"
 EXTENSIONS = (EVENTS, SYNC_BEGIN, SYNC_END)
+#: What Frontlas asks of a Frontier of this implementation: everything about an edge (answered with a
+#: ``frontier.v1.EdgeDetails``), and to close its connection.
+EDGE_DETAILS = "x_edge_details"
+KICK_EDGE = "x_kick_edge"
 #: Events in one call of ``x_events`` at most.
 EVENTS_AT_MOST = 1000
 
@@ -264,6 +268,22 @@ def decode_events(text: bytes) -> tuple[list[PeerEvent], str]:
     :raises BadEvent: as ``split_events``.
     """
     return decode_some(split_events(text))
+
+
+def encode_edge(edge_id: int) -> bytes:
+    """The value of ``x_edge_details`` and ``x_kick_edge``."""
+    return _compact({"edge_id": edge_id})
+
+
+def decode_edge(text: bytes) -> int:
+    """Read it.
+
+    :raises BadEvent: it names no edge.
+    """
+    try:
+        return _body(text).edge_id
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise BadEvent(f"expected the id of an edge: {error}") from None
 
 
 class _Body(msgspec.Struct):

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from frontier_tx.atlas.messages import EXTENSIONS, METHODS, BadEvent, FrontierMeta
-from frontier_tx.errors import ForceClosed, OperationTimeout, RemoteError, TooManyPending
+from frontier_tx.errors import ForceClosed, FrontierError, OperationTimeout, TooManyPending, from_answer
 from frontier_tx.interfaces import IAtlasProtocol, IPlaneFactory
 from frontier_tx.rpc.addresses import address_key
 from frontier_tx.rpc.door import ClosedLog
@@ -29,6 +29,10 @@ from frontier_tx.wire.states import Role, State
 
 #: Calls under way on one link at most; a Frontlas that has as many unanswered stops reading from that Frontier.
 CALLS_UNDER_WAY = 10_000
+#: Seconds for a call.
+CALL_SECONDS = 10.0
+#: Calls of Frontlas under way at one Frontier.
+ASKED_UNDER_WAY = 100
 #: Bytes of answers that a Frontier has not taken; with more of them it is not read from until it has taken all.
 UNTAKEN_ANSWERS = 1_048_576
 #: What a Frontier says in its Conn that it is, and what others read that come here.
@@ -72,11 +76,72 @@ class _Probe:
         self.link.probed(False)
 
 
+class _Call:
+    """A call that waits for its answer; sits in the process's timer."""
+
+    __slots__ = ("tick", "answer", "link", "packet_id")
+
+    def __init__(self, link: "AtlasProtocol", packet_id: int) -> None:
+        self.tick = 0
+        self.answer: Deferred[bytes] = Deferred()
+        self.link = link
+        self.packet_id = packet_id
+
+    def fire(self, now: float) -> None:
+        self.link.finish(self.packet_id, OperationTimeout())
+
+
+class AtlasProtocol(WireProtocol):
+    """What both ends of a link do: call the other one."""
+
+    #: Calls under way at most.
+    calls_at_most = CALLS_UNDER_WAY
+
+    def __init__(self, role: Role, alarms: Alarms, outlet: Outlet, limits: Limits | None = None) -> None:
+        super().__init__(role, alarms, outlet, limits)
+        self._calls: dict[int, _Call] = {}
+
+    def call(self, method: str, value: bytes, seconds: float = CALL_SECONDS) -> "Deferred[bytes]":
+        """Call a method of the other end; fails with RemoteError, OperationTimeout, TooManyPending or ForceClosed."""
+        if not self.connection.connected:
+            return fail(ForceClosed())
+        if len(self._calls) >= self.calls_at_most:
+            return fail(TooManyPending())
+        packet_id = next(self.connection.ids)
+        call = self._calls[packet_id] = _Call(self, packet_id)
+        self.alarms.schedule(call, self.alarms.now() + seconds)
+        body = message_json(key=method.encode(), value=value)
+        self.connection.write(f.pack_of_session(f.REQUEST, packet_id, DEFAULT_SESSION, body))
+        return call.answer
+
+    def answered(self, frame: Frame) -> None:
+        """Take the answer to a call."""
+        data = read_message(frame.body)
+        self.finish(frame.packet_id, from_answer(data.error) if data.error else data.payload)
+
+    def finish(self, packet_id: int, outcome: bytes | Exception) -> None:
+        """End a call, if it is still under way."""
+        call = self._calls.pop(packet_id, None)
+        if call is None:
+            return
+        self.alarms.cancel(call)
+        if isinstance(outcome, Exception):
+            call.answer.errback(outcome)
+        else:
+            call.answer.callback(outcome)
+
+    def fail_calls(self) -> None:
+        """End all calls, for the connection has ended."""
+        for packet_id in list(self._calls):
+            self.finish(packet_id, ForceClosed())
+
+
 @implementer(IAtlasProtocol)
-class AtlasServerProtocol(WireProtocol):
+class AtlasServerProtocol(AtlasProtocol):
     """Frontlas's end of the link to one Frontier."""
 
     log = Logger(namespace="frontlas.frontier_plane")
+    calls_at_most = ASKED_UNDER_WAY
 
     def __init__(self, atlas: Any, alarms: Alarms, outlet: Outlet, limits: Limits | None = None) -> None:
         super().__init__(Role.SERVER, alarms, outlet, limits)
@@ -175,6 +240,8 @@ class AtlasServerProtocol(WireProtocol):
         elif frame.type == f.REQUEST and frame.session_id == DEFAULT_SESSION:
             data = read_message(frame.body)
             self._called(frame.packet_id, data.key, data.payload)
+        elif frame.type == f.RESPONSE:
+            self.answered(frame)
 
     def _called(self, packet_id: int, key: bytes, value: bytes) -> None:
         method = key.decode("utf-8", "replace")
@@ -217,6 +284,7 @@ class AtlasServerProtocol(WireProtocol):
     def connection_gone(self, reason: str) -> None:
         """Tell Frontlas."""
         self.probed(False)
+        self.fail_calls()
         if self.factory is not None:
             self.factory.left(self)
         if self.meta is None and self.close_reason:
@@ -280,21 +348,6 @@ def _text(transport: Any) -> str:
     return f"{getattr(peer, 'host', peer)}:{getattr(peer, 'port', '')}"
 
 
-class _Call:
-    """A call that waits for its answer; sits in the process's timer."""
-
-    __slots__ = ("tick", "answer", "link", "packet_id")
-
-    def __init__(self, link: "AtlasClientProtocol", packet_id: int) -> None:
-        self.tick = 0
-        self.answer: Deferred[None] = Deferred()
-        self.link = link
-        self.packet_id = packet_id
-
-    def fire(self, now: float) -> None:
-        self.link.finish(self.packet_id, OperationTimeout())
-
-
 class ILinkOwner(Protocol):
     """Who has a link to Frontlas."""
 
@@ -307,6 +360,9 @@ class ILinkOwner(Protocol):
     def link_announced(self, link: "AtlasClientProtocol") -> None:
         """Frontlas announced a method: see ``methods``."""
 
+    def asked(self, method: str, value: bytes) -> "Deferred[bytes]":
+        """Frontlas calls a method of this Frontier. A failure answers with the text of the exception."""
+
     def link_down(self, link: "AtlasClientProtocol", reason: str) -> None:
         """It is over."""
 
@@ -315,7 +371,7 @@ class ILinkOwner(Protocol):
 
 
 @implementer(IAtlasProtocol)
-class AtlasClientProtocol(WireProtocol):
+class AtlasClientProtocol(AtlasProtocol):
     """A Frontier's end of its link to Frontlas.
 
     :param owner: is told what becomes of the link, and reports with ``call``.
@@ -330,13 +386,11 @@ class AtlasClientProtocol(WireProtocol):
         outlet: Outlet,
         owner: ILinkOwner,
         limits: Limits | None = None,
-        call_seconds: float = 10.0,
     ) -> None:
         super().__init__(Role.CLIENT, alarms, outlet, limits)
         self._owner = owner
         self._meta = meta
-        self._call_seconds = call_seconds
-        self._calls: dict[int, _Call] = {}
+        self._asked = 0
         #: Methods that Frontlas announced.
         self.methods: set[str] = set()
         #: Why Frontlas refused, empty where it did not.
@@ -372,45 +426,35 @@ class AtlasClientProtocol(WireProtocol):
             self.methods.add(frame.body.decode("utf-8", "replace"))
             self._owner.link_announced(self)
         elif frame.type == f.RESPONSE:
+            self.answered(frame)
+        elif frame.type == f.REQUEST and frame.session_id == DEFAULT_SESSION:
             data = read_message(frame.body)
-            self.finish(frame.packet_id, RemoteError(data.error) if data.error else None)
+            if self._asked >= ASKED_UNDER_WAY:
+                self._answer(frame.packet_id, data.key, error=TooManyPending.text)
+                return
+            self._asked += 1
+            answering = self._owner.asked(data.key.decode("utf-8", "replace"), data.payload)
+            answering.addBoth(self._done, frame.packet_id, data.key)
 
-    def call(self, method: str, value: bytes) -> "Deferred[None]":
-        """Report something; fails with RemoteError, OperationTimeout or ForceClosed."""
-        if not self.connection.connected:
-            return _failed(ForceClosed())
-        if len(self._calls) >= CALLS_UNDER_WAY:
-            return _failed(TooManyPending())
-        packet_id = next(self.connection.ids)
-        call = self._calls[packet_id] = _Call(self, packet_id)
-        self.alarms.schedule(call, self.alarms.now() + self._call_seconds)
-        body = message_json(key=method.encode(), value=value)
-        self.connection.write(f.pack_of_session(f.REQUEST, packet_id, DEFAULT_SESSION, body))
-        return call.answer
-
-    def finish(self, packet_id: int, error: Exception | None) -> None:
-        """End a call, if it is still under way."""
-        call = self._calls.pop(packet_id, None)
-        if call is None:
-            return
-        self.alarms.cancel(call)
-        if error is None:
-            call.answer.callback(None)
+    def _done(self, outcome: bytes | Failure, packet_id: int, key: bytes) -> None:
+        self._asked -= 1
+        if isinstance(outcome, Failure):
+            if not isinstance(outcome.value, (FrontierError, BadEvent)):
+                self.log.failure("a call of Frontlas could not be worked on", outcome)
+            self._answer(packet_id, key, error=outcome.getErrorMessage() or "failed")
         else:
-            call.answer.errback(error)
+            self._answer(packet_id, key, outcome)
+
+    def _answer(self, packet_id: int, key: bytes, value: bytes = b"", error: str = "") -> None:
+        if self.connection.connected:
+            body = message_json(key=key, value=value, error=error)
+            self.connection.write(f.pack_of_session(f.RESPONSE, packet_id, DEFAULT_SESSION, body))
 
     def connection_gone(self, reason: str) -> None:
         """Fail what is under way."""
-        for packet_id in list(self._calls):
-            self.finish(packet_id, ForceClosed())
+        self.fail_calls()
         self._owner.link_down(self, self.refusal or reason)
 
     def transport_gone(self) -> None:
         """Tell the owner."""
         self._owner.transport_gone(self)
-
-
-def _failed(error: Exception) -> "Deferred[None]":
-    failed: Deferred[None] = Deferred()
-    failed.errback(error)
-    return failed

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import connectProtocol
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
@@ -16,6 +16,7 @@ from frontier_tx.atlas.messages import EXTENSIONS, FrontierMeta
 from frontier_tx.atlas.protocols import AtlasClientProtocol
 from frontier_tx.atlas.telling import STEP, LinkState, Telling
 from frontier_tx.backoff import Backoff, Retry
+from frontier_tx.errors import NO_SUCH_RPC, NoSuchRPC
 from frontier_tx.runtime.lograte import Troubles
 from frontier_tx.switch.repository import Repository
 from frontier_tx.timers import Alarms
@@ -45,6 +46,7 @@ class Reporter(Telling):
         Frontlas counts by itself; a Go Frontlas shows what it is told.
     :param chance: gives a number from 0 to 1, for the pauses.
     :param wall_clock: Unix seconds, as in the times at which peers came.
+    :param serve: does what Frontlas calls, see ``messages``; None: nothing.
     :param id_taken: called when Frontlas refuses this Frontier because its id is in use, unless it was accepted before.
     """
 
@@ -61,6 +63,7 @@ class Reporter(Telling):
         addresses: Sequence[str] = (),
         stats_every: float | None = None,
         id_taken: Callable[[], None] | None = None,
+        serve: Callable[[str, bytes], "Deferred[bytes]"] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(repository, meta, clock, chance, stats_every, wall_clock)
@@ -73,6 +76,7 @@ class Reporter(Telling):
         self._alarms = alarms
         self._outlet = outlet
         self._id_taken = id_taken
+        self._serve = serve or _nothing
         self._connecting: Deferred[Any] | None = None
         self._next_endpoint = 0
         self._accepted = False
@@ -185,11 +189,19 @@ class Reporter(Telling):
         self.log.info("Frontlas: link is up")
         self._announce = self._clock.callLater(ANNOUNCE_SECONDS, self._begin)
 
+    def asked(self, method: str, value: bytes) -> "Deferred[bytes]":
+        """See ``ILinkOwner``."""
+        return self._serve(method, value)
+
     def link_announced(self, link: AtlasClientProtocol) -> None:
         """See ``ILinkOwner``; those of this implementation announce their extensions first."""
         if self._announce is not None and self._announce.active() and link.methods.issuperset(EXTENSIONS):
             self._announce.cancel()
             self._begin()
+
+
+def _nothing(method: str, value: bytes) -> "Deferred[bytes]":
+    return fail(NoSuchRPC(f"{NO_SUCH_RPC}{method}"))
 
 
 def _cancel(call: IDelayedCall | None) -> None:

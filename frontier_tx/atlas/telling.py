@@ -237,10 +237,10 @@ class Telling:
         self._told_at = self._clock.seconds()
         link.call(method, value).addBoth(self._answered, link, method, events)
 
-    def _answered(self, outcome: Failure | None, link: AtlasClientProtocol, method: str, events: int) -> None:
+    def _answered(self, outcome: bytes | Failure, link: AtlasClientProtocol, method: str, events: int) -> None:
         if link is self._link:
             self._under_way -= 1
-        if outcome is None:
+        if not isinstance(outcome, Failure):
             self.reported += events
             self.reported_at = self._wall_clock()
             if method == SYNC_END and self._taken:

@@ -36,6 +36,10 @@ class PeersService:
         leg = self._repository.edges.get(request.edge_id)
         if leg is None:
             raise RpcError(Status.NOT_FOUND, EdgeNotOnline.text)
+        return self.edge_details(leg)
+
+    def edge_details(self, leg: Leg) -> Any:
+        """An ``EdgeDetails``."""
         return self._edge(edge_id=leg.id, meta=text_of(leg.meta), **self._common(leg))
 
     def get_service_details(self, request: Any, context: CallContext) -> Any:

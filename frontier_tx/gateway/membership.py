@@ -20,6 +20,7 @@ from frontier_tx.config.address import is_unspecified, join_host_port, split_hos
 from frontier_tx.config.common import Dial, Listen
 from frontier_tx.config.frontier import FrontierConfig
 from frontier_tx.gateway.core import GatewayCore
+from frontier_tx.gateway.errands import Errands
 from frontier_tx.runtime.logs import Logger
 from frontier_tx.runtime.tls import client_context
 
@@ -95,6 +96,7 @@ def reporter_of(config: FrontierConfig, core: GatewayCore, reactor: Any) -> Repo
         core.outlet,
         addresses=config.frontlas.dial.addrs,
         stats_every=metrics.interval if metrics.enable else None,
+        serve=Errands(core.presence, reactor, time.time).serve,
         id_taken=_leave if config.frontlas.exit_when_id_taken else None,
     )
     core.presence.listeners.append(reporter)

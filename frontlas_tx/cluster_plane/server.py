@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,15 +10,23 @@ from prometheus_client import CollectorRegistry
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+import frontier_tx
 from frontier_tx.config.common import ControlPlaneLimits
+from frontier_tx.rpc import openapi
 from frontier_tx.rpc.access import Access
-from frontier_tx.rpc.context import CallContext
+from frontier_tx.rpc.context import CallContext, Role
 from frontier_tx.rpc.contract import Contract, frontlas_contract
 from frontier_tx.rpc.door_metrics import DoorCollector
+from frontier_tx.rpc.event_stream import tag
 from frontier_tx.rpc.grpc_standard import Serving, add_standard_services
 from frontier_tx.rpc.listener import ControlPlaneFactory
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
+from frontier_tx.rpc.server_info import ROLES, Host, ServerService
+from frontier_tx.web import web_files
+from frontlas_tx.cluster_plane.directory import AskFrontier, ClusterDirectory
+from frontlas_tx.cluster_plane.events import ClusterEvents
+from frontlas_tx.cluster_plane.links import FrontierLinks
 from frontlas_tx.cluster_plane.queries import ClusterQueries
 from frontlas_tx.cluster_plane.watch import ClusterWatch
 from frontlas_tx.registry.errors import RegistryError
@@ -25,6 +34,13 @@ from frontlas_tx.registry.interfaces import IRegistry
 
 CALL_TIMEOUT = 10.0
 """Seconds for one question; the registry gives up on its store sooner."""
+DIRECTORY_ROLES: dict[str, Role] = {
+    "ListFrontiers": "read",
+    "SearchEdges": "read",
+    "SearchServices": "read",
+    "GetEdgeDetails": "read",
+    "KickEdge": "act",
+}
 SERVING = 1
 EXPECTATION_FAILED = 417
 
@@ -54,6 +70,10 @@ class ClusterPlane:
     """The server behind port 40011.
 
     Listen with ``factory`` on any endpoint after ``start``; before the end ``drain``, then ``stop``.
+
+    :param frontiers: asks Frontiers what the registry does not know.
+    :param host: the process around it; without one there is no ``frontlas.v1.Server``.
+    :param web: serve the web page.
     """
 
     def __init__(
@@ -61,12 +81,18 @@ class ClusterPlane:
         registry: IRegistry,
         clock: IReactorTime,
         *,
+        frontiers: AskFrontier | None = None,
+        host: Host | None = None,
         limits: ControlPlaneLimits | None = None,
         access: Access | None = None,
         metrics: CollectorRegistry | None = None,
         call_timeout: float = CALL_TIMEOUT,
+        web: bool = True,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         contract = frontlas_contract()
+        if metrics is None:
+            metrics = CollectorRegistry()
         self._registry = registry
         self._draining = False
         self._unwatch: Callable[[], None] | None = None
@@ -74,12 +100,21 @@ class ClusterPlane:
         self.table = MethodTable(contract, clock, access=access, registry=metrics, call_timeout=call_timeout)
         self.table.add("controlplane.ClusterService", ClusterQueries(contract, registry), "read")
         self.table.add("controlplane.ClusterWatch", ClusterWatch(contract, registry, clock), "read")
+        directory = ClusterDirectory(contract, registry, frontiers or FrontierLinks(lambda _: None), clock)
+        self.table.add("frontlas.v1.Directory", directory, DIRECTORY_ROLES)
+        self.table.add("frontlas.v1.Events", ClusterEvents(contract, registry, clock), "read")
+        if host is not None:
+            self.table.add("frontlas.v1.Server", ServerService(contract, host, metrics, clock, wall_clock), ROLES)
         self.table.add("controlplane.Health", ClusterHealth(contract, self.serving), "open")
         add_standard_services(self.table, self.serving)
-        router = RestRouter(self.table, {"/controlplane.Health/Check": _health_status})
-        self.factory = ControlPlaneFactory(self.table, router, clock, limits)
-        if metrics is not None:
-            metrics.register(DoorCollector("control_plane", self.factory.door))
+        self.router = RestRouter(
+            self.table, {"/controlplane.Health/Check": _health_status}, {"/frontlas.v1.Events/Watch": tag}
+        )
+        openapi.serve(self.router, "Frontlas", frontier_tx.__version__)
+        for file in web_files("frontlas") if web else ():
+            self.router.page(file.path, file.serve)
+        self.factory = ControlPlaneFactory(self.table, self.router, clock, limits)
+        metrics.register(DoorCollector("control_plane", self.factory.door))
 
     def start(self) -> None:
         """Follow the registry from now on."""
@@ -109,6 +144,11 @@ class ClusterPlane:
         except RegistryError as error:
             return str(error)
         return None
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is leaving."""
+        return self._draining
 
     def _update(self) -> None:
         self.serving.set(bool(self._registry.ready) and not self._draining)

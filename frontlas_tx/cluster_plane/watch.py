@@ -7,7 +7,8 @@ live is named at least once, so what was not named is gone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -32,14 +33,56 @@ _EDGES = (ChangeKind.EDGE_ONLINE, ChangeKind.EDGE_OFFLINE)
 _SERVICES = (ChangeKind.SERVICE_ONLINE, ChangeKind.SERVICE_OFFLINE)
 
 
-class ClusterWatch:
-    """Answers ``ClusterWatch`` from the change feed of a registry."""
+class Teller(ABC):
+    """Makes events of the change feed of a registry."""
+
+    def __init__(self, registry: IRegistry, clock: IReactorTime) -> None:
+        self.registry = registry
+        self._clock = clock
+
+    @abstractmethod
+    def bare(self, kind: str) -> Any:
+        """An event without a subject: SNAPSHOT_BEGIN, SNAPSHOT_END, or LAGGED."""
+
+    @abstractmethod
+    def of_frontier(self, record: FrontierRecord) -> Any:
+        """That a Frontier is there."""
+
+    @abstractmethod
+    def of_edge(self, record: EdgeRecord) -> Any:
+        """That an edge is online."""
+
+    @abstractmethod
+    def of_service(self, record: ServiceRecord) -> Any:
+        """That a service is online."""
+
+    @abstractmethod
+    async def of_change(self, change: Change) -> Any:
+        """An entry of the feed."""
+
+    async def follow(self, kinds: Iterable[ChangeKind], snapshot: bool, turn: Turn) -> AsyncIterator[Any]:
+        """Events of these kinds from now on, with the state before them if asked for."""
+        chosen = frozenset(kinds)
+        with registry_errors():
+            subscription = self.registry.watch(chosen)
+        try:
+            async for event in _Stream(self, subscription, chosen, snapshot, turn).events():
+                yield event
+        finally:
+            subscription.stop()
+
+    def pause(self) -> Deferred[None]:
+        """Wait for as long as must lie between two snapshots."""
+        return deferLater(self._clock, AGAIN)
+
+
+class ClusterWatch(Teller):
+    """Answers ``ClusterWatch``."""
 
     def __init__(self, contract: Contract, registry: IRegistry, clock: IReactorTime) -> None:
+        super().__init__(registry, clock)
         self._event = contract.message("controlplane.WatchEvent")
         self._kinds = contract.enum("controlplane.WatchEvent.Kind")
-        self._registry = registry
-        self._clock = clock
 
     async def watch(self, request: Any, context: CallContext) -> AsyncIterator[Any]:
         """Events from now on, with the state before them if asked for."""
@@ -54,14 +97,8 @@ class ClusterWatch:
             if wanted or everything
             for kind in group
         ]
-        with registry_errors():
-            subscription = self._registry.watch(kinds)
-        stream = _Stream(self, subscription, frozenset(kinds), bool(request.snapshot), context.turn)
-        try:
-            async for event in stream.events():
-                yield event
-        finally:
-            subscription.stop()
+        async for event in self.follow(kinds, bool(request.snapshot), context.turn):
+            yield event
 
     def bare(self, kind: str) -> Any:
         """An event without a subject."""
@@ -116,19 +153,10 @@ class ClusterWatch:
     async def _joined(self, change: Change) -> Any:
         # The feed names one address; the list knows both, in the spelling to be shown.
         try:
-            (record,) = await self._registry.frontiers_by_ids([change.frontier_id])
+            (record,) = await self.registry.frontiers_by_ids([change.frontier_id])
         except RegistryError:
             record = None
         return self.of_frontier(record or FrontierRecord(change.frontier_id, change.addr, ""))
-
-    @property
-    def registry(self) -> IRegistry:
-        """Where the state comes from."""
-        return self._registry
-
-    def pause(self) -> Deferred[None]:
-        """Wait for as long as must lie between two snapshots."""
-        return deferLater(self._clock, AGAIN)
 
 
 class _Stream:
@@ -136,7 +164,7 @@ class _Stream:
 
     def __init__(
         self,
-        watch: ClusterWatch,
+        watch: Teller,
         subscription: ISubscription,
         kinds: frozenset[ChangeKind],
         snapshots: bool,

@@ -14,7 +14,7 @@ from frontier_tx.rpc.contract import frontlas_contract
 from frontier_tx.rpc.engine import Http2Limits
 from frontier_tx.rpc.grpc_client import GrpcClientConnection
 from frontier_tx.rpc.grpc_client_call import ResponseStream
-from frontier_tx.rpc.rest import RestRouter
+from frontier_tx.rpc.status import RpcError
 from frontlas_tx.cluster_plane.server import ClusterPlane
 from frontlas_tx.registry.errors import RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
@@ -61,6 +61,27 @@ def a_world(feed: ChangeFeed | None = None, **options: Any) -> Iterator[World]:
     world.close()
 
 
+class Asked:
+    """Frontiers that are asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, int]] = []
+        #: What is answered, or raised.
+        self.answer: bytes | RpcError = b""
+
+    async def edge_details(self, frontier_id: str, edge_id: int) -> bytes:
+        return self._ask("details", frontier_id, edge_id)
+
+    async def kick_edge(self, frontier_id: str, edge_id: int) -> None:
+        self._ask("kick", frontier_id, edge_id)
+
+    def _ask(self, *asked: Any) -> bytes:
+        self.asked.append(asked)
+        if isinstance(self.answer, RpcError):
+            raise self.answer
+        return self.answer
+
+
 class World:
     """One Frontlas without Redis, and clients of it."""
 
@@ -69,9 +90,11 @@ class World:
         self.clock.advance(START)
         self.registry = Moody(self.clock, feed)
         self.registry.start()
+        self.frontiers = Asked()
+        options = {"frontiers": self.frontiers} | options
         self.plane = ClusterPlane(self.registry, self.clock, **options)  # type: ignore[arg-type]
         self.plane.start()
-        self.router = RestRouter(self.plane.table, self.plane.factory._router._statuses)
+        self.router = self.plane.router
         self.pumps: list[IOPump] = []
         self.clients: list[GrpcClientConnection] = []
         self.client = self.connect()

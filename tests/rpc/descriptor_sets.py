@@ -22,7 +22,7 @@ STANDARD = (
 )
 SETS = {
     "frontier.binpb": ("controlplane.proto", "frontier_v1.proto", *STANDARD),
-    "frontlas.binpb": ("cluster.proto", "health.proto", "cluster_watch.proto", *STANDARD),
+    "frontlas.binpb": ("cluster.proto", "health.proto", "cluster_watch.proto", "frontlas_v1.proto", *STANDARD),
 }
 
 
