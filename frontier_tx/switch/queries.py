@@ -32,6 +32,7 @@ DEFAULT_PAGE_SIZE = 10
 SLICE = 500
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 Steps = Generator[None, None, _T]
 
 
@@ -226,16 +227,19 @@ def _page(
     if wanted.timed:
         tests = [*tests, lambda leg: wanted.includes(leg.since)]
     legs = list(legs)
-    runs: list[_Run[Leg]] = []
-    count, (_, behind) = 0, wanted.span
+    # Places in ``matches`` stand for the peers: what holds nothing but numbers and texts costs the collector nothing.
+    matches: list[Leg] = []
+    runs: list[_Run[int]] = []
+    _, behind = wanted.span
     for start in range(0, len(legs), SLICE):
         found = legs[start : start + SLICE]
         for test in tests:
             found = [leg for leg in found if test(leg)]
-        count += len(found)
-        runs.append(_run([(key(leg), leg.id, leg) for leg in found], behind, descending))
+        rows = [(key(leg), leg.id, place) for place, leg in enumerate(found, len(matches))]
+        matches += found
+        runs.append(_run(rows, behind, descending))
         yield
-    return (yield from _cut(runs, count, wanted, descending))
+    return (yield from _cut(runs, len(matches), wanted, descending, matches.__getitem__))
 
 
 def _newest(edges: dict[int, Leg], wanted: Selection) -> Steps[Page[Leg]]:
@@ -312,13 +316,13 @@ def _names(
             part = [(rank, 0, name) for name, rank in islice(walk, SLICE)]
         runs.append(_run(part, behind, descending and by_name))
         yield
-    page = yield from _cut(runs, len(firsts), wanted, descending and by_name)
+    page = yield from _cut(runs, len(firsts), wanted, descending and by_name, _name)
     while firsts:
         # To let go of many at once takes long, too.
         for _ in range(min(SLICE, len(firsts))):
             firsts.popitem()
         yield
-    return Page(list(map(_name, page.items)), page.count)
+    return page
 
 
 def _name(raw: bytes | str) -> str:
@@ -333,10 +337,13 @@ def _run(rows: _Run[_T], behind: int, descending: bool) -> _Run[_T]:
     return rows[:behind]
 
 
-def _cut(runs: list[_Run[_T]], count: int, wanted: Selection, descending: bool) -> Steps[Page[_T]]:
+def _cut(
+    runs: list[_Run[_R]], count: int, wanted: Selection, descending: bool, show: Callable[[_R], _T]
+) -> Steps[Page[_T]]:
     """Cut the page out of runs that are in order each; nothing is left of them then.
 
     :param count: how many there are in all.
+    :param show: makes what is on the page of what is in a run.
     """
     first, behind = wanted.span
     behind = min(behind, count) if first < count else 0
@@ -346,7 +353,7 @@ def _cut(runs: list[_Run[_T]], count: int, wanted: Selection, descending: bool) 
         yield
     items: list[_T] = []
     while len(items) < behind - first:
-        items.extend([row[2] for row in islice(merged, min(SLICE, behind - first - len(items)))])
+        items.extend([show(row[2]) for row in islice(merged, min(SLICE, behind - first - len(items)))])
         yield
     del merged
     for run in runs:
