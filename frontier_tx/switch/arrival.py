@@ -83,11 +83,11 @@ class EdgeArrival:
                                     │            ^
                                     └── waits ───┘   while another newcomer with the same id is on its way in
 
-    The one before is spoken of as gone only where a service gave the newcomer its id; who merely claims one first has
-    to be let in.
+    Services are told that the one before is gone only if a service gave the newcomer its id; a newcomer that merely
+    claims the id must be let in first.
 
-    What a service was asked when the edge left, or was refused for the time it took, may still be answered: an edge
-    that it lets in too late is one that it hears of leaving.
+    A service may still answer after the edge left, or was refused because the service took too long. If it lets the
+    edge in then, it is told that the edge is gone.
     """
 
     __slots__ = ("tick", "leg", "_arrivals", "_control", "_until", "_asked", "_due", "_next", "_parting", "_vouched")
@@ -159,7 +159,7 @@ class EdgeArrival:
             self.left()
 
     def left(self) -> None:
-        """It will not come in, but it is not known yet what the services make of that."""
+        """It will not come in; the services have not answered yet."""
         if self._next is not None:
             self._next._hurry()
 
@@ -173,7 +173,7 @@ class EdgeArrival:
             self._over()
         else:
             self._vouched = True
-            # A service that leaves the choice to the gateway is one that hands out ids, whatever holds without one.
+            # A service that answers 0 counts as one that hands out ids.
             self._identified(int.from_bytes(value) or self._arrivals.allocate())
 
     def _identified(self, edge_id: int) -> None:
@@ -197,7 +197,7 @@ class EdgeArrival:
             self._hurry()
 
     def _hurry(self) -> None:
-        """The newcomer before this one is gone, and it is only to be learnt whether a service let it in."""
+        """The newcomer before this one is gone; all that is missing is whether a service let it in."""
         if self._waiting():
             self._wait(min(self._until, self._arrivals.timers.now() + PARTING_SECONDS), self._overtake)
 

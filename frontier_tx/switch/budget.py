@@ -1,7 +1,7 @@
-"""What the process keeps for others: bytes of everything that is not delivered yet, and who pays for them.
+"""Memory for what is not delivered yet, and whose share it is.
 
-Of two legs that have to do with each other one is an edge, and the edge pays, whichever way the bytes go: edges are
-many and nobody's own, so what one of them does not take, or sends faster than it is taken, is its own share.
+One of two legs that talk is an edge, and the bytes count for the edge, whichever way they go: there are many edges, and
+nobody vouches for them. So an edge that does not read, or sends too fast, uses up its own share.
 
 Half of the budget goes to whoever needs it, as long as it has no more than is still free of that half. A quarter is
 there for those who need little: ``light`` bytes for each connection are always free, whatever others hold. The rest is

@@ -1,6 +1,6 @@
-"""The way out of the switch: what goes to a leg, by sender and in turn (docs/gateway.md, "Order and back-pressure").
+"""The way out of the switch: senders to one leg are served in turn (docs/gateway.md, "Order and back-pressure").
 
-A receiver that takes what it is sent has no queue here: its frames go straight to its connection. While the connection
+A receiver that reads what it is sent has no queue here: its frames go straight to its connection. While the connection
 holds more than it is fed at once, frames wait in a ``Flow`` for each sender. A flow has a lane for session 1 and, for
 each stream, one for frames and one for raw bytes. Flows are served in turn by bytes, the lanes of a flow frame by
 frame, so what one sender sends delays nobody else's for longer than a turn.

@@ -1,8 +1,8 @@
 """Services that come after their edges: after a start of the gateway the edges are often back first.
 
-An edge that came while nobody handed out ids has one of the gateway's choice, and one that came while nobody wanted
-``edge_online`` was announced to nobody. When a service registers either function these edges are gone through: the
-former are told goodbye, so that they come again and get their id, the latter are announced.
+An edge that came while no service handed out ids has an id of the gateway's. An edge that came while no service wanted
+``edge_online`` was announced to nobody. When a service registers one of these functions, edges of the first kind are
+closed, so that they connect again and get their id, and edges of the second kind are announced.
 """
 
 from collections.abc import Callable, Iterator, Sized
@@ -25,7 +25,7 @@ SLICE_BYTES = 131_072
 #: How many may be under way: announced and not answered, or back and not in yet.
 UNDER_WAY = 128
 
-#: Answers of the gateway itself: nobody has said anything of this edge.
+#: Errors of the gateway itself: no service has answered.
 _UNASKED = frozenset((ForceClosed.text, ReceiverCongested.text, NoChoice.text))
 
 

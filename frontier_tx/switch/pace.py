@@ -5,8 +5,8 @@ connection stops, for good where the stream is never read. They answer a Registe
 it, so such an answer shows that what was sent is on its way to the application. The gateway asks in this way now and
 then, and sends an end that has answered once no more than ``MOST`` frames that it did not answer for.
 
-An end that never answers gets the first ``MOST`` frames at once, and full ones always: of small ones few. What waits
-meanwhile is joined.
+An end that never answers gets the first ``MOST`` frames at once. After that it gets full frames at once and small ones
+slowly; what waits meanwhile is joined.
 """
 
 from collections.abc import Callable

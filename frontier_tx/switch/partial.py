@@ -1,7 +1,7 @@
-"""Frames that are not whole yet, while memory is short: who has more of one than its share waits, or goes on in turn.
+"""Incomplete frames while memory is short: a sender with more than its share of them waits for its turn.
 
-A frame is of use when all of it is there. If everybody were merely stopped at some size, nobody's would ever be whole.
-So those who must wait stand in a line, and the first of them go on as far as there is room for all that they miss.
+A frame is useful only when it is complete. If every sender were stopped at some size, no frame would ever be complete.
+So senders wait in a queue, and the first of them go on as far as there is room for the rest of their frames.
 """
 
 from collections import OrderedDict

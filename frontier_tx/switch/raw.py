@@ -1,4 +1,4 @@
-"""Raw bytes of a stream on their way to its receiver: when it takes more, and what is counted as they leave."""
+"""Raw bytes of a stream on their way to the receiver: when it takes more, and what is counted as they are sent."""
 
 from frontier_tx.switch.legs import StreamEnd
 from frontier_tx.switch.pace import ASK, Pace

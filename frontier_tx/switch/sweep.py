@@ -1,4 +1,4 @@
-"""A leg may leave a hundred thousand calls or streams behind: they are ended in slices, and others get their turns."""
+"""Ends the calls and streams of a lost connection in batches, so that the reactor stays responsive."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice

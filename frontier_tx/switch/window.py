@@ -1,12 +1,12 @@
 """Windows: how many calls and Messages may be out at a leg, unanswered (docs/decisions/message-window.md).
 
-Ends of the Go library stop for ever when some hundreds of Messages are on their way to them at once, and an end that
-takes its work slowly shall not have all of it from one sender before that of another. So only so many are out at a
-time. Those behind them wait here, by sender, and the senders are served in turn.
+Ends of the Go library stop for ever when some hundreds of Messages are on their way to them at once. And a slow end
+shall not get all the work of one sender before it gets any of another. So a window bounds how many are out at a time.
+The others wait here, by sender, and the senders are served in turn.
 
-Beyond a window that is used up each session may still have one Message out, and a sender with little under way some
-calls, so that one which answers nothing slows the others down and does not stop them. A window whose receiver answers
-next to nothing for ``PATIENCE`` while others wait is doubled.
+When the window is full, each session may still have one Message out, and a sender with little under way some calls: a
+session that never answers slows the others but cannot block them. If the receiver answers next to nothing for
+``PATIENCE`` while others wait, the window is doubled.
 """
 
 from collections import OrderedDict

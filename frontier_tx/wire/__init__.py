@@ -1,5 +1,5 @@
-"""The geminio wire protocol: frames, bodies, connection and session state machines, and Twisted's edges of them.
+"""The geminio wire protocol: frames, bodies, the machines of a connection and a session, and a Twisted protocol.
 
-Everything but ``protocol`` and ``factory`` is sans-IO: bytes and times go in, frames and events come out.
+All but ``protocol`` and ``outlet`` is without I/O: bytes and times go in, frames and events come out.
 The protocol itself is described in ``docs/protocol.md``.
 """

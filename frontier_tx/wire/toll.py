@@ -1,4 +1,4 @@
-"""What a sender of odd JSON pays: it is not read from for the time that its bodies have cost beyond its allowance."""
+"""An allowance for JSON that is not canonical and costs time to read: who exceeds it is not read from for a while."""
 
 from collections.abc import Callable
 

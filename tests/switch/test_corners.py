@@ -472,6 +472,35 @@ def test_what_waits_apart_joins_those_who_wait_already() -> None:
     assert edge.leg.outgoing == {}
 
 
+def test_the_last_of_those_that_wait_apart_leaves_nothing_behind() -> None:
+    world = World()
+    edge, service = world.edge(5), world.service("files")
+    near, far = world.stream(edge, service, "files")
+    for _ in range(MOST_UNHEARD + 1):
+        edge.publish(session=near)
+    end = service.leg.streams[far]
+    assert end.parked is not None
+    for pending in list(end.parked.items):
+        world.core.exchange.in_flight.fail(pending, "no")
+    assert end.parked is None
+
+
+def test_session_1_has_a_place_beside_streams_that_answer_nothing() -> None:
+    world = World(settings=Settings(service_window=2))
+    edge, service = world.edge(5), world.service("files", topics=("t",))
+    streams = [world.stream(edge, service, "files")[0] for _ in range(2)]
+    for session in streams:
+        edge.publish(session=session)
+    for _ in range(3):
+        edge.publish(topic="t")
+    *on_streams, first = service.take(f.FrameType.MESSAGE)
+    service.respond(first)
+    second = service.message()
+    assert (first.session_id, second.session_id) == (1, 1)
+    service.respond(on_streams[0])
+    assert len(edge.take(f.FrameType.MESSAGE_ACK)) == 2
+
+
 # -- queues ---------------------------------------------------------------------------------------------------
 
 
@@ -533,6 +562,21 @@ def test_names_of_many_are_listed_in_steps(monkeypatch: Any) -> None:
     steps = queries.list_edge_rpcs(world.core.repository, queries.EdgeNamesSelection(page=1, page_size=10, order="rpc"))
     page = queries.at_once(steps)
     assert page.items == ["m1", "m2", "m3", "m4", "m5"] and page.count == 5
+
+
+def test_of_many_rows_the_first_are_picked_and_of_few_all_are_sorted() -> None:
+    rows: Any = [(number, number, number) for number in range(20)]
+    assert queries._run(list(rows), 1, True) == rows[-1:]
+    assert queries._run(list(rows), 1, False) == rows[:1]
+    assert queries._run(list(rows), 19, True) == rows[:0:-1]
+
+
+def test_who_wants_to_know_is_told_of_methods() -> None:
+    world = World()
+    told: list[Any] = []
+    world.core.repository.on_method.append(lambda leg, method: told.append((leg.id, method)))
+    world.edge(5).register(b"m")
+    assert told == [(5, b"m")]
 
 
 # -- calls of the gateway's own -------------------------------------------------------------------------------
