@@ -82,7 +82,7 @@ _KINDS: tuple[tuple[type[FrontierError], Exit, str], ...] = (
     (errors.ConnectionRefused, Exit.REFUSED, ": so the gateway answered when this connected"),
     (errors.ConnectFailed, Exit.UNREACHABLE, ": the connection broke off while it was made; is this the right port?"),
     (errors.ForceClosed, Exit.CUT, "; whether it was done is not known"),
-    (errors.EndClosed, Exit.CUT, ": the connection is gone"),
+    (errors.EndClosed, Exit.CUT, ": the connection or the stream is gone"),
 )
 #: What follows ``force closed: `` where a stream ended before it began.
 _CUTS = (("not online", Exit.NOT_FOUND), ("congested", Exit.BUSY))

@@ -116,7 +116,8 @@ def _list(
         output.document({kind: records, "count": count})
         return
     print_records(session, columns, records)
-    if len(records) != count:
+    # A server that does not count says -1.
+    if len(records) < count or (count < 0 and len(records) == limit):
         number = f"{count}" if count >= 0 else "more"
         output.note(f"{len(records)} of {number} {kind}; --limit and --all show more, filters fewer")
 

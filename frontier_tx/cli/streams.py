@@ -62,6 +62,7 @@ def _who(client: Any) -> str:
 
 
 def _forward(session: Session, client: Client, what: tuple[str, ...], by_edge: bool) -> None:
+    from frontier_tx.cli.roles import open_for
     from frontier_tx.cli.tunnel import Forwarder, forwarding
 
     wanted = [forwarding(text) for text in what]
@@ -73,8 +74,7 @@ def _forward(session: Session, client: Client, what: tuple[str, ...], by_edge: b
             for bind, port, peer, target in wanted:
 
                 async def opening(meta: bytes, who: str = peers[peer]) -> "Stream":
-                    stream: Stream = await end.open_stream(who, meta)
-                    return stream
+                    return await open_for(end, who, meta)
 
                 kind = "service" if by_edge else "edge"
                 server = await Forwarder(session, f"{kind} {peer}", target, opening).listen(bind, port)
@@ -153,11 +153,11 @@ def edge_expose_command(session: Session, targets: tuple[str, ...], meta: str, w
 
 def _moving(session: Session, client: Client, peer: str, work: Callable[["Stream"], Awaitable[Any]]) -> Any:
     from frontier_tx.cli import transfer
+    from frontier_tx.cli.roles import open_for
 
     async def move() -> Any:
         async with client(False) as end:
-            stream = await end.open_stream(peer, transfer.META)
-            return await work(stream)
+            return await work(await open_for(end, peer, transfer.META))
 
     try:
         return session.run(move)

@@ -1,8 +1,8 @@
 """Files over streams. docs/command-line.md, "Files", says what travels.
 
-The opener's meta is ``frontier-file``. It writes one line of JSON, what it wants; the other side answers with one. Then
-the file goes in blocks, each behind its length in four bytes; length 0 is the end, and the SHA-256 follows it. Who took
-the file confirms it with a line of JSON.
+A stream begins with the line ``frontier-file``. The opener writes one line of JSON, what it wants; the other side
+answers with one. Then the file goes in blocks, each behind its length in four bytes; length 0 is the end, and the
+SHA-256 follows it. Who took the file confirms it with a line of JSON.
 """
 
 import asyncio

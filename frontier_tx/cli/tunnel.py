@@ -1,7 +1,8 @@
 """TCP over streams: one stream for each connection. docs/command-line.md, "Forwarding", says what travels.
 
-The opener's meta is ``tcp:TARGET``. Bytes go as they are. A stream closes in both directions at once, TCP does not: who
-has sent all of it publishes the message ``eof`` on the stream, with the number of bytes in decimal, and reads on.
+A stream begins with the line ``tcp:TARGET``. Bytes go as they are. A stream closes in both directions at once, TCP does
+not: who has sent all of it publishes the message ``eof`` on the stream, with the number of bytes in decimal, and
+reads on.
 """
 
 import asyncio
@@ -199,9 +200,8 @@ class Exposed:
             self._targets[_plain(name)] = host_and_port(target if mark else name)
         self._open = 0
 
-    async def take(self, stream: "Stream") -> None:
+    async def take(self, stream: "Stream", wanted: str) -> None:
         """Connect a stream to what it asks for."""
-        wanted = stream.meta[len(PREFIX) :].decode("utf-8", "replace")
         target = self._targets.get(_plain(wanted))
         if target is None:
             self._session.output.note(f"frontier: refused: {shown(wanted, 200)} is not exposed")

@@ -45,6 +45,13 @@ class Terminal:
         before, _, self.seen = self.seen.partition(text)
         return before + text
 
+    def wait(self, text: str, seconds: float) -> None:
+        """Read until something is there, or for so long."""
+        deadline = time.monotonic() + seconds
+        while text not in self.seen and (left := deadline - time.monotonic()) > 0:
+            if select.select([self.near], [], [], left)[0]:
+                self.seen += os.read(self.near, 65536).decode()
+
     def rest(self) -> str:
         """Everything until it ends."""
         while True:
