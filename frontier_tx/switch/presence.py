@@ -101,7 +101,6 @@ class Presence:
         for method in (GET_EDGE_ID, EDGE_ONLINE):
             self.repository.watched[method] = self.latecomers.noticed
         self._wall_clock = wall_clock
-        self._newest = 0.0
         self._when_gone: dict[Leg, list[Callable[[], None]]] = {}
         self._allocator: Any = allocator or ClientIDAllocator(wall_clock)
         self._on_fault = on_fault or (lambda what: None)
@@ -152,8 +151,7 @@ class Presence:
     def _let_in(self, leg: Leg) -> None:
         """Put the leg into the repository, then tell the peer; the one whose place it takes is closed."""
         leg.id_suffix = leg.id.to_bytes(8)
-        # Never less than of those before it: lists rely on it.
-        leg.since = self._newest = max(self._newest, self._wall_clock())
+        leg.since = self._wall_clock()
         old = self.repository.add(leg)
         leg.connection.accept(leg.id, self.exchange.timers.now())
         if old is not None:

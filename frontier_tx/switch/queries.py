@@ -128,7 +128,7 @@ def list_edges(repository: Repository, wanted: EdgeSelection) -> Steps[Page[Leg]
     if wanted.meta:
         tests.append(_meta_begins(wanted.meta))
     by_default = _ordered(wanted.order, _EDGE_KEYS, "-") == ("create_time", True)
-    if by_default and not (tests or wanted.edge_id or wanted.timed) and wanted.span[1] <= SLICE:
+    if repository.in_order and by_default and not (tests or wanted.edge_id or wanted.timed) and wanted.span[1] <= SLICE:
         return _newest(repository.edges, wanted)
     return _page(_of_id(repository.edges, wanted.edge_id), tests, wanted, _EDGE_KEYS, "-")
 

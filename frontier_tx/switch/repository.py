@@ -65,6 +65,9 @@ class Repository:
         self.holdings = Holdings(record_bytes, free_record_bytes)
         #: Told when a service registers one of these methods.
         self.watched: dict[bytes, Callable[[], None]] = {}
+        #: Whether edges stand in the order of their times: the clock was never set back.
+        self.in_order = True
+        self._latest = 0.0
         #: Another one after each change of what is here.
         self.version = 0
         #: Told of each method that a leg registers.
@@ -79,6 +82,8 @@ class Repository:
         if old is not None:
             self.remove(old)
         table[leg.id] = leg
+        self.in_order = self.in_order and leg.since >= self._latest
+        self._latest = leg.since
         self.version += 1
         leg.online = True
         if leg.kind is Kind.SERVICE:

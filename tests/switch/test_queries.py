@@ -287,3 +287,11 @@ def test_much_is_done_in_many_steps_and_shows_who_was_there_at_first(query: Any)
     stepped = Step(query(repository, page=1, page_size=6000), go)
     assert stepped.page == whole
     assert stepped.count >= 10
+
+
+def test_a_clock_that_is_set_back() -> None:
+    world = World()
+    for edge_id, change in ((1, 0), (2, 5), (3, -3), (4, 1)):
+        world.clock.advance(change)
+        world.edge(edge_id)
+    assert edge_ids(world.core.repository) == [2, 4, 3, 1]
