@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +94,8 @@ class Frontlas(Service):
             web=plane.web,
         )
         self._ports = ports
+        #: Health and metrics, which can be asked until the end.
+        self._status_ports = Ports(reactor, "frontlas")
         self._reactor = reactor
         self._was_ready = False
 
@@ -117,8 +120,12 @@ class Frontlas(Service):
         self._ports.listen("control_plane.listen", config.control_plane.listen, self.cluster.factory, ALPN)
         self.access.begin(self._ports)
         if config.observability.enable:
-            site = observability_factory(self._reactor, self.cluster.not_ready, self.metrics)
-            self._ports.listen("observability", Listen(addr=config.observability.addr), site)
+            site = observability_factory(self._reactor, self.not_ready, self.metrics)
+            self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
+
+    def not_ready(self) -> "str | Awaitable[str | None]":
+        """Why this Frontlas cannot do its work, or None; asks the store each time."""
+        return self.cluster.not_ready() if self.running else "draining"
 
     def _ready_changed(self, ready: bool, why: str) -> None:
         if ready:
@@ -137,6 +144,7 @@ class Frontlas(Service):
         leaving.addCallback(lambda _: self.cluster.stop())
         leaving.addCallback(lambda _: self._dismiss())
         leaving.addCallback(lambda _: self.registry.stop())
+        leaving.addCallback(lambda _: self._status_ports.close())
         return leaving
 
     # -- for operators (``rpc.server_info.Host``) ------------------------------------------------------------
