@@ -98,6 +98,8 @@ class Frontlas(Service):
         self._status_ports = Ports(reactor, "frontlas")
         self._reactor = reactor
         self._was_ready = False
+        #: Whether it is leaving.
+        self.draining = False
 
     def setServiceParent(self, parent: Any) -> None:
         """A part of an application in a file for ``twistd -y``: it logs as the configuration says."""
@@ -120,12 +122,12 @@ class Frontlas(Service):
         self._ports.listen("control_plane.listen", config.control_plane.listen, self.cluster.factory, ALPN)
         self.access.begin(self._ports)
         if config.observability.enable:
-            site = observability_factory(self._reactor, self.not_ready, self.metrics)
+            site = observability_factory(self._reactor, self._checked, self.metrics)
             self._status_ports.listen("observability", Listen(addr=config.observability.addr), site)
 
-    def not_ready(self) -> "str | Awaitable[str | None]":
+    def _checked(self) -> str | Awaitable[str | None]:
         """Why this Frontlas cannot do its work, or None; asks the store each time."""
-        return self.cluster.not_ready() if self.running else "draining"
+        return "draining" if self.draining else self.cluster.not_ready()
 
     def _ready_changed(self, ready: bool, why: str) -> None:
         if ready:
@@ -139,6 +141,7 @@ class Frontlas(Service):
     def stopService(self) -> Deferred[None]:
         """Close the ports, let calls under way end, and leave; leases of Frontiers run on for whoever comes next."""
         super().stopService()  # type: ignore[no-untyped-call]
+        self.draining = True
         leaving = self._ports.close()
         leaving.addCallback(lambda _: self.cluster.drain(DRAIN_SECONDS))
         leaving.addCallback(lambda _: self.cluster.stop())
@@ -151,11 +154,6 @@ class Frontlas(Service):
 
     #: Frontlas has no name in the cluster.
     frontier_id = ""
-
-    @property
-    def draining(self) -> bool:
-        """Whether it is leaving."""
-        return self.cluster.draining
 
     def not_ready(self) -> str | None:
         """Why it cannot do its work, or None."""
