@@ -27,6 +27,16 @@ from frontier_tx.config.schema import Report, section, setting
 
 #: A Go Frontier sends an edge's heartbeat every 20 s; a life below this leaves no room for a late one.
 LEAST_EDGE_LIFE = 60
+#: The key of the section that says how Frontlas speaks TLS with Frontiers.
+CALLS_TLS = "control_plane.calls.tls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Calls and messages of operators to edges, over the service ports of Frontiers."""
+
+    enable: bool = setting(True, Flag(), "offer them; off: Frontlas never connects to a Frontier")
+    tls: TLS = section(TLS(), "TLS towards `servicebound.listen` of the Frontiers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +45,7 @@ class ControlPlane:
 
     listen: Listen = section(Listen(addr="127.0.0.1:40011"), "listening port")
     web: bool = setting(True, Flag(), "serve the web page at `/`")
+    calls: Calls = section(Calls())
     access: AccessControl = section(AccessControl())
     limits: ControlPlaneLimits = section(ControlPlaneLimits(), "bounds of callers")
 
@@ -135,6 +146,7 @@ def tls_of(config: FrontlasConfig) -> list[tuple[str, TLS, bool]]:
     found = [
         ("control_plane.listen.tls", config.control_plane.listen.tls, True),
         ("frontier_plane.listen.tls", config.frontier_plane.listen.tls, True),
+        (CALLS_TLS, config.control_plane.calls.tls, False),
     ]
     if config.registry == "redis":
         found.append(("redis.tls", config.redis.tls, False))

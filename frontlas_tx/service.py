@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from frontier_tx.atlas.protocols import AtlasServerFactory
+from frontier_tx.clients import Service as FrontierService
 from frontier_tx.config.common import Listen
 from frontier_tx.config.render import to_mapping
 from frontier_tx.config.schema import taken
@@ -26,13 +27,15 @@ from frontier_tx.runtime.logstream import part
 from frontier_tx.runtime.memory import settle_memory
 from frontier_tx.runtime.process_metrics import ProcessFigures
 from frontier_tx.runtime.program import log_of_application
+from frontier_tx.runtime.tls import client_context
 from frontier_tx.timers import Alarms
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import Outlet
 from frontlas_tx.cluster_plane.answers import registry_errors
+from frontlas_tx.cluster_plane.callers import NAME
 from frontlas_tx.cluster_plane.links import FrontierLinks
 from frontlas_tx.cluster_plane.server import ClusterPlane
-from frontlas_tx.config import FrontlasConfig
+from frontlas_tx.config import CALLS_TLS, FrontlasConfig
 from frontlas_tx.frontier_plane import FrontierPlane
 from frontlas_tx.metrics import FrontlasCollector
 from frontlas_tx.registry.errors import RegistryUnavailableError
@@ -87,6 +90,7 @@ class Frontlas(Service):
             self.registry,
             reactor,
             frontiers=FrontierLinks(self.plane.link_of),
+            make_service=self._service_at if plane.calls.enable else None,
             host=self,
             limits=plane.limits,
             access=self.access,
@@ -100,6 +104,12 @@ class Frontlas(Service):
         self._was_ready = False
         #: Whether it is leaving.
         self.draining = False
+
+    def _service_at(self, host: str, port: int) -> FrontierService:
+        """A service of the Frontier at an address, for calls of operators."""
+        tls = self.config.control_plane.calls.tls
+        context = client_context(tls, CALLS_TLS, host) if tls.enable else None
+        return FrontierService(host, port, name=NAME, tls=context, reactor=self._reactor, reconnect=None)
 
     def setServiceParent(self, parent: Any) -> None:
         """A part of an application in a file for ``twistd -y``: it logs as the configuration says."""

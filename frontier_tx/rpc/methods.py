@@ -50,13 +50,14 @@ class Rules(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What serves one method, the role that it asks (None: nobody may call it), and the longest time in seconds that a
-    caller may give it."""
+    """What serves one method, the role that it asks (None: nobody may call it), the longest time in seconds that a
+    caller may give it, and the one of a caller who gives none."""
 
     spec: MethodSpec
     handler: Callable[..., Any]
     role: Role | None
     longest: float
+    usual: float
 
 
 class MethodMetrics:
@@ -110,12 +111,13 @@ class MethodTable:
         role: Role | Mapping[str, Role] | None = None,
         *,
         longest: float | None = None,
+        usual: float | None = None,
     ) -> None:
         """Serve ``service`` by the methods of ``handlers``.
 
         ``role`` is what callers need: one for all methods, or one for each by its name in the contract. Where
         nothing is said, nobody may call. ``longest`` are the seconds that a caller may give a unary call, at least and
-        by default ``call_timeout``.
+        by default ``call_timeout``; ``usual`` those of one whose caller gives none, by default ``call_timeout``.
 
         Each is named as ``MethodSpec.handler_name`` and called with the request and a ``CallContext``. A unary one
         returns the response or something awaitable; a streaming one is an async generator of responses; one with
@@ -127,7 +129,8 @@ class MethodTable:
             if not callable(handler):
                 raise TypeError(f"{type(handlers).__name__} has no method {spec.handler_name} to serve {spec.path}")
             asked = role if role is None or isinstance(role, str) else role.get(spec.name)
-            found[spec.path] = Method(spec, handler, asked, max(self.call_timeout, longest or 0.0))
+            times = max(self.call_timeout, longest or 0.0), usual or self.call_timeout
+            found[spec.path] = Method(spec, handler, asked, *times)
         self._methods.update(found)
         self._services.append(service)
 
@@ -173,17 +176,18 @@ class MethodTable:
         if why := self._calls.enter(context.peer):
             return self._refused(context, why)
         started = self.clock.seconds()
+        method = self._methods[context.method.path]
         if context.deadline is None:
-            deadline = started + self.call_timeout
+            deadline = started + method.usual
         else:
-            deadline = min(context.deadline, started + self._methods[context.method.path].longest)
+            deadline = min(context.deadline, started + method.longest)
 
         def finished() -> None:
             self._calls.leave(context.peer)
             self.metrics.seconds.labels(context.method.path).observe(self.clock.seconds() - started)
 
         run = _Run(self, context, self._unary(context, request), deadline, finished)
-        if self.access is not None and self._methods[context.method.path].role in AUDITED:
+        if self.access is not None and method.role in AUDITED:
             return run.outer.addBoth(self._audited, context, request)
         return run.outer
 

@@ -57,6 +57,20 @@ class Answers:
         )
 
 
+def with_address(record: FrontierRecord) -> FrontierRecord:
+    """A Frontier that holds an edge, as one that can be dialled.
+
+    :raises RpcError: FAILED_PRECONDITION, it advertises no address; clients dial whatever they are given.
+    """
+    if record.advertised_sb_addr:
+        return record
+    raise RpcError(
+        Status.FAILED_PRECONDITION,
+        f"frontier {record.frontier_id}, which holds the edge, advertises no address for services; "
+        "set servicebound.listen.advertised_addr there",
+    )
+
+
 def not_found() -> RpcError:
     """Nothing is there under the identity asked for."""
     return RpcError(Status.NOT_FOUND, NOT_FOUND_TEXT)

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from frontier_tx.rpc.context import CallContext
 from frontier_tx.rpc.contract import Contract
 from frontier_tx.rpc.status import RpcError, Status
-from frontlas_tx.cluster_plane.answers import MAX_CURSOR, Answers, not_found, registry_errors
+from frontlas_tx.cluster_plane.answers import MAX_CURSOR, Answers, not_found, registry_errors, with_address
 from frontlas_tx.registry.interfaces import IRegistry
 from frontlas_tx.registry.records import Page
 
@@ -42,14 +42,7 @@ class ClusterQueries:
             record = await self._registry.frontier_of_edge(request.edge_id) if request.edge_id else None
         if record is None:
             raise not_found()
-        if not record.advertised_sb_addr:
-            # Clients dial whatever they are given, the empty text too.
-            raise RpcError(
-                Status.FAILED_PRECONDITION,
-                f"frontier {record.frontier_id}, which holds the edge, advertises no address for services; "
-                "set servicebound.listen.advertised_addr there",
-            )
-        return self._response("GetFrontierByEdgeIDResponse", fontier=self._answers.frontier(record))
+        return self._response("GetFrontierByEdgeIDResponse", fontier=self._answers.frontier(with_address(record)))
 
     async def list_frontiers(self, request: Any, context: CallContext) -> Any:
         """A step of a scan, the Frontiers of edges, Frontiers by name, or all of them."""

@@ -24,10 +24,13 @@ from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.rpc.server_info import ROLES, Host, ServerService
 from frontier_tx.web import web_files
+from frontlas_tx.cluster_plane.callers import Callers, MakeService
 from frontlas_tx.cluster_plane.directory import AskFrontier, ClusterDirectory
 from frontlas_tx.cluster_plane.events import ClusterEvents
 from frontlas_tx.cluster_plane.links import FrontierLinks
+from frontlas_tx.cluster_plane.metrics import ThroughCollector
 from frontlas_tx.cluster_plane.queries import ClusterQueries
+from frontlas_tx.cluster_plane.through import LONGEST_SECONDS, USUAL_SECONDS, ThroughService
 from frontlas_tx.cluster_plane.watch import ClusterWatch
 from frontlas_tx.registry.errors import RegistryError
 from frontlas_tx.registry.interfaces import IRegistry
@@ -72,6 +75,7 @@ class ClusterPlane:
     Listen with ``factory`` on any endpoint after ``start``; before the end ``drain``, then ``stop``.
 
     :param frontiers: asks Frontiers what the registry does not know.
+    :param make_service: makes services of Frontiers; without it there is no ``frontlas.v1.Through``.
     :param host: the process around it; without one there is no ``frontlas.v1.Server``.
     :param web: serve the web page.
     """
@@ -82,6 +86,7 @@ class ClusterPlane:
         clock: IReactorTime,
         *,
         frontiers: AskFrontier | None = None,
+        make_service: MakeService | None = None,
         host: Host | None = None,
         limits: ControlPlaneLimits | None = None,
         access: Access | None = None,
@@ -102,6 +107,14 @@ class ClusterPlane:
         self.table.add("controlplane.ClusterWatch", ClusterWatch(contract, registry, clock), "read")
         directory = ClusterDirectory(contract, registry, frontiers or FrontierLinks(lambda _: None), clock)
         self.table.add("frontlas.v1.Directory", directory, DIRECTORY_ROLES)
+        #: Connections to Frontiers for calls, and what is under way over them; None where it is not offered.
+        self.callers: Callers | None = None
+        if make_service is not None:
+            self.callers = Callers(make_service, clock)
+            self.through = ThroughService(contract, registry, self.callers, clock, wall_clock)
+            times = {"usual": USUAL_SECONDS, "longest": LONGEST_SECONDS}
+            self.table.add("frontlas.v1.Through", self.through, "call", **times)
+            metrics.register(ThroughCollector(self.through, self.callers))
         self.table.add("frontlas.v1.Events", ClusterEvents(contract, registry, clock), "read")
         if host is not None:
             self.table.add("frontlas.v1.Server", ServerService(contract, host, metrics, clock, wall_clock), ROLES)
@@ -127,6 +140,8 @@ class ClusterPlane:
         unwatch, self._unwatch = self._unwatch, None
         if unwatch is not None:
             unwatch()
+        if self.callers is not None:
+            self.callers.stop()
 
     def drain(self, grace: float) -> Deferred[None]:
         """Stop in order: health turns to NOT_SERVING, calls under way may end within ``grace`` seconds,
