@@ -71,6 +71,7 @@ class ServerService:
         self._clock = clock
         self._wall_clock = wall_clock
         self._started, self._started_at = wall_clock(), clock.seconds()
+        self._asked = False
         self._statistics = Statistics(registry, clock.seconds)
 
     async def get_server(self, request: Any, context: CallContext) -> Any:
@@ -120,7 +121,9 @@ class ServerService:
         return self.get_log_level(request, context)
 
     def drain(self, request: Any, context: CallContext) -> Any:
-        """Begin to leave. Answered at once."""
-        self.log.warn("{peer} asks for the end: draining", peer=context.peer)
-        self._clock.callLater(0, self._host.leave)
+        """Begin to leave. Answered at once; to ask again changes nothing."""
+        if not (self._asked or self._host.draining):
+            self._asked = True
+            self.log.warn("{peer} asks for the end: draining", peer=context.peer)
+            self._clock.callLater(0, self._host.leave)
         return self._message("frontier.v1.DrainResponse")()
