@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from frontier_tx.cli.failures import Exit, fail, reason
 from frontier_tx.cli.session import Session
 from frontier_tx.cli.text import shown
-from frontier_tx.errors import FrontierError, RemoteError
+from frontier_tx.errors import FrontierError
 
 if TYPE_CHECKING:
     from frontier_tx.aio import Stream
@@ -91,17 +91,14 @@ async def relay(stream: "Stream", reader: asyncio.StreamReader, writer: asyncio.
 
 async def _up(stream: "Stream", reader: asyncio.StreamReader) -> None:
     sent = 0
-    # What becomes of a stream that ended is for the other direction to say.
+    # What becomes of a stream that ended is for the other direction to say. An end that does not know of halves ends it
+    # when it is done.
     with suppress(FrontierError):
         while data := await reader.read(BLOCK):
             stream.write(data)
             await stream.drain()
             sent += len(data)
-        try:
-            await stream.publish(EOF, str(sent).encode(), timeout=30)
-        except RemoteError:
-            # An end that does not know of halves.
-            await stream.close()
+        await stream.publish(EOF, str(sent).encode(), timeout=30)
 
 
 async def _down(stream: "Stream", writer: asyncio.StreamWriter) -> None:

@@ -86,6 +86,18 @@ def test_every_command_has_help_in_whole_lines() -> None:
     assert "..." not in chapters.replace("serve, ...", "")
 
 
+def test_no_command_and_one_that_is_none() -> None:
+    for arguments in ((), ("edge",), ("context",)):
+        done = run(*arguments)
+        assert (done.code, done.err.startswith(f"Usage: {' '.join(('frontier', *arguments))} ")) == (2, True)
+    done = run("cal")
+    assert (done.code, done.err) == (
+        2,
+        "frontier: there is no command 'cal' (did you mean 'call'?); see `frontier --help`\n",
+    )
+    assert "did you mean" not in run("xyz").err
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str) -> None:
     assert "_FRONTIER_COMPLETE" in run("completion", shell).out
