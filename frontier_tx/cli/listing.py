@@ -39,7 +39,7 @@ def pages(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict
 def steps(control: Control, kind: str, filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield every edge or service of a cluster, each once; what comes or goes meanwhile may be there or not."""
     cursor, seen = 0, set[tuple[Any, ...]]()
-    searching = bool(filters)
+    searching = True
     while True:
         path = f"/{kind}/search" if searching else f"/{kind}"
         try:

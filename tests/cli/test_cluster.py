@@ -48,11 +48,20 @@ def test_lists_and_calls_reach_over_the_cluster(cluster: None) -> None:
         assert "frontier07" in run("frontiers").out
         assert run("call", edge_id, "up", "x").raw == b"X"
         assert run("show", edge_id, "--json").json["frontier_id"] == "frontier07"
+        assert run("edges", "--meta", "rob", "--json").json["count"] == 1
+        assert run("edges", "--meta", "other", "--json").json["count"] == 0
+        assert run("call", "robot", "up", "x").raw == b"X"
+        assert run("call", "robot", "up", "x", "--http").raw == b"X"
+        assert run("status").out.startswith("ready")
+        assert edge["meta"] == "robot" and run("show", "robot", "--json").json["methods"] == ["up"]
         gone = run("call", "17", "up")
         assert (gone.code, gone.err) == (4, "frontier: edge not online; `frontier edges` lists those that are\n")
         with process("sub", "news", "--name", "paper"):
             assert run("edge", "pub", "news", "x").code == 0
             wait_until(lambda: "paper" in run("services").out, "the service is listed")
+            assert run("services", "--name", "pap", "--json").json["count"] == 1
+        assert run("kick", "robot").out == f"kicked edge {edge_id}\n"
+        assert run("kick", "17").code == 4
 
 
 def test_no_frontlas() -> None:
