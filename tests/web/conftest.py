@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("selenium", reason="selenium drives the browser: pip install -e '.[test]'")
 
 from tests.web.browser import Browser, chromium
-from tests.web.stand_in import stand_in
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +34,9 @@ def browser(_browser: Browser) -> Iterator[Browser]:
     assert complaints == []
 
 
-def serve(*arguments: str) -> Iterator[str]:
-    """Run a Frontier with these arguments; gives its address."""
-    command = [sys.executable, "-m", "tests.web.world", *arguments]
+def serve(*arguments: str, module: str = "tests.web.world") -> Iterator[str]:
+    """Run a module with these arguments; gives the address that it prints."""
+    command = [sys.executable, "-m", module, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -61,6 +60,5 @@ def guarded() -> Iterator[str]:
 
 @pytest.fixture
 def frontlas() -> Iterator[str]:
-    """The address of what answers as a Frontlas does."""
-    with stand_in() as address:
-        yield address
+    """The address of a Frontlas with two Frontiers and 120 edges, and a Frontier that left a moment ago."""
+    yield from serve(module="tests.web.cluster")

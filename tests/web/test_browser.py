@@ -1,4 +1,4 @@
-"""The page in a real browser: of Frontier against a real gateway, of Frontlas against what answers as one."""
+"""The page in a real browser: of a Frontier, and of a Frontlas with its Frontiers."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def test_the_page_of_a_cluster_shows_its_frontiers(browser: Browser, frontlas: s
     browser.open(frontlas)
     browser.until("three cards", lambda: len(browser.all(".map li")) == 3)
     cards = [card.text for card in browser.all(".map li")]
-    assert "gone, seen 5 min" in cards[0] and '<img src=x onerror="document.title=1">' in cards[0]
+    assert "gone, seen" in cards[0] and '<img src=x onerror="document.title=1">' in cards[0]
     assert "connected" in cards[1] and "60 edges" in cards[1] and "1 service" in cards[1]
     assert browser.driver.title == "Cluster · Frontlas"
     browser.press("east")
