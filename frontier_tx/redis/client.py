@@ -147,7 +147,7 @@ class RedisClient(ABC):
         if self._stopped:
             return succeed(None)
         self._stopped = True
-        left = [command for link in self.links() for command in link.stop()] + list(self._waiting)
+        left = [command for link in self.links() for command in link.withdraw()] + list(self._waiting)
         self._waiting.clear()
         for listener in list(self._listeners):
             listener.stop()
@@ -268,7 +268,7 @@ class RedisClient(ABC):
 
     def retire(self, link: Link) -> None:
         """Stop a link that is not needed any more; its commands wait for another one."""
-        self.put_back(link.stop())
+        self.put_back(link.withdraw())
         self._retired_commands += link.commands
 
     @property
@@ -367,7 +367,7 @@ class RedisClient(ABC):
             self.troubled(link, error)
             self._wait_a_little(command)
         elif words[0] in ("NOAUTH", "WRONGPASS"):
-            command.finish(RedisLoginError(address, words[0]))
+            command.finish(RedisLoginError(address, words[0], self._login.keys))
         else:
             command.finish(RedisReplyError(address, error))
 

@@ -7,94 +7,90 @@ from frontier_tx.redis.address import Address
 
 
 class RedisError(FrontierError):
-    """Anything that the Redis client reports."""
+    """Anything that the Redis client reports.
+
+    :param about: fills the places in the ``text`` of the class, the address of the server first.
+    """
+
+    text = "{}"
+
+    def __init__(self, *about: Address | str | float) -> None:
+        super().__init__(self.text.format(*about))
 
 
 class RedisUnreachableError(RedisError):
     """No connection can be made."""
 
-    def __init__(self, address: Address | str, cause: str) -> None:
-        super().__init__(f"redis {address} cannot be reached ({cause}): start it or correct its address")
+    text = "redis {} cannot be reached ({}): start it or correct its address"
 
 
 class RedisTimeoutError(RedisError):
     """The server is there but does not answer."""
 
-    def __init__(self, address: Address | str, seconds: float) -> None:
-        super().__init__(f"redis {address} did not answer within {seconds:g} s: i/o timeout")
+    text = "redis {} did not answer within {:g} s: i/o timeout"
 
 
 class RedisLostError(RedisError):
     """The connection broke while commands were under way; whether they ran is not known."""
 
-    def __init__(self, address: Address | str, cause: str) -> None:
-        super().__init__(f"the connection to redis {address} ended ({cause})")
+    text = "the connection to redis {} ended ({})"
 
 
 class RedisStrangerError(RedisError):
     """The server hung up before it answered anything."""
 
-    def __init__(self, address: Address | str, cause: str) -> None:
-        super().__init__(
-            f"redis {address} hung up before it answered ({cause}): see whether it is a Redis, and whether it wants "
-            "TLS (redis.tls.enable)"
-        )
+    text = (
+        "redis {} hung up before it answered ({}): see whether it is a Redis, "
+        "and whether it wants TLS (redis.tls.enable)"
+    )
 
 
 class RedisAnswerError(RedisError):
     """The server answers, but not as a Redis does."""
 
-    def __init__(self, address: Address | str, command: str) -> None:
-        super().__init__(f"redis {address} answers {command} as no Redis does: see what listens there")
+    text = "redis {} answers {} as no Redis does: see what listens there"
 
 
 class RedisTLSError(RedisError):
     """No TLS connection comes about."""
 
-    def __init__(self, address: Address | str, cause: str) -> None:
-        super().__init__(f"redis {address}: TLS failed ({cause}): correct redis.tls, or the port in its address")
+    text = "redis {}: TLS failed ({}): correct redis.tls, or the port in its address"
 
 
 class RedisLoginError(RedisError):
     """User or password are wrong or missing."""
 
-    def __init__(self, address: Address | str, answer: str, keys: str = "redis.username and redis.password") -> None:
-        super().__init__(f"redis {address} refused the login ({answer}): correct {keys}")
+    text = "redis {} refused the login ({}): correct {}"
 
 
 class RedisModeError(RedisError):
     """The server is of another kind than configured."""
 
-    def __init__(self, address: Address | str, found: str, wanted: str) -> None:
-        super().__init__(f"redis {address} is {found}: {wanted}")
+    text = "redis {} is {}: {}"
 
 
 class RedisReplicaError(RedisError):
     """The server is a replica, which takes no writes."""
 
-    def __init__(self, address: Address | str, master: str) -> None:
-        super().__init__(f"redis {address} is a replica of {master}: give the address of the master")
+    text = "redis {} is a replica of {}: give the address of the master"
 
 
 class RedisMasterUnknownError(RedisError):
     """The sentinels do not know the master's name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the sentinels know no master named {name!r}: correct redis.sentinel.master_name")
+    text = "the sentinels know no master named {!r}: correct redis.sentinel.master_name"
 
 
 class RedisBusyError(RedisError):
     """Too many commands wait for a connection."""
 
-    def __init__(self, address: Address | str, waiting: int) -> None:
-        super().__init__(f"{waiting} commands already wait for redis {address}, no more are taken")
+    text = "{1} commands already wait for redis {0}, no more are taken"
 
 
 class RedisStoppedError(RedisError):
     """The client was stopped."""
 
-    def __init__(self) -> None:
-        super().__init__("the connection to redis was shut down")
+    text = "the connection to redis was shut down"
 
 
 #: What to do, where the server's own words do not say it.

@@ -6,17 +6,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from frontier_tx.backoff import Backoff, Retry
 from frontier_tx.config.redis import Redis
 from frontier_tx.redis.address import Address
-from frontier_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection, reply_error
+from frontier_tx.redis.connection import Connection, Greeting, Login, reply_error
 from frontier_tx.redis.errors import RedisError, RedisLostError, RedisTimeoutError
 from frontier_tx.redis.interfaces import Argument, Reply, Request
+from frontier_tx.redis.kept import KeptConnection
 from frontier_tx.runtime.histogram import Histogram
 
 WINDOW = 500
@@ -89,12 +88,8 @@ class ILinkOwner(Protocol):
         """The server answered this command with an error."""
 
 
-class Link:
-    """A connection that is kept up.
-
-    ``find`` gives the address before each attempt, ``check`` looks at the greeting and returns what is wrong
-    with it.
-    """
+class Link(KeptConnection):
+    """A kept connection for commands."""
 
     def __init__(
         self,
@@ -105,33 +100,19 @@ class Link:
         check: Callable[[Address, Greeting], RedisError | None],
         owner: ILinkOwner,
     ) -> None:
-        self._reactor = reactor
-        self._settings = settings
-        self._login = login
-        self._find = find
-        self._check = check
+        super().__init__(reactor, settings, login, find, check)
         self._owner = owner
-        self._connection: Connection | None = None
-        self._running: Deferred[None] | None = None
-        self._stopped = True
         self._sent: deque[Command] = deque()
         self._queue: deque[Command] = deque()
         self._watch: IDelayedCall | None = None
-        self._ended: Deferred[None] | None = None
         self._silent = False
         self._dropped = ""
         self.commands = 0
-        self.writes = 0
 
     @property
     def ready(self) -> bool:
         """Whether commands can be sent."""
-        return self._connection is not None
-
-    @property
-    def connection(self) -> Connection | None:
-        """The logged-in connection, None while there is none."""
-        return self._connection
+        return self.connection is not None
 
     @property
     def waiting(self) -> int:
@@ -143,23 +124,11 @@ class Link:
         """Whether any command is under way."""
         return bool(self._sent)
 
-    def start(self) -> None:
-        """Begin to connect."""
-        if self._running is None:
-            self._stopped = False
-            self._running = ensureDeferred(self._run())
-            self._running.addErrback(cancelled)
-
-    def stop(self) -> list[Command]:
+    def withdraw(self) -> list[Command]:
         """Close for good; gives back the commands that have no answer."""
-        self._stopped = True
-        running, self._running = self._running, None
-        connection = self._disconnect()
+        self._unwatch()
         left = self._take()
-        if connection is not None:
-            connection.abort()
-        if running is not None:
-            running.cancel()
+        self.stop()
         return left
 
     def late(self, now: float) -> list[Command]:
@@ -174,11 +143,10 @@ class Link:
                     found.append(command)
         return found
 
-    def drop(self, why: str) -> None:
+    def drop(self, why: str = "") -> None:
         """Close the connection at once; a new one follows."""
-        if self._connection is not None:
-            self._dropped = why
-            self._connection.abort()
+        self._dropped = why
+        super().drop()
 
     def submit(self, command: Command) -> None:
         """Send the command, or queue it while many are under way.  Only while ``ready``."""
@@ -188,7 +156,7 @@ class Link:
             self._queue.append(command)
 
     def _write(self, command: Command) -> None:
-        connection = self._connection
+        connection = self.connection
         if connection is None:
             raise RuntimeError("command submitted to a link without connection")
         if command.asking:
@@ -219,27 +187,25 @@ class Link:
             self._owner.link_answer(self, command, text)
 
     def _pump(self) -> None:
-        while self._queue and len(self._sent) < WINDOW and self._connection is not None:
+        while self._queue and len(self._sent) < WINDOW and self.connection is not None:
             command = self._queue.popleft()
             if not command.over:
                 self._write(command)
 
     def _check_silence(self) -> None:
         self._watch = None
-        if not self._sent or self._connection is None:
+        if not self._sent or self.connection is None:
             return
         if self._reactor.seconds() - self._sent[0].sent >= self._settings.read_timeout:
             self._silent = True
-            self._connection.abort()
+            self.connection.abort()
             return
         self._watch = self._reactor.callLater(self._settings.read_timeout / 4, self._check_silence)
 
-    def _disconnect(self) -> Connection | None:
-        connection, self._connection = self._connection, None
+    def _unwatch(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        return connection
 
     def _take(self) -> list[Command]:
         left = [command for command in (*self._sent, *self._queue) if not command.over]
@@ -247,43 +213,18 @@ class Link:
         self._queue.clear()
         return left
 
-    def _lost(self) -> None:
-        ended, self._ended = self._ended, None
-        if ended is not None:
-            ended.callback(None)
+    def failed(self, error: RedisError) -> None:
+        self._owner.link_failed(self, error)
 
-    async def _run(self) -> None:
-        retry = Retry(Backoff(*self._settings.backoff, steady=0.0), self._reactor)
-        while True:
-            try:
-                address = await self._find()
-                connection = await open_connection(self._reactor, address, self._settings, self._login)
-                problem = self._check(address, connection.greeting)
-                if problem is not None:
-                    connection.abort()
-                    raise problem
-            except RedisError as error:
-                self._owner.link_failed(self, error)
-            else:
-                retry.worked()
-                await self._serve(connection)
-            if self._stopped:
-                # By whoever was told just now: a coroutine that runs cannot be cancelled.
-                return
-            await deferLater(self._reactor, retry.wait())
-
-    async def _serve(self, connection: Connection) -> None:
-        ended: Deferred[None] = Deferred()
-        self._ended = ended
+    async def serve(self, connection: Connection, ended: Deferred[None]) -> None:
         self._silent, self._dropped = False, ""
-        connection.on_lost(self._lost)
-        self._connection = connection
         self._owner.link_ready(self)
         try:
             await ended
         finally:
-            if self._connection is connection:
-                self._disconnect()
+            if self.connection is connection:
+                self.connection = None
+                self._unwatch()
         error: RedisError = RedisLostError(connection.address, self._dropped or connection.cause)
         if self._silent:
             error = RedisTimeoutError(connection.address, self._settings.read_timeout)

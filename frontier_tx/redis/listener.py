@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 
-from frontier_tx.backoff import Backoff, Retry
 from frontier_tx.config.redis import Redis
 from frontier_tx.redis.address import Address
-from frontier_tx.redis.connection import Connection, Greeting, Login, cancelled, open_connection
+from frontier_tx.redis.connection import Connection, Greeting, Login
 from frontier_tx.redis.errors import RedisError
+from frontier_tx.redis.kept import KeptConnection
 
 PING_EVERY = 5.0
 """Seconds between signs of life asked of a silent server; three without any end the connection."""
 
 
-class Listener:
+class Listener(KeptConnection):
     """Receives what is published on ``channel``; connects again for ever.
 
     ``gap`` is called each time the subscription begins, ``received`` with each message.
@@ -35,65 +35,14 @@ class Listener:
         received: Callable[[bytes], None],
         gap: Callable[[], None],
     ) -> None:
-        self._reactor = reactor
-        self._settings = settings
-        self._login = login
+        super().__init__(reactor, settings, login, find, check)
         self._channel = channel
-        self._find = find
-        self._check = check
         self._received = received
         self._gap = gap
-        self._running: Deferred[None] | None = None
-        self._stopped = True
-        self._connection: Connection | None = None
         self._unheard = 0
 
-    def start(self) -> None:
-        """Begin to listen."""
-        if self._running is None:
-            self._stopped = False
-            self._running = ensureDeferred(self._run())
-            self._running.addErrback(cancelled)
-
-    def stop(self) -> None:
-        """End for good."""
-        self._stopped = True
-        running, self._running = self._running, None
-        if self._connection is not None:
-            self._connection.abort()
-            self._connection = None
-        if running is not None:
-            running.cancel()
-
-    def drop(self) -> None:
-        """Listen anew, at whoever is to be asked now."""
-        if self._connection is not None:
-            self._connection.abort()
-
-    async def _run(self) -> None:
-        retry = Retry(Backoff(*self._settings.backoff, steady=0.0), self._reactor)
-        while True:
-            try:
-                address = await self._find()
-                connection = await open_connection(self._reactor, address, self._settings, self._login)
-                problem = self._check(address, connection.greeting)
-                if problem is not None:
-                    connection.abort()
-                    raise problem
-                retry.worked()
-                await self._listen(connection)
-            except RedisError:
-                pass
-            if self._stopped:
-                # By whoever was told just now: a coroutine that runs cannot be cancelled.
-                return
-            await deferLater(self._reactor, retry.wait())
-
-    async def _listen(self, connection: Connection) -> None:
-        ended: Deferred[None] = Deferred()
-        connection.on_lost(lambda: ended.callback(None))
+    async def serve(self, connection: Connection, ended: Deferred[None]) -> None:
         connection.on_push(self._pushed)
-        self._connection = connection
         self._unheard = 0
         connection.write(_words(b"SUBSCRIBE", self._channel.encode()))
         ping = LoopingCall(self._ping, connection)
@@ -103,7 +52,7 @@ class Listener:
             await ended
         finally:
             ping.stop()
-            self._connection = None
+            self.connection = None
 
     def _ping(self, connection: Connection) -> None:
         self._unheard += 1
