@@ -81,6 +81,24 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """Spans for OpenTelemetry; needs `pip install 'frontier-tx[traces]'`."""
+
+    enable: bool = setting(
+        False, Flag(), "make a span for each call and message, and take the trace context of clients"
+    )
+    endpoint: str = setting(
+        "http://127.0.0.1:4318/v1/traces",
+        Text("an http or https URL", pattern=r"https?://[\x21-\x7e]{1,2000}"),
+        "where a collector takes OTLP over HTTP",
+    )
+    ratio: float = setting(
+        1.0, Number(0.0, 1.0), "share of what has no context that is traced; what has one follows its sender"
+    )
+    queue: int = setting(2048, Whole(1, 1_000_000), "spans that wait for the collector at most; further ones are lost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dao:
     """The table of who is online. It is in memory whatever stands here."""
 
@@ -190,6 +208,7 @@ class FrontierConfig:
     exchange: Exchange = section(Exchange())
     frontlas: Frontlas = section(Frontlas())
     mqm: MQM = section(MQM())
+    tracing: Tracing = section(Tracing())
     limits: Limits = section(Limits())
     log: Log = section(Log(file=LogFile(path="/var/log/frontier/frontier.log")))
     daemon: Daemon = section(Daemon())

@@ -60,6 +60,7 @@ class GatewayCore:
         strangers: int = 20_000,
         wall_clock: Callable[[], float] = time.time,
         queues: TopicQueues | None = None,
+        exchange: Callable[..., Exchange] = Exchange,
     ) -> None:
         for interface, part in ((IHashPolicy, policy), (IIDAllocator, allocator)):
             if part is not None:
@@ -68,7 +69,7 @@ class GatewayCore:
         self.alarms = Alarms(clock, took=self.outlet.handlers.note)
         settings = settings or Settings()
         self.repository = Repository(min(settings.record_bytes, settings.memory_bytes // 8))
-        self.exchange = Exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
+        self.exchange = exchange(self.repository, self.alarms, settings, policy, wall_clock, self._part_failed)
         self._lines = LogRates(LOG_LINES, LOG_SECONDS, self.alarms.now)
         if queues is not None:
             self.exchange.forwarding.to_queues = FanOut(self.exchange, queues).takes

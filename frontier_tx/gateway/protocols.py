@@ -65,6 +65,7 @@ class LegProtocol(WireProtocol):
         self._presence = presence
         self._exchange: Exchange = presence.exchange
         self._handlers = presence.exchange.handlers
+        self.connection.offers_traces = presence.exchange.takes_traces
         self._since = wall_now
         self._budget = presence.exchange.budget
         #: Bytes that are counted: those that the peer does not take, and those of a frame that is not whole yet.

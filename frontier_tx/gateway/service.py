@@ -1,11 +1,13 @@
 """A gateway as a Twisted service, made from a configuration."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.internet.threads import deferToThread
 
 from frontier_tx.atlas.reporter import Reporter
 from frontier_tx.config.common import Listen
@@ -29,8 +31,13 @@ from frontier_tx.runtime.memory import settle_memory
 from frontier_tx.runtime.process_metrics import ProcessFigures
 from frontier_tx.runtime.program import log_of_application
 from frontier_tx.switch.choice import POLICIES
+from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.settings import Settings
+from frontier_tx.tracing.gateway import traced
 from frontier_tx.wire.limits import Limits
+
+if TYPE_CHECKING:
+    from frontier_tx.tracing.otel import Traces
 
 #: Calls of operators have so long to end when everything else has.
 CONTROL_SECONDS = 1.0
@@ -52,8 +59,15 @@ class Gateway(Service):
         self.config = config
         #: Where messages of edges go beside services.
         self.queues = queues_of(config.mqm, clock, config.daemon.frontier_id)
+        self.metrics = CollectorRegistry()
+        #: Makes spans; None where that is off.
+        self.traces: "Traces | None" = None
+        exchange: Callable[..., Exchange] = Exchange
+        if config.tracing.enable:
+            exchange, self.traces = traced(config.tracing, config.daemon.frontier_id, clock, self.metrics)
         self.core = GatewayCore(
             clock,
+            exchange=exchange,
             settings=taken(Settings, limits, config.exchange),
             limits=taken(Limits, limits),
             policy=POLICIES[config.exchange.hashby](),
@@ -70,7 +84,6 @@ class Gateway(Service):
         self.reporter: Reporter | None = None
         if config.frontlas.enable:
             self.reporter = reporter_of(config, self.core, clock)
-        self.metrics = CollectorRegistry()
         #: What operators ask; None where it is off.
         self.control: ControlPlane | None = None
         self.access: Access | None = None
@@ -109,6 +122,8 @@ class Gateway(Service):
         settle_memory()
         config = self.config
         self.queues.start()
+        if self.traces is not None:
+            self.traces.start()
         service_port = self._ports.listen("servicebound.listen", config.servicebound.listen, self.core.services)
         edges: IProtocolFactory = self.core.edges
         if config.edgebound.bypass_enable:
@@ -176,6 +191,9 @@ class Gateway(Service):
         on_signal(self._clock, self.hurry)
         leaving = self._ports.close().addCallback(lambda _: drain.start())
         leaving.addCallback(lambda _: self.queues.stop())
+        if self.traces is not None:
+            traces = self.traces
+            leaving.addCallback(lambda _: deferToThread(traces.stop))
         if self.reporter is not None:
             reporter = self.reporter
             leaving.addCallback(lambda _: reporter.stop())

@@ -41,6 +41,12 @@ from frontier_tx.wire.ids import DEFAULT_SESSION
 class Exchange:
     """Forwards frames between the legs of a repository."""
 
+    #: Parts that a subclass may replace, and whether its gateway takes the trace contexts of clients.
+    forwarding_class: type[Forwarding] = Forwarding
+    in_flight_class: type[InFlight] = InFlight
+    answers_class: type[Answers] = Answers
+    takes_traces = False
+
     def __init__(
         self,
         repository: Repository,
@@ -65,19 +71,19 @@ class Exchange:
         self.partial_frames = PartialFrames(self.budget, timers, self.settings.frame_stall_seconds)
         self.doors = Doors(self.budget, self.settings, self.counters, self.pressure, timers)
         self.pressure.look_again = self.doors.open
-        self.in_flight = InFlight(self.budget, self.doors, self.counters, timers)
-        self.forwarding = Forwarding(
+        self.in_flight = self.in_flight_class(self.budget, self.doors, self.counters, timers)
+        self.forwarding = self.forwarding_class(
             self.router, self.in_flight, self.doors, self.settings, self.counters, timers, wall_clock
         )
-        answers = Answers(self.budget, self.doors, self.counters, self.in_flight, timers)
+        self.answers = self.answers_class(self.budget, self.doors, self.counters, self.in_flight, timers)
         streams = StreamFrames(self.budget, self.doors, self.counters, self.pressure, timers)
         #: What takes the frames of each type that applications speak. Each raises ``IllegalPacket`` for a body that no
         #: end would accept; the connection that it came on is to be closed.
         self.handlers: dict[int, Callable[[Leg, Frame], None]] = {
             f.REQUEST: self.forwarding.got_request,
-            f.RESPONSE: answers.got_answer,
+            f.RESPONSE: self.answers.got_answer,
             f.MESSAGE: self.forwarding.got_message,
-            f.MESSAGE_ACK: answers.got_answer,
+            f.MESSAGE_ACK: self.answers.got_answer,
             f.STREAM: streams.got_stream,
             f.REQUEST_CANCEL: self.in_flight.got_cancel,
             f.REGISTER: self._got_register,

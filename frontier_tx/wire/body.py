@@ -68,9 +68,10 @@ class _SmallData(MessageData, kw_only=True, omit_defaults=True, gc=False, forbid
 class ConnData(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """Body of Conn, ConnAck and DisConnAck.
 
-    Three extensions that other implementations skip: ``frame_limit`` is the largest body, in bytes, that the sender
+    Four extensions that other implementations skip: ``frame_limit`` is the largest body, in bytes, that the sender
     accepts, 0 stands for the protocol's 10 MiB; ``stream_window`` is how many bytes of a stream the sender lets
-    its peer have under way, 0 says that it knows no such credit; ``kind`` is what dials, empty where it says nothing.
+    its peer have under way, 0 says that it knows no such credit; ``kind`` is what dials, empty where it says nothing;
+    ``trace_context`` is the version of ``trace_context`` that the sender puts into calls and messages, 0 for none.
     """
 
     meta: bytes = b""
@@ -78,6 +79,7 @@ class ConnData(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fiel
     frame_limit: _Nanoseconds = 0
     stream_window: _Nanoseconds = 0
     kind: str = ""
+    trace_context: _Nanoseconds = 0
 
 
 class SessionData(msgspec.Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
@@ -116,6 +118,7 @@ _CONN_SHAPE: Mapping[str, gojson.Reader] = {
     "frame_limit": gojson.read_duration,
     "stream_window": gojson.read_duration,
     "kind": gojson.read_string,
+    "trace_context": gojson.read_duration,
 }
 _SESSION_SHAPE: Mapping[str, gojson.Reader] = {
     "meta": gojson.read_bytes,

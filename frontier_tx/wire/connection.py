@@ -30,6 +30,7 @@ from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIX
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.session_table import LEAST_WINDOW, SLICE, SessionTable
 from frontier_tx.wire.states import CONNECTION, Action, Role, State
+from frontier_tx.wire.trace_context import VERSION as TRACE_VERSION
 from frontier_tx.wire.watch import NEVER, Watch
 
 _OF_APPLICATION = f.OF_APPLICATION
@@ -48,6 +49,7 @@ class Connection:
     __slots__ = (
         "role", "limits", "state", "client_id", "meta", "outbox", "outbox_bytes", "peer_frame_bytes",
         "watch", "closing", "sessions", "reader", "due", "ids", "context",
+        "offers_traces", "traces",
         "_wake", "_on_alarm", "_conn_packet_id", "_dismissing", "_leaving",
     )  # fmt: skip
 
@@ -67,6 +69,8 @@ class Connection:
         self.state = State.INIT
         self.client_id = 0
         self.meta = b""
+        #: Whether this end puts trace contexts into ``custom`` where the peer does so too, and whether both do.
+        self.offers_traces = self.traces = False
         self.outbox: list[bytes] = []
         self.outbox_bytes = 0
         #: Largest body that the peer takes.
@@ -146,8 +150,9 @@ class Connection:
         self.state = State.CONN_SENT
         self._conn_packet_id = next(self.ids)
         fixed = CONN_FIXED.pack(ACQUIRE_CLIENT_ID | 1 << 4, 0, wanted_id)
+        trace_context = TRACE_VERSION if self.offers_traces else 0
         window = self.limits.stream_window_bytes
-        data = encode_data(ConnData(meta=meta, frame_limit=frame_limit, stream_window=window, kind=kind))
+        data = encode_data(ConnData(meta, "", frame_limit, window, kind, trace_context))
         self.reader.limit = max(frame_limit, self.limits.frame_bytes)
         self.write(f.pack(f.CONN, self._conn_packet_id, fixed + data))
 
@@ -161,7 +166,9 @@ class Connection:
         self.client_id = client_id
         self.state = State.CONNECTED
         declared = self.reader.limit if self.reader.limit > self.limits.frame_bytes else 0
-        data = encode_data(ConnData(frame_limit=declared, stream_window=self.sessions.own_window or 0))
+        trace_context = TRACE_VERSION if self.traces else 0
+        window = self.sessions.own_window or 0
+        data = encode_data(ConnData(frame_limit=declared, stream_window=window, trace_context=trace_context))
         self.write(f.pack(f.CONN_ACK, self._conn_packet_id, CONN_ACK_FIXED.pack(0, client_id) + data))
         self.sessions.start()
         self._alarm(self.watch.up(now))
@@ -344,6 +351,7 @@ class Connection:
         self.watch.handshake_at = NEVER
         self.watch.interval = float(heartbeat_seconds(flags >> 4 & 3))
         self._declare(data.frame_limit)
+        self.traces = self.offers_traces and data.trace_context == TRACE_VERSION
         self._speak_credit(data.stream_window)
         return [ConnReceived(wanted_id, bool(flags & ACQUIRE_CLIENT_ID), data.meta, data.kind)]
 
@@ -369,6 +377,7 @@ class Connection:
             return [ConnRefused(self.client_id, data.error), *self._say_goodbye(now)]
         self.peer_frame_bytes = self.sessions.peer_frame_bytes = max(f.DEFAULT_BODY_LIMIT, data.frame_limit)
         self._speak_credit(data.stream_window)
+        self.traces = self.offers_traces and data.trace_context == TRACE_VERSION
         self.state = State.CONNECTED
         self.sessions.start()
         self._alarm(self.watch.up(now))

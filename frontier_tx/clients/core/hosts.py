@@ -75,8 +75,8 @@ class OperationHost(Protocol):
     def send(self, kind: int, packet_id: int, body: bytes) -> None:
         """Send a frame of this session; PayloadTooLarge when the peer does not take it."""
 
-    def split(self, custom: bytes) -> tuple[bytes, int]:
-        """Return a ``custom`` without the edge's id, and that id."""
+    def split(self, custom: bytes) -> tuple[bytes, int, str]:
+        """Return a ``custom`` without trace context and edge id, that id, and that context."""
 
     def settle(self, packet_id: int) -> object:
         """Take an operation off the table and return it; None when it is not there."""

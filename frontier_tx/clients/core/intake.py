@@ -230,10 +230,13 @@ class Intake:
         bounds: Bounds | None = None,
         *,
         error_texts: bool = False,
+        traceparent: Callable[[], str] | None = None,
     ) -> None:
         self.run = run
         self.bounds = instance(bounds, Bounds, "bounds") or Bounds()
         self.error_texts = error_texts
+        #: The W3C trace context of the moment, for calls and messages to gateways that take it.
+        self.traceparent = traceparent
         self.methods: dict[str, Any] = {}
         self.message_budget = Budget(self.bounds.message_bytes)
         self.messages: Inbox[Any] = Inbox(self.bounds.messages, budget=self.message_budget)

@@ -33,17 +33,19 @@ class Request:
     """A call that a handler answers.
 
     ``edge_id`` is set at a service (0 elsewhere, and for calls of the gateway itself). ``deadline`` is Unix seconds
-    by the caller's clock, or None. ``session`` is the session that it came on.
+    by the caller's clock, or None. ``session`` is the session that it came on. ``traceparent`` is the W3C trace context
+    that it came with, or empty.
     """
 
     __slots__ = (
-        "method", "data", "custom", "edge_id", "deadline", "session", "size", "cancel_handler", "_packet_id", "_why"
+        "method", "data", "custom", "edge_id", "traceparent", "deadline", "session", "size", "cancel_handler",
+        "_packet_id", "_why",
     )  # fmt: skip
 
     def __init__(self, session: OperationHost, packet_id: int, method: str, data: MessageData) -> None:
         self.method = method
         self.data = data.payload
-        self.custom, self.edge_id = session.split(data.custom)
+        self.custom, self.edge_id, self.traceparent = session.split(data.custom)
         times = [parse_time(text) for text in (data.deadline, data.context.deadline)]
         self.deadline = min((time for time in times if time is not None), default=None)
         self.session = session
@@ -99,14 +101,15 @@ class Request:
 
 
 class Message:
-    """A message; its sender waits until ``ack`` or ``fail`` is called. ``edge_id`` is 0 but at a service."""
+    """A message; its sender waits until ``ack`` or ``fail`` is called. ``edge_id`` is 0 but at a service;
+    ``traceparent`` is as of ``Request``."""
 
-    __slots__ = ("data", "topic", "custom", "edge_id", "session", "size", "_packet_id")
+    __slots__ = ("data", "topic", "custom", "edge_id", "traceparent", "session", "size", "_packet_id")
 
     def __init__(self, session: OperationHost, packet_id: int, data: MessageData) -> None:
         self.data = data.payload
         self.topic = data.topic
-        self.custom, self.edge_id = session.split(data.custom)
+        self.custom, self.edge_id, self.traceparent = session.split(data.custom)
         self.session = session
         #: Bytes that it holds.
         self.size = len(self.data) + len(self.custom) + 4 * len(self.topic) + OVERHEAD

@@ -248,6 +248,7 @@ class Reconnector:
         else:
             self.asked_id = self.wanted_id
             kind = "service" if self.tailed else "edge"
+            transport.connection.offers_traces = self.intake.traceparent is not None
             transport.connection.connect(self.meta, self.wanted_id, FRAME_LIMIT, kind)
         return connection
 

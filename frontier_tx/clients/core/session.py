@@ -28,6 +28,7 @@ from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.times import UNSET, format_time
+from frontier_tx.wire.trace_context import checked, put, take
 
 #: Bytes of a method's name that an answer repeats; what is longer is left out.
 LONGEST_KEY = 4096
@@ -100,6 +101,14 @@ class ClientSession:
         if self.connection.transport.unsent > self.connection.bounds.unsent_bytes:
             raise SendBufferFull
 
+    def _with_context(self, custom: bytes) -> bytes:
+        """``custom`` with the trace context of the moment before it, where the gateway takes it."""
+        connection = self.connection
+        traceparent = connection.intake.traceparent
+        if traceparent is None or not connection.wire.traces:
+            return custom
+        return put(checked(traceparent()), custom)
+
     def _until(self, timeout: float | None) -> str:
         return UNSET if timeout is None else format_time(self.connection.wall_clock() + seconds(timeout, "timeout"))
 
@@ -120,7 +129,7 @@ class ClientSession:
         body = message_json(
             key=string(method, "method").encode(),
             value=octets(data, "data"),
-            custom=octets(custom, "custom"),
+            custom=self._with_context(octets(custom, "custom")),
             deadline=self._until(timeout),
             context_deadline=_time(deadline),
         )
@@ -144,7 +153,7 @@ class ClientSession:
         body = message_json(
             topic=string(topic, "topic"),
             value=octets(data, "data"),
-            custom=octets(custom, "custom"),
+            custom=self._with_context(octets(custom, "custom")),
             deadline=self._until(timeout),
             context_deadline=_time(deadline),
         )
@@ -203,11 +212,14 @@ class ClientSession:
     def took_bytes(self, data: bytes) -> None:
         """Raw bytes came; session 1 has none."""
 
-    def split(self, custom: bytes) -> tuple[bytes, int]:
-        """Return a ``custom`` without the edge's id, and that id."""
+    def split(self, custom: bytes) -> tuple[bytes, int, str]:
+        """Return a ``custom`` without trace context and edge id, that id, and that context."""
+        traceparent = ""
+        if self.connection.wire.traces:
+            traceparent, custom = take(custom)
         if self.tailed and len(custom) >= TAIL:
-            return custom[:-TAIL], int.from_bytes(custom[-TAIL:])
-        return custom, 0
+            return custom[:-TAIL], int.from_bytes(custom[-TAIL:]), traceparent
+        return custom, 0, traceparent
 
     def settle(self, packet_id: int) -> Pending | None:
         """Take an operation off the table."""

@@ -146,6 +146,7 @@ class ClientOptions(TypedDict, total=False):
     on_online: Callable[[], Any] | None
     on_offline: Callable[[str], Any] | None
     error_texts: bool | None
+    traceparent: Callable[[], str] | None
 
 
 class EdgeOptions(ClientOptions, total=False):
@@ -169,6 +170,9 @@ class ClientFace(Incoming[GivesNothing, GivesMessage, GivesStream, AStream]):
     :param error_texts: whether callers read what a handler raised, whatever it was. Otherwise they do so of errors that
         are meant for them, and get a reference number of others. None: yes for an edge, whose callers are services; no
         for a service, whose callers may be anybody.
+    :param traceparent: returns the W3C trace context of the moment, or an empty text. It goes along with calls and
+        messages where gateway and far end take it; ``Request.traceparent`` and ``Message.traceparent`` hold what came.
+        ``tracing.spans.traceparent`` is one for OpenTelemetry. With an ``intake`` it is the intake's that counts.
     """
 
     default_port: int
@@ -193,9 +197,10 @@ class ClientFace(Incoming[GivesNothing, GivesMessage, GivesStream, AStream]):
         on_online: Callable[[], Any] | None = None,
         on_offline: Callable[[str], Any] | None = None,
         error_texts: bool | None = None,
+        traceparent: Callable[[], str] | None = None,
     ) -> None:
         told = not self.tailed if error_texts is None else error_texts
-        super().__init__(intake or Intake(run, bounds, error_texts=told), home, callbacks)
+        super().__init__(intake or Intake(run, bounds, error_texts=told, traceparent=traceparent), home, callbacks)
         self._owns_intake = intake is None
         self._alarms = Alarms(clock)
         self._on_online = on_online and checked(on_online, "on_online")
