@@ -93,6 +93,8 @@ def _list(
     wanted = {name: text for name, text in filters.items() if text}
     if not control.clustered and "frontier_id" in wanted:
         fail(Exit.USAGE, "--frontier goes with a cluster: `--frontlas HOST` says which")
+    if control.clustered and not wanted.keys().isdisjoint(("rpc", "topic")):
+        fail(Exit.USAGE, "methods and topics are known to each Frontier alone: `--server HOST` asks one")
     if whole:
         records = list(everything(control, kind, wanted))
         count = len(records)
@@ -269,6 +271,8 @@ def kick_command(session: Session, who: tuple[str, ...]) -> int:
     status = Exit.OK
     for each in who:
         kind, name = identity(each)
+        if kind == "service" and session.control.clustered:
+            fail(Exit.USAGE, "a service is kicked at a Frontier: `--server HOST` says which")
         try:
             number = service_id(session, name) if kind == "service" else session.edge_id(name)
             session.control.ask("DELETE", f"/{kind or 'edge'}s/{number}")

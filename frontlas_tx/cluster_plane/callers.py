@@ -11,12 +11,12 @@ from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from frontier_tx.clients import Service
 from frontier_tx.config.address import split_host_port
-from frontier_tx.errors import ConnectFailed, EndClosed
+from frontier_tx.errors import ConnectFailed, EdgeNotOnline, EndClosed, NoSuchRPC
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.runtime.deferreds import Waiters
 from frontlas_tx.registry.records import FrontierRecord
@@ -25,6 +25,8 @@ NAME = "frontlas"
 """What Frontiers, and lists of services, call these connections."""
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 60.0
+SETTLED_SECONDS = 0.5
+"""Time after which a Go Frontier that has let a service in forwards its calls; it takes milliseconds."""
 AT_ONCE = 256
 """Connections; those in use are not closed for others."""
 
@@ -44,6 +46,7 @@ class _Caller:
         self.frontier = frontier
         self.service = service
         self.waiters: Waiters[None] | None = Waiters()
+        self.since = 0.0
         self.failed: RpcError | None = None
         self.users = 0
         self.used_at = 0.0
@@ -91,7 +94,14 @@ class Callers:
                 await caller.waiters.wait()
             if caller.failed is not None:
                 raise caller.failed
-            return await work(caller.service)
+            while True:
+                try:
+                    return await work(caller.service)
+                except (NoSuchRPC, EdgeNotOnline):
+                    # A Go Frontier lets a service in before it forwards for it.
+                    if frontier.version or self._clock.seconds() - caller.since > SETTLED_SECONDS:
+                        raise
+                    await deferLater(self._clock, SETTLED_SECONDS / 10)
         finally:
             caller.users -= 1
             caller.used_at = self._clock.seconds()
@@ -127,6 +137,7 @@ class Callers:
 
     def _connected(self, caller: _Caller, error: RpcError | None) -> None:
         waiters, caller.waiters, caller.failed = caller.waiters, None, error
+        caller.since = self._clock.seconds()
         if error is not None:
             self._close(caller)
         if waiters is not None:

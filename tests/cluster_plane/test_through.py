@@ -40,10 +40,10 @@ class Cluster:
         self.made.append(service)
         return service
 
-    def gateway(self, name: str) -> MemoryGateway:
+    def gateway(self, name: str, version: str = "1.0") -> MemoryGateway:
         """One more gateway; its address is its name."""
         gateway = self.gateways[name] = MemoryGateway(self.world.clock)
-        self.world.frontier(name, f"{name}:30011")
+        self.world.frontier(name, f"{name}:30011", version=version)
         return gateway
 
     def edge(self, name: str, **handlers: Any) -> Edge:
@@ -258,3 +258,15 @@ def test_the_least_used_connection_makes_room(cluster: Cluster, monkeypatch: pyt
 def test_an_address_that_is_none(cluster: Cluster) -> None:
     cluster.world.report(cluster.world.frontier("odd", "nowhere"), ReportKind.EDGE_ONLINE, 7)
     assert refused(cluster.post("7/rpcs/x"))[2].startswith("frontier odd at nowhere cannot be reached: ")
+
+
+def test_a_go_frontier_that_does_not_forward_yet(cluster: Cluster) -> None:
+    gateway = cluster.gateway("east", version="")
+    edge = cluster.edge("east")
+    answer = cluster.start(f"{edge.edge_id}/rpcs/late")
+    gateway.advance(0.1)
+    assert answer.status == 0
+    gateway.run(edge.register("late", lambda _: b"now"))
+    cluster.until(lambda: bool(answer.status))
+    assert (answer.status, answer.body) == (200, b"now")
+    assert refused(cluster.post(f"{edge.edge_id}/rpcs/none"))[1] == "NO_SUCH_RPC"
