@@ -18,12 +18,13 @@ def headers_of(record: Record, gateway: str) -> dict[str, str]:
 
 
 def lasting_headers(record: Record, gateway: str) -> tuple[tuple[str, str], ...]:
-    """The same but the time, which later messages of the edge to the topic have in common."""
+    """The same but the time: what later messages of the edge to the topic have in common, and a trace context."""
     topic, address = record.topic, record.address
     # Bounds the cache in bytes too.
     if len(topic) > MOST or len(address) > MOST:
         topic, address = topic[:MOST], address[:MOST]
-    return _made(record.edge_id, address, topic, gateway)
+    lasting = _made(record.edge_id, address, topic, gateway)
+    return (*lasting, ("traceparent", record.traceparent)) if record.traceparent else lasting
 
 
 @lru_cache(REMEMBERED)

@@ -18,6 +18,7 @@ class Record:
     :param address: of the edge, ``host:port``.
     :param when: Unix seconds at which the gateway took it.
     :param sender: shares the buffer with the others: the edge's connection.
+    :param traceparent: the edge's W3C trace context, or empty; a spool does not keep it.
     """
 
     __slots__ = (
@@ -33,10 +34,19 @@ class Record:
         "number",
         "key",
         "done",
+        "traceparent",
     )
 
     def __init__(
-        self, topic: str, value: bytes, edge_id: int, address: str, when: float, sender: Hashable, done: Done | None
+        self,
+        topic: str,
+        value: bytes,
+        edge_id: int,
+        address: str,
+        when: float,
+        sender: Hashable,
+        done: Done | None,
+        traceparent: str = "",
     ) -> None:
         self.topic = topic
         self.value = value
@@ -55,6 +65,7 @@ class Record:
         self.key = ""
         #: None once it was told.
         self.done = done
+        self.traceparent = traceparent
 
     def finish(self, error: str) -> None:
         """Tell what became of it; a second time says nothing."""

@@ -46,9 +46,10 @@ class Queues:
         address: str,
         sender: object,
         done: Callable[[str], None],
+        traceparent: str = "",
     ) -> None:
         """Give a message to one of the forwarders; ``done`` is told an error text or nothing, once, maybe at once."""
-        queue.publish(Record(topic, value, edge_id, address, self._wall_clock(), sender, done))
+        queue.publish(Record(topic, value, edge_id, address, self._wall_clock(), sender, done, traceparent))
 
     def start(self) -> None:
         """Connect to the brokers, which may be away."""

@@ -11,6 +11,7 @@ from frontier_tx.switch.legs import Leg
 from frontier_tx.switch.repository import EVERYTHING_ELSE
 from frontier_tx.wire.body import MessageData
 from frontier_tx.wire.frame import Frame
+from frontier_tx.wire.trace_context import take
 
 
 class Queue(Protocol):
@@ -36,6 +37,7 @@ class TopicQueues(Protocol):
         address: str,
         sender: object,
         done: Callable[[str], None],
+        traceparent: str,
     ) -> None:
         """Give a message to a queue; ``done`` is told an error text or nothing, once, maybe at once."""
 
@@ -76,7 +78,8 @@ class FanOut:
             to_caller = None if done is None else lambda value, error: tell(error)
             self._forwarding.publish(leg, frame, data, chosen, to_caller)
         else:
-            self._queues.publish(chosen, data.topic, data.payload, leg.id, leg.address, leg, tell)
+            context = _context(leg, data)
+            self._queues.publish(chosen, topic, data.payload, leg.id, leg.address, leg, tell, context)
         return True
 
     def _give_all(
@@ -97,10 +100,14 @@ class FanOut:
             if not missing:
                 tell(first_error)
 
-        value = data.payload
+        value, context = data.payload, _context(leg, data)
         for receiver in receivers:
             if isinstance(receiver, Leg):
                 copy = structs.replace(data)
                 self._forwarding.publish(leg, frame, copy, receiver, lambda _, error: done(error))
             else:
-                self._queues.publish(receiver, data.topic, value, leg.id, leg.address, leg, done)
+                self._queues.publish(receiver, data.topic, value, leg.id, leg.address, leg, done, context)
+
+
+def _context(leg: Leg, data: MessageData) -> str:
+    return take(data.custom)[0] if leg.connection.traces else ""

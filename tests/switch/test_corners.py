@@ -517,7 +517,7 @@ class Topics:
 
     def publish(self, queue: Any, topic: str, *rest: Any) -> None:
         self.published.append(topic)
-        rest[-1]("")
+        rest[-2]("")
 
 
 class Named:

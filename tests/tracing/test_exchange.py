@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from frontier_tx.queues.headers import lasting_headers
+from frontier_tx.queues.record import Record
 from frontier_tx.switch.legs import Leg
 from frontier_tx.tracing.exchange import TracedExchange
 from frontier_tx.wire import packets as p
@@ -153,3 +155,28 @@ def test_a_context_that_is_none(world: TracedWorld, custom: bytes) -> None:
     service_of(world)
     world.edge(trace_context=1).call(b"m", custom=custom)
     assert world.tracer.one().begun[3] == ""
+
+
+class FakeQueues:
+    to_all = False
+
+    def __init__(self) -> None:
+        self.contexts: list[str] = []
+
+    def of_topic(self, topic: str) -> list[Any]:
+        return [self] if topic == "q" else []
+
+    def publish(self, *args: Any) -> None:
+        self.contexts.append(args[-1])
+        args[-2]("")
+
+
+def test_a_queue_gets_the_context_of_the_edge() -> None:
+    queues = FakeQueues()
+    world = TracedWorld(queues=queues)
+    world.edge(trace_context=1).publish(topic="q", custom=put(PARENT, b""))
+    world.edge().publish(topic="q", custom=put(PARENT, b""))
+    assert queues.contexts == [PARENT, ""]
+    assert world.tracer.spans == []
+    record = Record("q", b"", 7, "h:1", 0.0, 7, None, PARENT)
+    assert ("traceparent", PARENT) in lasting_headers(record, "gw")
