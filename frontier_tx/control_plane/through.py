@@ -37,19 +37,19 @@ class ThroughService:
 
     async def publish_to_edge(self, request: Any, context: CallContext) -> Any:
         """Send a message to an edge."""
-        return await self._publish(self._edge(request.edge_id), request)
+        return await self._publish(self._edge(request.edge_id), request, context)
 
     async def publish_to_service(self, request: Any, context: CallContext) -> Any:
         """Send a message to a service."""
-        return await self._publish(self._service(request.service_id), request)
+        return await self._publish(self._service(request.service_id), request, context)
 
     async def publish_to_topic(self, request: Any, context: CallContext) -> Any:
         """Send a message to who takes a topic."""
 
-        def start(done: Outcome) -> None:
-            self._caller.publish_topic(request.topic, request.data, done)
+        def start(done: Outcome) -> Callable[[], None] | None:
+            return self._caller.publish_topic(request.topic, request.data, done)
 
-        await self._run(start, len(request.data), "SERVICE_ERROR")
+        await self._run(start, len(request.data), "SERVICE_ERROR", context)
         return self._published()
 
     def _edge(self, edge_id: int) -> Leg:
@@ -66,23 +66,25 @@ class ThroughService:
         def start(done: Outcome) -> Callable[[], None]:
             return self._caller.call(leg, request.method, request.data, seconds, done)
 
-        return await self._run(start, len(request.data), f"{leg.kind.name}_ERROR")
+        return await self._run(start, len(request.data), f"{leg.kind.name}_ERROR", context)
 
-    async def _publish(self, leg: Leg, request: Any) -> Any:
-        def start(done: Outcome) -> None:
-            self._caller.publish(leg, request.topic, request.data, done)
+    async def _publish(self, leg: Leg, request: Any, context: CallContext) -> Any:
+        def start(done: Outcome) -> Callable[[], None]:
+            return self._caller.publish(leg, request.topic, request.data, done)
 
-        await self._run(start, len(request.data), f"{leg.kind.name}_ERROR")
+        await self._run(start, len(request.data), f"{leg.kind.name}_ERROR", context)
         return self._published()
 
-    async def _run(self, start: Callable[[Outcome], Callable[[], None] | None], size: int, reason: str) -> bytes:
-        """Do one of them; the place is free when the switch is done with it, also if nobody waits any more."""
-        self.under_way.take(size)
+    async def _run(
+        self, start: Callable[[Outcome], Callable[[], None] | None], size: int, reason: str, context: CallContext
+    ) -> bytes:
+        """Do one of them; the place is free as soon as the switch has no more to tell of it."""
+        self.under_way.take(size, context.peer)
         cancel: Callable[[], None] | None = None
         waiter: Deferred[bytes] = Deferred(lambda _: cancel() if cancel is not None else None)
 
         def done(value: bytes, error: str, by_peer: bool) -> None:
-            self.under_way.give_back(size)
+            self.under_way.give_back(size, context.peer)
             if waiter.called:
                 return
             if error:

@@ -1,5 +1,7 @@
 """Calls and messages that go through a server to a peer: how many at once, and what becomes of their errors."""
 
+from collections import Counter
+
 from frontier_tx.errors import (
     NO_SUCH_RPC,
     Canceled,
@@ -13,6 +15,7 @@ from frontier_tx.errors import (
     TooManyPending,
     TopicNotOnline,
 )
+from frontier_tx.rpc.addresses import address_key
 from frontier_tx.rpc.status import RpcError, Status
 
 AT_ONCE, BYTES_AT_ONCE = 1000, 67_108_864
@@ -38,20 +41,31 @@ _OURS = {
 
 
 class UnderWay:
-    """The calls and messages that are under way: a bounded number, with a bounded number of bytes."""
+    """The calls and messages that are under way: a bounded number, with a bounded number of bytes.
+
+    One address leaves as many places free as it has.
+    """
 
     def __init__(self) -> None:
         self.number = self.bytes = 0
+        self._by_address: Counter[str] = Counter()
 
-    def take(self, size: int) -> None:
-        """One more begins; raises ``RpcError`` RESOURCE_EXHAUSTED when there are too many."""
-        if self.number >= AT_ONCE or self.bytes + size > BYTES_AT_ONCE:
+    def take(self, size: int, peer: str) -> None:
+        """One more of ``peer`` begins; raises ``RpcError`` RESOURCE_EXHAUSTED when there are too many."""
+        address = address_key(peer.rpartition(":")[0])
+        mine, free = self._by_address[address], AT_ONCE - self.number
+        if free <= 0 or mine > free or self.bytes + size > BYTES_AT_ONCE:
             raise RpcError(Status.RESOURCE_EXHAUSTED, "too many calls and messages are under way; try again later")
+        self._by_address[address] += 1
         self.number += 1
         self.bytes += size
 
-    def give_back(self, size: int) -> None:
+    def give_back(self, size: int, peer: str) -> None:
         """One is over."""
+        address = address_key(peer.rpartition(":")[0])
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
         self.number -= 1
         self.bytes -= size
 

@@ -7,6 +7,7 @@ bounds are the usual ones.
 from collections.abc import Callable
 from itertools import count
 
+from frontier_tx.errors import Canceled
 from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.legs import NO_TRANSPORT, Kind, Leg, Pending
 from frontier_tx.wire.body import MessageData, message_json, read_message
@@ -51,24 +52,30 @@ class LocalCaller:
         deadline = UNSET if seconds is None else format_time(self._wall_clock() + seconds)
         return self._send(REQUEST, target, message_json(key=method.encode(), value=data, deadline=deadline), done)
 
-    def publish(self, target: Leg, topic: str, data: bytes, done: Outcome) -> None:
-        """Send a message to an edge or a service; ``done`` is told when it has acknowledged it."""
-        self._send(MESSAGE, target, message_json(topic=topic, value=data), done)
+    def publish(self, target: Leg, topic: str, data: bytes, done: Outcome) -> Callable[[], None]:
+        """Send a message to an edge or a service; ``done`` is told when it has acknowledged it.
 
-    def publish_topic(self, topic: str, data: bytes, done: Outcome) -> None:
-        """Send a message to who takes a topic, a service or a queue, as if an edge had published it."""
+        :return: waits no longer; the message goes its way.
+        """
+        return self._send(MESSAGE, target, message_json(topic=topic, value=data), done)
+
+    def publish_topic(self, topic: str, data: bytes, done: Outcome) -> Callable[[], None] | None:
+        """Send a message to who takes a topic, a service or a queue, as if an edge had published it.
+
+        :return: as ``publish``; None where a queue takes it, which always answers.
+        """
         leg = self._legs[Kind.EDGE]
         exchange = self._exchange
         to_queues = exchange.forwarding.to_queues
         message = read_message(message_json(topic=topic, value=data))
         frame = Frame(MESSAGE, next(self._packets), DEFAULT_SESSION, b"")
         if to_queues is not None and to_queues(leg, frame, message, lambda error: done(b"", error, bool(error))):
-            return
+            return None
         found = exchange.router.service_of_topic(leg, message)
         if isinstance(found, str):
             done(b"", found, False)
-        else:
-            self._forward(leg, frame, message, found, done)
+            return None
+        return self._forward(leg, frame, message, found, done)
 
     def _send(self, kind: int, target: Leg, body: bytes, done: Outcome) -> Callable[[], None]:
         leg = self._legs[Kind.SERVICE if target.is_edge else Kind.EDGE]
@@ -76,11 +83,9 @@ class LocalCaller:
         if not target.is_edge:
             data.custom = NOBODY
         frame = Frame(kind, next(self._packets), DEFAULT_SESSION, b"")
-        self._forward(leg, frame, data, target, done)
-        cancel = Frame(REQUEST_CANCEL, frame.packet_id, DEFAULT_SESSION, b"")
-        return lambda: self._exchange.in_flight.got_cancel(leg, cancel)
+        return self._forward(leg, frame, data, target, done)
 
-    def _forward(self, leg: Leg, frame: Frame, data: MessageData, target: Leg, done: Outcome) -> None:
+    def _forward(self, leg: Leg, frame: Frame, data: MessageData, target: Leg, done: Outcome) -> Callable[[], None]:
         pending: Pending | None = None
 
         def told(value: bytes, error: str) -> None:
@@ -88,3 +93,14 @@ class LocalCaller:
 
         self._exchange.forwarding.forward(leg, frame, data, frame.type, target, told)
         pending = leg.outgoing.get(frame.packet_id)
+
+        def give_up() -> None:
+            in_flight = self._exchange.in_flight
+            if frame.type == REQUEST:
+                in_flight.got_cancel(leg, Frame(REQUEST_CANCEL, frame.packet_id, DEFAULT_SESSION, b""))
+            elif pending is not None and pending.source is not None and frame.packet_id in leg.outgoing:
+                in_flight.disown(pending)
+                pending.done = None
+                done(b"", Canceled.text, False)
+
+        return give_up

@@ -62,7 +62,7 @@ class ThroughService:
             deadline = self._deadline(context)
             return await service.call(request.edge_id, request.method, request.data, deadline=deadline)
 
-        return self._answer(data=await self._run(request, work))
+        return self._answer(data=await self._run(request, work, context))
 
     async def publish_to_edge(self, request: Any, context: CallContext) -> Any:
         """Send a message to an edge."""
@@ -71,7 +71,7 @@ class ThroughService:
             deadline = self._deadline(context)
             await service.publish(request.edge_id, request.data, topic=request.topic, deadline=deadline)
 
-        await self._run(request, work)
+        await self._run(request, work, context)
         return self._published()
 
     def _deadline(self, context: CallContext) -> float:
@@ -80,9 +80,9 @@ class ThroughService:
         left = USUAL_SECONDS if context.deadline is None else min(context.deadline - now, LONGEST_SECONDS)
         return self._wall_clock() + max(0.001, left)
 
-    async def _run(self, request: Any, work: Callable[[Service], Awaitable[_T]]) -> _T:
+    async def _run(self, request: Any, work: Callable[[Service], Awaitable[_T]], context: CallContext) -> _T:
         size = len(request.data)
-        self.under_way.take(size)
+        self.under_way.take(size, context.peer)
         try:
             frontier = await self._holder(request.edge_id)
             try:
@@ -96,7 +96,7 @@ class ThroughService:
         except EdgeNotOnline as error:
             raise own_error(error.text) from None
         finally:
-            self.under_way.give_back(size)
+            self.under_way.give_back(size, context.peer)
 
     async def _holder(self, edge_id: int) -> FrontierRecord:
         with registry_errors():

@@ -91,6 +91,40 @@ def test_who_goes_away_gives_the_call_up(world: World) -> None:
     world.settle()
 
 
+@pytest.mark.parametrize("name", ["PublishToEdge", "PublishToService", "PublishToTopic"])
+def test_a_message_that_nobody_acknowledges_holds_no_place(world: World, name: str) -> None:
+    edge, service = world.edge(7), world.service(9, topics=("orders",))
+    spec = CONTRACT.method(THROUGH, name)
+    fields = {"edge_id": 7} if name == "PublishToEdge" else {"service_id": 9} if name == "PublishToService" else {}
+    publishing = world.client.unary(spec, spec.request(topic="orders", data=b"x" * 100, **fields))
+    publishing.addErrback(lambda failure: None)
+    world.settle()
+    assert world.control.through.under_way.number == 1
+    publishing.cancel()
+    world.settle()
+    assert (world.control.through.under_way.number, world.control.through.under_way.bytes) == (0, 0)
+    peer = edge if name == "PublishToEdge" else service
+    got = world.gateway.run(Deferred.fromCoroutine(anext(aiter(peer))))
+    got.ack()
+    world.settle()
+    legs = (world.core.repository.edges[7], world.core.repository.services[9])
+    assert not any(leg.pending for leg in legs)
+
+
+def test_one_address_leaves_places_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(through, "AT_ONCE", 10)
+    places = through.UnderWay()
+    for port in range(6):
+        places.take(1, f"10.0.0.1:{port}")
+    with pytest.raises(RpcError, match="too many"):
+        places.take(1, "10.0.0.1:7")
+    places.take(1, "10.0.0.2:1")
+    for port in range(6):
+        places.give_back(1, f"10.0.0.1:{port}")
+    places.give_back(1, "10.0.0.2:1")
+    assert (places.number, places.bytes) == (0, 0)
+
+
 def test_an_edge_that_goes_meanwhile(world: World) -> None:
     answer = waiting_edge(world)
     outcome: list[Any] = []
