@@ -11,14 +11,13 @@ from frontier_tx.aio.stream import Stream
 from frontier_tx.aio.transport import Dialer, LoopEndpoint, tcp
 from frontier_tx.clients.cluster.face import ClusterFace, ClusterOptions
 from frontier_tx.clients.cluster.frontlas_client import EndpointFor
-from frontier_tx.clients.core.intake import Bounds
 
 #: Makes what connects a transport to a host and a port, see ``Dialer``.
 DialerFor = Callable[[str, int], Dialer]
 
 
 class ClusterService(AioClient, ClusterFace[LaterBytes, Later, LaterMessage, LaterStream, Stream]):
-    """A service over all Frontiers of a cluster. Parameters as of ``ClusterFace``, and:
+    """A service over all Frontiers of a cluster. Parameters as of ``ClusterOptions``, and:
 
     It belongs to the loop in which ``connect`` is called, or ``receive`` or ``accept_stream`` before that.
 
@@ -31,13 +30,8 @@ class ClusterService(AioClient, ClusterFace[LaterBytes, Later, LaterMessage, Lat
         self,
         frontlas: str | Sequence[str] = "127.0.0.1:40011",
         *,
-        name: str = "",
-        topics: Sequence[str] = (),
-        service_id: int = 0,
         tls: ssl.SSLContext | None = None,
         frontlas_tls: ssl.SSLContext | None = None,
-        bounds: Bounds | None = None,
-        error_texts: bool = False,
         dialer_for: DialerFor | None = None,
         frontlas_dialer_for: DialerFor | None = None,
         **options: Unpack[ClusterOptions],
@@ -59,11 +53,6 @@ class ClusterService(AioClient, ClusterFace[LaterBytes, Later, LaterMessage, Lat
             endpoints(dialer_for, tls),
             endpoints(frontlas_dialer_for, frontlas_tls),
             frontlas_tls is not None,
-            name=name,
-            topics=topics,
-            service_id=service_id,
-            bounds=bounds,
-            error_texts=error_texts,
             **options,
         )
 

@@ -102,18 +102,25 @@ class Flag(Kind[bool]):
         return _TRUTHS[scalar.value.lower()]
 
 
-class Whole(Kind[int]):
-    """A whole number within bounds. With ``zero_is_default`` a 0 asks for the default, as existing files have it."""
+class Bounded(Kind[T]):
+    """A number within bounds. With ``zero_is_default`` a 0 asks for the default, as existing files have it."""
 
-    def __init__(self, low: int, high: int, unit: str = "", *, zero_is_default: bool = False) -> None:
+    name: str
+
+    def __init__(self, low: float, high: float, unit: str = "", *, zero_is_default: bool = False) -> None:
         self.low, self.high = low, high
-        self.expected = f"a whole number{_of(unit)} from {low} to {high}"
-        if zero_is_default:
-            self.expected += " (0: the default)"
+        of_unit, default = f" of {unit}" if unit else "", " (0: the default)" if zero_is_default else ""
+        self.expected = f"{self.name}{of_unit} from {low:.16g} to {high:.16g}{default}"
         self._zero_is_default = zero_is_default
 
     def means_default(self, node: Node) -> bool:
         return is_null(node) or (self._zero_is_default and _is_zero(node))
+
+
+class Whole(Bounded[int]):
+    """A whole number within bounds."""
+
+    name = "a whole number"
 
     def read(self, node: Node) -> int:
         scalar = self.scalar(node)
@@ -128,18 +135,13 @@ class Whole(Kind[int]):
         return number
 
 
-class Number(Kind[float]):
+class Number(Bounded[float]):
     """A number, fractions allowed, within bounds: times in seconds."""
 
-    def __init__(self, low: float, high: float, unit: str = "seconds", *, zero_is_default: bool = False) -> None:
-        self.low, self.high = low, high
-        self.expected = f"a number{_of(unit)} from {low:g} to {high:.16g}"
-        if zero_is_default:
-            self.expected += " (0: the default)"
-        self._zero_is_default = zero_is_default
+    name = "a number"
 
-    def means_default(self, node: Node) -> bool:
-        return is_null(node) or (self._zero_is_default and _is_zero(node))
+    def __init__(self, low: float, high: float, unit: str = "seconds", *, zero_is_default: bool = False) -> None:
+        super().__init__(low, high, unit, zero_is_default=zero_is_default)
 
     def read(self, node: Node) -> float:
         scalar = self.scalar(node)
@@ -306,7 +308,3 @@ def _is_zero(node: Node) -> bool:
 
 def _one_of(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def _of(unit: str) -> str:
-    return f" of {unit}" if unit else ""

@@ -6,7 +6,7 @@ Nothing outlives the process.  All bounds are constructor arguments; a full tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count as counter
 
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from frontier_tx.runtime.deferreds import deferred
+from frontlas_tx.registry.base import RegistryBase, stopped
 from frontlas_tx.registry.directory import (
     Entry,
     Lease,
@@ -27,18 +28,15 @@ from frontlas_tx.registry.directory import (
     page_size,
 )
 from frontlas_tx.registry.errors import (
-    ClaimLostError,
     FrontierAlreadySetError,
     RegistryError,
-    RegistryUnavailableError,
     no_room,
 )
 from frontlas_tx.registry.feed import ChangeFeed
-from frontlas_tx.registry.interfaces import IRegistry, ISubscription
+from frontlas_tx.registry.interfaces import IRegistry
 from frontlas_tx.registry.memory_records import Holder, MemoryRecords
 from frontlas_tx.registry.peers import PeerBudget, PeerTable
 from frontlas_tx.registry.records import (
-    ChangeKind,
     Claim,
     Counts,
     EdgeRecord,
@@ -51,7 +49,7 @@ from frontlas_tx.registry.slices import Slices
 
 
 @implementer(IRegistry)
-class MemoryRegistry:
+class MemoryRegistry(RegistryBase):
     """See ``IRegistry``.  ``clock`` gives Unix seconds (any reactor does, or a ``Clock`` in tests)."""
 
     durable = False
@@ -66,10 +64,9 @@ class MemoryRegistry:
         peers_bytes: int = 1 << 30,
         feed: ChangeFeed | None = None,
     ) -> None:
+        super().__init__(lease, feed)
         self._clock = clock
-        self._lease = lease or Lease()
         self._max_edges = max_edges
-        self._feed = feed or ChangeFeed()
         self._entries: dict[str, Entry] = {}
         self._numbers = Numbers()
         self._holders: dict[str, Holder] = {}
@@ -92,15 +89,11 @@ class MemoryRegistry:
             self._spare_records,
         )
         self._budget = PeerBudget(peers_bytes)
-        self.ready = False
-        self._stopped = False
         self.store_times = None
-        self.why_not_ready = "the registry has not been started"
-        self._ready_watchers: list[Callable[[bool, str], None]] = []
 
     def start(self) -> Deferred[None]:
         if self._stopped:
-            return fail(RegistryUnavailableError("the registry was stopped"))
+            return fail(stopped())
         if not self._upkeep.running:
             self._upkeep.start(1.0, now=False)
             self._set_ready(True, "")
@@ -109,14 +102,8 @@ class MemoryRegistry:
     def stop(self) -> Deferred[None]:
         if self._upkeep.running:
             self._upkeep.stop()
-        self._stopped = True
-        self._feed.close()
-        self._set_ready(False, "the registry was stopped")
+        self._end()
         return succeed(None)
-
-    def watch_ready(self, callback: Callable[[bool, str], None]) -> Callable[[], None]:
-        self._ready_watchers.append(callback)
-        return lambda: self._ready_watchers.remove(callback) if callback in self._ready_watchers else None
 
     # Frontiers
 
@@ -200,7 +187,7 @@ class MemoryRegistry:
     def renew(self, claim: Claim) -> Deferred[None]:
         holder = self._holder(claim)
         if holder is None:
-            return fail(self._lost(claim))
+            return fail(claim.lost_error())
         holder.spoke = self._clock.seconds()
         entry = self._entries[claim.frontier_id]
         self._entries[claim.frontier_id] = replace(entry, renewed=self._now(), left=0, held=holder.table.size)
@@ -224,7 +211,7 @@ class MemoryRegistry:
     def report(self, claim: Claim, reports: Sequence[Report]) -> Deferred[list[RegistryError | None]]:
         holder = self._holder(claim)
         if holder is None:
-            return fail(self._lost(claim))
+            return fail(claim.lost_error())
         holder.spoke = self._clock.seconds()
         outcome: list[RegistryError | None] = []
         now = max(self.seconds(), claim.born)
@@ -245,7 +232,7 @@ class MemoryRegistry:
     def sync_end(self, claim: Claim) -> Deferred[int]:
         holder = self._holder(claim)
         if holder is None:
-            return fail(self._lost(claim))
+            return fail(claim.lost_error())
         return self._slices.run(self._records.sync(holder))
 
     # Queries
@@ -302,9 +289,6 @@ class MemoryRegistry:
     def seconds(self) -> int:
         return int(self._clock.seconds())
 
-    def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
-        return self._feed.subscribe(kinds)
-
     def check_health(self) -> Deferred[None]:
         return succeed(None)
 
@@ -317,9 +301,7 @@ class MemoryRegistry:
             "claims_refused_total": float(self._refused),
             "frontiers_displaced_total": float(self._displaced),
             "own_bytes": float(self._budget.used),
-            "watchers": float(self._feed.watchers),
-            "changes_total": float(self._feed.published),
-            "changes_dropped_total": float(self._feed.dropped),
+            **self._feed_metrics(),
         }
 
     # Inside
@@ -327,17 +309,9 @@ class MemoryRegistry:
     def _now(self) -> int:
         return int(self._clock.seconds() * 1000)
 
-    def _set_ready(self, ready: bool, why: str) -> None:
-        self.ready, self.why_not_ready = ready, why
-        for callback in list(self._ready_watchers):
-            callback(ready, why)
-
     def _holder(self, claim: Claim) -> Holder | None:
         holder = self._holders.get(claim.frontier_id)
         return holder if holder is not None and holder.claim is claim else None
-
-    def _lost(self, claim: Claim) -> ClaimLostError:
-        return ClaimLostError(claim.lost or f"frontier {claim.frontier_id!r} was released by this connection")
 
     def _is_alive(self, entry: Entry) -> bool:
         return entry.alive(self._now(), self._lease)

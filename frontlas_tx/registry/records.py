@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
+from frontlas_tx.registry.errors import ClaimLostError
+
 MAX_PEER_ID = 2**64 - 1
 SERVICE_NAME_BYTES = 1_024
 """Bytes of the name of a service that are recorded."""
@@ -206,6 +208,10 @@ class Claim:
             return await self.probe()
         finally:
             self.contenders -= 1
+
+    def lost_error(self) -> ClaimLostError:
+        """What a call fails with that comes too late."""
+        return ClaimLostError(self.lost or f"frontier {self.frontier_id!r} was released by this connection")
 
     def void(self, reason: str) -> None:
         """Mark the claim as lost and tell its holder, once."""

@@ -48,8 +48,14 @@ from frontier_tx.wire.outlet import Outlet
 
 
 class ClusterOptions(TypedDict, total=False):
-    """What a cluster service may be told besides addresses, names and TLS."""
+    """What a cluster service may be told besides addresses and TLS."""
 
+    #: See ``Service``; without an id the first Frontier gives it.
+    name: str
+    topics: Sequence[str]
+    service_id: int
+    bounds: Bounds | None
+    error_texts: bool
     #: The waits between attempts to connect to a Frontier.
     reconnect: Backoff
     #: Seconds for a connection to a Frontier or Frontlas, and for an answer of Frontlas (5).
@@ -82,9 +88,7 @@ class ClusterFace(
 
     :param frontlas: ``host:port`` of Frontlas, or several of them that share one registry.
     :param endpoint_for: makes the endpoint for a Frontier; ``frontlas_endpoint_for`` the same for Frontlas, ``secure``:
-        over TLS.
-    :param name: see ``Service``, as ``topics``, ``service_id`` and ``error_texts``; without an id the first Frontier
-        gives it. The other parameters are those of ``ClusterOptions``.
+        over TLS. The other parameters are those of ``ClusterOptions``.
     """
 
     def __init__(
@@ -98,11 +102,11 @@ class ClusterFace(
         frontlas_endpoint_for: EndpointFor,
         secure: bool,
         *,
-        name: str,
-        topics: Sequence[str],
-        service_id: int,
-        bounds: Bounds | None,
-        error_texts: bool,
+        name: str = "",
+        topics: Sequence[str] = (),
+        service_id: int = 0,
+        bounds: Bounds | None = None,
+        error_texts: bool = False,
         reconnect: Backoff = Backoff(first=0.5),  # noqa: B008 - frozen
         connect_timeout: float = 5.0,
         frontlas_token: str = "",

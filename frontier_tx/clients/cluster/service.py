@@ -11,7 +11,6 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStream
 from frontier_tx.clients.cluster.face import ClusterFace, ClusterOptions
 from frontier_tx.clients.cluster.frontlas_client import EndpointFor
 from frontier_tx.clients.core.home import ReactorHome
-from frontier_tx.clients.core.intake import Bounds
 from frontier_tx.clients.core.operations import Message
 from frontier_tx.clients.core.stream import StreamSession
 from frontier_tx.clients.deferring import DeferredCallbacks, Deferring, run
@@ -22,7 +21,7 @@ class ClusterService(
     Deferring,
     ClusterFace[Deferred[bytes], Deferred[None], Deferred[Message], Deferred[Stream], Stream],
 ):
-    """A service over all Frontiers of a cluster. Parameters as of ``ClusterFace``, and:
+    """A service over all Frontiers of a cluster. Parameters as of ``ClusterOptions``, and:
 
     :param tls: for the connections to Frontiers; ``frontlas_tls`` for those to Frontlas.
     :param endpoint_for: makes the endpoint for a listed host and port, in place of TCP and ``tls``;
@@ -33,14 +32,9 @@ class ClusterService(
         self,
         frontlas: str | Sequence[str] = "127.0.0.1:40011",
         *,
-        name: str = "",
-        topics: Sequence[str] = (),
-        service_id: int = 0,
         tls: IOpenSSLClientConnectionCreator | None = None,
         frontlas_tls: IOpenSSLClientConnectionCreator | None = None,
         reactor: Any = None,
-        bounds: Bounds | None = None,
-        error_texts: bool = False,
         endpoint_for: EndpointFor | None = None,
         frontlas_endpoint_for: EndpointFor | None = None,
         **options: Unpack[ClusterOptions],
@@ -57,11 +51,6 @@ class ClusterService(
             endpoint_for or _endpoints(reactor, tls),
             frontlas_endpoint_for or _endpoints(reactor, frontlas_tls),
             frontlas_tls is not None,
-            name=name,
-            topics=topics,
-            service_id=service_id,
-            bounds=bounds,
-            error_texts=error_texts,
             **options,
         )
 

@@ -217,18 +217,18 @@ class RedisClaims:
         [reply] = await ask(self._redis, renewal)
         if reply[0] == 2:
             self.void(claim.frontier_id, "the registry is full, and other frontiers have taken the place of this one")
-            raise self._lost(claim)
+            raise claim.lost_error()
         entry = decode_entry(reply[1])
         if reply[0] == 0 and entry.renewed < holder.claimed_at:
             # A failover brought an older state back, in which somebody else held the identity.
             reply = await self._claim_again(holder, entry.token)
             entry = decode_entry(reply[1])
         if holder.closed:
-            raise self._lost(claim)
+            raise claim.lost_error()
         if reply[0] == 0:
             self._index.note(entry)
             self.void(claim.frontier_id, "another connection of this frontier took its place")
-            raise self._lost(claim)
+            raise claim.lost_error()
         holder.records.entry = entry
         self._index.note(entry)
         await self._redis.batch(self._life_signs(holder))
@@ -286,7 +286,7 @@ class RedisClaims:
             return
         peers = holder.table.size
         del self.holders[claim.frontier_id]
-        holder.close(self._lost(claim))
+        holder.close(claim.lost_error())
         self.closed_written += holder.records.written
         key = hash_key(claim.frontier_id)
         [released, *_] = await ask(
@@ -316,11 +316,8 @@ class RedisClaims:
         """Who holds a claim; raises ``ClaimLostError``."""
         holder = self.holders.get(claim.frontier_id)
         if holder is None or holder.claim is not claim:
-            raise self._lost(claim)
+            raise claim.lost_error()
         return holder
-
-    def _lost(self, claim: Claim) -> ClaimLostError:
-        return ClaimLostError(claim.lost or f"frontier {claim.frontier_id!r} was released by this connection")
 
     def void(self, frontier_id: str, reason: str) -> None:
         """End what is here of a Frontier that is somebody else's now."""

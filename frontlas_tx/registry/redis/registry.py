@@ -6,7 +6,7 @@ from that Redis is repaired when it loses data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 from typing import Any
 
@@ -21,12 +21,13 @@ from frontier_tx.redis.interfaces import IRedis, command
 from frontier_tx.runtime.deferreds import Waiters, deferred
 from frontier_tx.runtime.lograte import Troubles
 from frontlas_tx.config import Expiration
+from frontlas_tx.registry.base import RegistryBase, stopped
 from frontlas_tx.registry.directory import Entry, Lease
 from frontlas_tx.registry.errors import ClaimLostError, RegistryError, RegistryUnavailableError
 from frontlas_tx.registry.feed import ChangeFeed
-from frontlas_tx.registry.interfaces import IRegistry, ISubscription
+from frontlas_tx.registry.interfaces import IRegistry
 from frontlas_tx.registry.peers import PeerBudget
-from frontlas_tx.registry.records import ChangeKind, Claim, Report
+from frontlas_tx.registry.records import Claim, Report
 from frontlas_tx.registry.redis.claims import RedisClaims
 from frontlas_tx.registry.redis.go_frontiers import GoFrontiers
 from frontlas_tx.registry.redis.holder import Holder
@@ -54,7 +55,7 @@ FORGET_AT_ONCE = 10
 
 
 @implementer(IRegistry)
-class RedisRegistry(RedisQueries):
+class RedisRegistry(RegistryBase, RedisQueries):
     """See ``IRegistry``.
 
     ``clock`` drives timers and gives Unix seconds.  ``max_peers`` bounds the edges that one Frontier may
@@ -79,14 +80,13 @@ class RedisRegistry(RedisQueries):
         lease_time: Callable[[], int] | None = None,
         instance: str = "",
     ) -> None:
-        self._lease = lease or Lease()
-        self._feed = feed or ChangeFeed()
+        RegistryBase.__init__(self, lease, feed)
         self.instance = instance or token_hex(6)
         index = RedisIndex(
             redis, clock, self.instance, self._lease, self._feed, lease_time or (lambda: 0), self._disturbed
         )
         go, holders = GoFrontiers(redis, clock, shared_with_go), dict[str, Holder]()
-        super().__init__(redis, clock, index, go, holders)
+        RedisQueries.__init__(self, redis, clock, index, go, holders)
         claims = self._claims = RedisClaims(
             redis,
             clock,
@@ -107,22 +107,18 @@ class RedisRegistry(RedisQueries):
         self._starters: Waiters[None] = Waiters()
         self._unsubscribe: Callable[[], None] | None = None
         self._gaps = 0
-        self._stopped = False
         self._repairs = DeferredSemaphore(4)
         self._repairing = 0
         self._counts = dict.fromkeys(("reports", "repairs"), 0)
         self._refusals = Troubles()
-        self.ready = False
         self.store_times = redis.times
-        self.why_not_ready = "the registry has not been started"
-        self._ready_watchers: list[Callable[[bool, str], None]] = []
         redis.watch(self._redis_changed, self._disturbed)
 
     # Life
 
     def start(self) -> Deferred[None]:
         if self._stopped:
-            return fail(_stopped())
+            return fail(stopped())
         if not self._started:
             self._started = True
             self._redis.start()
@@ -136,16 +132,10 @@ class RedisRegistry(RedisQueries):
         if self._unsubscribe is not None:
             self._unsubscribe()
             self._unsubscribe = None
-        self._claims.stop(_stopped())
-        self._feed.close()
-        self._set_ready(False, str(_stopped()))
-        self._stopped = True
-        self._starters.tell(_stopped())
+        self._claims.stop(stopped())
+        self._end()
+        self._starters.tell(stopped())
         return self._redis.stop()
-
-    def watch_ready(self, callback: Callable[[bool, str], None]) -> Callable[[], None]:
-        self._ready_watchers.append(callback)
-        return lambda: self._ready_watchers.remove(callback) if callback in self._ready_watchers else None
 
     # Peers
 
@@ -169,9 +159,6 @@ class RedisRegistry(RedisQueries):
 
     def seconds(self) -> int:
         return self._index.now // 1000
-
-    def watch(self, kinds: Iterable[ChangeKind] | None = None) -> ISubscription:
-        return self._feed.subscribe(kinds)
 
     @deferred
     async def check_health(self) -> None:
@@ -201,9 +188,7 @@ class RedisRegistry(RedisQueries):
             "lookups_total": float(self.lookups),
             "polls_total": float(self._index.polls),
             "subscriptions_total": float(self._gaps),
-            "watchers": float(self._feed.watchers),
-            "changes_total": float(self._feed.published),
-            "changes_dropped_total": float(self._feed.dropped),
+            **self._feed_metrics(),
             "claims_refused_total": float(self._claims.refused),
             "frontiers_displaced_total": float(self._claims.displaced),
             **{f"{name}_total": float(number) for name, number in self._counts.items()},
@@ -317,16 +302,3 @@ class RedisRegistry(RedisQueries):
         self._gaps += 1
         if self._gaps > 1:
             self._feed.lagged()
-
-    def _set_ready(self, ready: bool, why: str) -> None:
-        if self._stopped:
-            return
-        changed = ready != self.ready or (not ready and why != self.why_not_ready)
-        self.ready, self.why_not_ready = ready, why
-        if changed:
-            for callback in list(self._ready_watchers):
-                callback(ready, why)
-
-
-def _stopped() -> RegistryUnavailableError:
-    return RegistryUnavailableError("the registry was stopped")
