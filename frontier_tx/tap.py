@@ -12,6 +12,7 @@ from frontier_tx.config.loading import Loaded, load_frontier
 from frontier_tx.queues.libraries import check_libraries
 from frontier_tx.runtime.program import ServerOptions, program
 from frontier_tx.runtime.tls import check_files
+from frontier_tx.tracing.libraries import check_library
 
 
 class Options(ServerOptions[FrontierConfig]):
@@ -24,6 +25,7 @@ class Options(ServerOptions[FrontierConfig]):
     def load(self, path: str | None, flags: Flags) -> Loaded[FrontierConfig]:
         loaded = load_frontier(path, flags=flags)
         check_libraries(loaded.config.mqm)
+        check_library(loaded.config.tracing)
         return loaded.noting(check_files(tls_of(loaded.config)))
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from frontier_tx.config.frontier import Tracing
-from frontier_tx.errors import ConfigError
 from frontier_tx.tracing.exchange import TracedExchange
+from frontier_tx.tracing.libraries import check_library
 
 if TYPE_CHECKING:
     from frontier_tx.tracing.otel import Traces
@@ -23,10 +23,9 @@ def traced(
 
     :raises ConfigError: the libraries are not installed.
     """
-    try:
-        from frontier_tx.tracing.otel import TraceCollector, Traces
-    except ImportError as error:
-        raise ConfigError(f"tracing.enable: {error}; pip install 'frontier-tx[traces]'") from None
+    check_library(config)
+    from frontier_tx.tracing.otel import TraceCollector, Traces
+
     traces = Traces(config, instance, reactor)
     metrics.register(TraceCollector(traces))
     return partial(TracedExchange, tracer=traces), traces

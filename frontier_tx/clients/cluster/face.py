@@ -76,6 +76,7 @@ class ClusterOptions(TypedDict, total=False):
     #: Called when a first connection is up, and with the reason when the last one ended.
     on_online: Callable[[], Any] | None
     on_offline: Callable[[str], Any] | None
+    traceparent: Callable[[], str] | None
 
 
 class ClusterFace(
@@ -119,11 +120,13 @@ class ClusterFace(
         wall_clock: Callable[[], float] = time.time,
         on_online: Callable[[], Any] | None = None,
         on_offline: Callable[[str], Any] | None = None,
+        traceparent: Callable[[], str] | None = None,
     ) -> None:
         id_bytes(service_id, "service_id")
         meta = service_meta(name, topics)
         intake = LearningIntake(run, bounds, error_texts=error_texts)
         super().__init__(intake, home, callbacks)
+        intake.traceparent = traceparent
         intake.heard = self._heard
         self.name = name
         self.topics = tuple(topics)
