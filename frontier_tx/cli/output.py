@@ -9,6 +9,9 @@ import click
 
 from frontier_tx.cli.text import json_text, shown, shown_lines
 
+MOST_WIDTH = 100
+"""Of a column, in columns of a terminal."""
+
 
 class Output:
     """Writes tables and texts for people, or JSON.
@@ -71,12 +74,15 @@ class Output:
         return sys.stdout.buffer
 
     def table(self, titles: Sequence[str], rows: Iterable[Sequence[object]], most: int = 48) -> None:
-        """Print columns under titles; a cell is escaped and, on a terminal, cut to ``most`` characters."""
+        """Print columns under titles; a cell is escaped and, on a terminal, cut to ``most`` characters.
+
+        Elsewhere a longer one is whole and stands out of its column, so that one long text makes no other line long.
+        """
         cells = [[shown(str(cell), most if self.terminal else 0) for cell in row] for row in rows]
         widths = [len(title) for title in titles]
         for row in cells:
             for column, cell in enumerate(row):
-                width = _width(cell)
+                width = min(_width(cell), MOST_WIDTH)
                 if width > widths[column]:
                     widths[column] = width
         self.text(self.styled(_line([title.upper() for title in titles], widths), bold=True))

@@ -28,6 +28,10 @@ _ESCAPE = re.compile(rb"[^ -$&-~]")
 _ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
+MAX_STATUS_MESSAGE = 4096
+"""Bytes of a status message, since usual clients take 8 KiB of trailers and lose the whole status beyond that."""
+
+
 def frame(message: bytes) -> bytes:
     """A message as it stands in DATA frames, uncompressed."""
     return PREFIX.pack(0, len(message)) + message
@@ -126,8 +130,16 @@ def format_timeout(seconds: float) -> str:
 
 
 def encode_message(text: str) -> bytes:
-    """A status message for the ``grpc-message`` trailer: bytes outside printable ASCII, and ``%``, as ``%XX``."""
-    return _ESCAPE.sub(lambda match: b"%%%02X" % match[0][0], text.encode("utf-8", "replace"))
+    """A status message for the ``grpc-message`` trailer: bytes outside printable ASCII, and ``%``, as ``%XX``.
+
+    A text that would take more than ``MAX_STATUS_MESSAGE`` bytes is cut, and ends with ``…``.
+    """
+    kept, end = text[:MAX_STATUS_MESSAGE], "…" if len(text) > MAX_STATUS_MESSAGE else ""
+    while True:
+        encoded = _ESCAPE.sub(lambda match: b"%%%02X" % match[0][0], (kept + end).encode("utf-8", "replace"))
+        if len(encoded) <= MAX_STATUS_MESSAGE:
+            return encoded
+        kept, end = kept[: len(kept) * 7 // 8], "…"
 
 
 def decode_message(value: bytes) -> str:

@@ -26,6 +26,7 @@ _AHEAD = 16 * 1024
 _END = b"\r\n\r\n"
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _METHOD = re.compile(rb"[A-Za-z!#$%&'*+.^_`|~-]")
+_BARE = "lines of a head end with CR and LF\n"
 _NO_REQUEST = "no HTTP request, or one with too large a head"
 
 
@@ -185,6 +186,8 @@ class Http1Connection(Protocol):
             self._refuse(400, "this port speaks HTTP\n")
         elif size > self.limits.max_header_bytes:
             self._refuse(431, f"the head of a request may have {self.limits.max_header_bytes} bytes\n")
+        elif b"\n\n" in self._input[max(0, self._looked_at - 1) : size]:
+            self._refuse(400, _BARE)
         elif end < 0:
             if not self._looked_at:
                 self._within(self.limits.request)
@@ -194,6 +197,10 @@ class Http1Connection(Protocol):
             self._start(self._take(size))
 
     def _start(self, head: bytes) -> None:
+        if head.count(b"\n") != head.count(b"\r\n"):
+            # Who stands in between may have read another head.
+            self._refuse(400, _BARE)
+            return
         line, _, rest = head.partition(b"\r\n")
         # As they are in the query of a curl; h11 takes them escaped only.
         line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], line)
@@ -202,7 +209,7 @@ class Http1Connection(Protocol):
         try:
             request = parser.next_event()
         except h11.RemoteProtocolError as error:
-            self._refuse(error.error_status_hint, f"{error}\n")
+            self._refuse(error.error_status_hint, f"{error}".partition(": bytearray(")[0] + "\n")
             return
         assert isinstance(request, h11.Request)
         if self.names is None:

@@ -70,7 +70,9 @@ class Http1Exchange:
         )
         #: Whether the client speaks HTTP/1.1, which knows chunks and keeps connections.
         self._modern = head.http_version != b"1.0"
-        closing = "close" in fields.get("connection", "").lower()
+        # With both, who stands in between may have seen another end of the body (RFC 9112, 6.1).
+        doubtful = "transfer-encoding" in fields and "content-length" in fields
+        closing = doubtful or "close" in fields.get("connection", "").lower()
         #: Whether the connection ends after the answer.
         self.last = not announce(self._body, fields) or closing or not self._modern
 

@@ -46,6 +46,14 @@ def test_wide_characters_keep_columns_straight(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out.splitlines() == ["A     B", "東京  1", "x\\n   2"]
 
 
+def test_one_long_text_makes_no_other_line_long(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().table(["a", "b"], [["x" * 60_000, "1"], ["y", "2"]])
+    title, long, short = capsys.readouterr().out.splitlines()
+    assert long == "x" * 60_000 + "  1"
+    assert short.split() == ["y", "2"]
+    assert max(len(title), len(short)) < 200
+
+
 def test_amounts_and_times() -> None:
     assert [amount(value) for value in (0, 999, 1500, 2_000_000, 5e15)] == [
         "0 B",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frontier_tx.rpc.grpc_framing import (
+    MAX_STATUS_MESSAGE,
     MessageReader,
     decode_message,
     encode_message,
@@ -70,11 +71,18 @@ def test_a_timeout_is_never_shortened_and_hardly_lengthened(seconds: float) -> N
     assert seconds <= read <= seconds * 1.02 + 0.001
 
 
-@given(st.text())
+@given(st.text(max_size=400))
 def test_status_messages_pass(text: str) -> None:
     encoded = encode_message(text)
     assert all(32 <= byte < 127 for byte in encoded)
     assert decode_message(encoded) == text.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("character", ["x", "é", "🙂", "\n"])
+def test_a_long_status_message_fits_into_the_trailers_that_clients_take(character: str) -> None:
+    encoded = encode_message(character * 70_000)
+    assert MAX_STATUS_MESSAGE * 3 / 4 < len(encoded) <= MAX_STATUS_MESSAGE
+    assert decode_message(encoded).lstrip(character) == "…"
 
 
 def test_broken_escapes_are_text() -> None:

@@ -248,12 +248,27 @@ def test_a_target_in_utf_8_is_taken_as_curl_sends_it() -> None:
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +1\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/1.1\nHost: h\n\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: h\nX: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\nHost: h\n\nGET / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 16_400 + b"\r\n\r\n", 431),
     ],
 )
 def test_what_is_no_request_is_refused(server: Server, data: bytes, status: int) -> None:
     peer = server.peer()
-    assert peer.send(data).startswith(b"HTTP/1.1 %d " % status)
+    answer = peer.send(data)
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    assert b"bytearray" not in answer
+    assert peer.over
+
+
+def test_two_lengths_of_a_body_end_the_connection(server: Server) -> None:
+    peer = server.peer()
+    lengths = b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answer = peer.send(POST + lengths + b"3\r\nabc\r\n0\r\n\r\n" + GET)
+    assert answer.count(b"HTTP/1.1 200 ") == 1
+    assert b"Connection: close" in answer
+    assert body_of(answer) == b"abc"
     assert peer.over
 
 
