@@ -5,10 +5,13 @@ import sys
 from typing import Any
 
 from frontier_tx.aio import Edge, Service
+from frontier_tx.errors import HandlerError
 
 
 async def echo(request: Any) -> bytes:
-    """Answer with what was sent."""
+    """Answer with what was sent; say no to `no`."""
+    if request.data == b"no":
+        raise HandlerError("not today")
     return bytes(request.data)
 
 

@@ -1,4 +1,4 @@
-"""A Frontier process and what people have: curl, grpcurl, generated stubs, schemathesis; and its end."""
+"""A Frontier process and what people have: curl, generated Python stubs, schemathesis; and its end."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from benchmarks.gateways import free_ports
-from tests.cluster.processes import Server
+from tests.control_plane.running import Running
 
 PROTOS = Path(__file__).parents[2] / "frontier_tx" / "rpc" / "protos"
 STUBS = """
@@ -54,54 +51,6 @@ else:
 """
 
 
-class Running:
-    """A Frontier with one edge and one service."""
-
-    def __init__(self, folder: Path) -> None:
-        self.edge_port, self.service_port, self.port, self.status_port = free_ports(4)
-        self.server = Server(
-            folder,
-            "frontier",
-            "gateway",
-            {
-                "edgebound": {
-                    "listen": {"addr": f"127.0.0.1:{self.edge_port}"},
-                    "edgeid_alloc_when_no_idservice_on": True,
-                },
-                "servicebound": {"listen": {"addr": f"127.0.0.1:{self.service_port}"}},
-                "controlplane": {"enable": True, "listen": {"addr": f"127.0.0.1:{self.port}"}},
-                "observability": {"enable": True, "addr": f"127.0.0.1:{self.status_port}"},
-            },
-        )
-        self.server.start()
-        self.address = f"127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "tests.control_plane.peers", str(self.edge_port), str(self.service_port)]
-        self.peers = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.peers.stdout is not None
-        self.edge_id, self.service_id = map(int, self.peers.stdout.readline().split())
-
-    def close(self) -> None:
-        """End both."""
-        self.peers.kill()
-        self.peers.communicate()
-        self.server.close()
-
-    def get(self, path: str, port: int = 0) -> tuple[int, bytes]:
-        """Status and body."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=10) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
-    made = Running(tmp_path)
-    yield made
-    made.close()
-
-
 def test_generated_python_stubs(running: Running, tmp_path: Path) -> None:
     protoc = pytest.importorskip("grpc_tools.protoc")
     wellknown = Path(protoc.__file__).parent / "_proto"
@@ -112,20 +61,6 @@ def test_generated_python_stubs(running: Running, tmp_path: Path) -> None:
     command = [sys.executable, "-c", STUBS, str(tmp_path), running.address]
     command += [str(running.edge_id), str(running.service_id)]
     subprocess.run(command, check=True, timeout=50)
-
-
-@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="grpcurl, a program in Go, is not here")
-def test_grpcurl(running: Running) -> None:
-    def grpcurl(*args: str) -> str:
-        return subprocess.run(
-            ["grpcurl", "-plaintext", *args], check=True, capture_output=True, text=True, timeout=20
-        ).stdout
-
-    assert "controlplane.ControlPlane" in grpcurl(running.address, "list").split()
-    assert "rpc KickEdge" in grpcurl(running.address, "describe", "controlplane.ControlPlane")
-    listed = json.loads(grpcurl("-d", '{"meta":"plant"}', running.address, "controlplane.ControlPlane/ListEdges"))
-    assert listed["edges"][0]["edge_id"] == str(running.edge_id)
-    assert "SERVING" in grpcurl(running.address, "grpc.health.v1.Health/Check")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")

@@ -14,8 +14,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.gateways import StartedGateway, own_command, stop_all
+from tests.go_modules import NoGo
 from tests.hostile.drill import fuzz, hoard
-from tests.interop.go_driver import GoDriver, NoGo, build
+from tests.interop.go_driver import GoDriver, build
 
 
 def go_driver(folder: Path) -> GoDriver | None:

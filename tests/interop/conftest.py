@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from benchmarks.gateways import StartedGateway, own_command, stop_all
+from tests.go_modules import BUILD_SECONDS, NoGo
 from tests.interop.ends import Driver, Ends
-from tests.interop.go_driver import BUILD_SECONDS, GoDriver, NoGo, build
+from tests.interop.go_driver import GoDriver, build
 from tests.interop.python_driver import PythonDriver
 
 HERE = Path(__file__).parent

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -13,38 +12,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from tests import go_modules
 from tests.interop.ends import EndError
 
 SOURCE = Path(__file__).resolve().parent / "goends"
-#: What fetching the modules and building the program may take, each.
-BUILD_SECONDS = 300
-
-
-class NoGo(Exception):
-    """The program cannot be built here; the text says why."""
 
 
 def build(folder: Path) -> Path:
     """Build the program; raises NoGo where there is no Go or no way to its modules."""
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if go is None:
-        raise NoGo("go is not on the PATH: Go 1.24 or newer plays the edges and services of these tests")
-    fetched = subprocess.run(
-        [go, "mod", "download"], cwd=SOURCE, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-    )
-    if fetched.returncode:
-        raise NoGo(f"the Go modules of tests/interop/goends cannot be fetched: {fetched.stderr.strip()}")
-    target = folder / "goends"
-    built = subprocess.run(
-        [go, "build", "-o", str(target), "."],
-        cwd=SOURCE,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
-    assert built.returncode == 0, f"tests/interop/goends does not build:\n{built.stderr}"
-    return target
+    go_modules.build(SOURCE, folder, ".")
+    return folder / "goends"
 
 
 class GoDriver:
