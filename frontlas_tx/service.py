@@ -109,7 +109,10 @@ class Frontlas(Service):
         """A service of the Frontier at an address, for calls of operators."""
         tls = self.config.control_plane.calls.tls
         context = client_context(tls, CALLS_TLS, host) if tls.enable else None
-        return FrontierService(host, port, name=NAME, tls=context, reactor=self._reactor, reconnect=None)
+        made = FrontierService(host, port, name=NAME, tls=context, reactor=self._reactor, reconnect=None)
+        # Edges see a service like any other, and get nothing from it.
+        made.on_stream(lambda stream: stream.close())
+        return made
 
     def setServiceParent(self, parent: Any) -> None:
         """A part of an application in a file for ``twistd -y``: it logs as the configuration says."""

@@ -7,9 +7,9 @@ when it is needed, and closed when nobody has used it for a while.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -70,10 +70,9 @@ class Callers:
     def __len__(self) -> int:
         return len(self._callers)
 
-    def stop(self) -> None:
-        """Close all connections."""
-        for caller in list(self._callers.values()):
-            self._close(caller)
+    def stop(self) -> Deferred[Any]:
+        """Close all connections; fires when they are gone."""
+        return DeferredList([self._close(caller) for caller in list(self._callers.values())])
 
     async def use(self, frontier: FrontierRecord, work: Callable[[Service], Awaitable[_T]]) -> _T:
         """Do something with a service of a Frontier.
@@ -143,13 +142,14 @@ class Callers:
         if waiters is not None:
             waiters.tell(None)
 
-    def _close(self, caller: _Caller) -> None:
+    def _close(self, caller: _Caller) -> Deferred[None]:
         if self._callers.get(caller.frontier.frontier_id) is caller:
             del self._callers[caller.frontier.frontier_id]
         closing: Deferred[None] = caller.service.close()
         closing.addErrback(lambda failure: self.log.failure("closing a connection to a Frontier", failure))
         if not self._callers and self._sweep.running:
             self._sweep.stop()
+        return closing
 
     def _close_idle(self) -> None:
         now = self._clock.seconds()

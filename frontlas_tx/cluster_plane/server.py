@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 import frontier_tx
@@ -135,13 +135,12 @@ class ClusterPlane:
             self._unwatch = self._registry.watch_ready(lambda ready, why: self._update())
         self._update()
 
-    def stop(self) -> None:
-        """Follow it no longer."""
+    def stop(self) -> Deferred[Any]:
+        """Follow it no longer, and leave the Frontiers; fires when that is done."""
         unwatch, self._unwatch = self._unwatch, None
         if unwatch is not None:
             unwatch()
-        if self.callers is not None:
-            self.callers.stop()
+        return succeed(None) if self.callers is None else self.callers.stop()
 
     def drain(self, grace: float) -> Deferred[None]:
         """Stop in order: health turns to NOT_SERVING, calls under way may end within ``grace`` seconds,

@@ -107,3 +107,9 @@ def test_calls_are_counted() -> None:
 
     assert count("GetEdgesCount", "OK", "grpc") == 1
     assert count("GetEdgeByID", "NOT_FOUND", "rest") == 1
+
+
+def test_every_method_asks_for_a_role(world: World) -> None:
+    asked = {method.spec.path.rpartition(".")[2]: method.role for method in world.plane.table.entries}
+    assert None not in asked.values()
+    assert [path for path, role in asked.items() if role == "act"] == ["Directory/KickEdge"]

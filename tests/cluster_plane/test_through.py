@@ -255,6 +255,14 @@ def test_the_least_used_connection_makes_room(cluster: Cluster, monkeypatch: pyt
     waiting.on_gone()
 
 
+def test_the_end_closes_the_connections(cluster: Cluster) -> None:
+    gateway = cluster.gateway("east")
+    cluster.post(f"{cluster.edge('east', fail=fail).edge_id}/rpcs/fail")
+    assert gateway.core.repository.services
+    gateway.run(cluster.world.plane.stop())
+    assert not gateway.core.repository.services
+
+
 def test_an_address_that_is_none(cluster: Cluster) -> None:
     cluster.world.report(cluster.world.frontier("odd", "nowhere"), ReportKind.EDGE_ONLINE, 7)
     assert refused(cluster.post("7/rpcs/x"))[2].startswith("frontier odd at nowhere cannot be reached: ")

@@ -10,12 +10,11 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from tests.control_plane.running import Running
+from tests.rpc.conformance import conform
 
 PROTOS = Path(__file__).parents[2] / "frontier_tx" / "rpc" / "protos"
 STUBS = """
@@ -89,29 +88,5 @@ def test_the_end(running: Running) -> None:
 
 
 def test_schemathesis(running: Running) -> None:
-    schemathesis = pytest.importorskip("schemathesis", reason="pip install -e '.[dev]'")
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import (
-        content_type_conformance,
-        response_schema_conformance,
-        status_code_conformance,
-    )
-
-    checks = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
-    schema = schemathesis.openapi.from_url(f"http://{running.address}/openapi.json")
-    tried = 0
-    for found in schema.get_all_operations():
-        operation = found.ok()
-        if operation.path in ("/v1/events", "/v1/server/drain"):
-            # The one never ends, the other ends everything.
-            continue
-
-        @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-        @given(case=operation.as_strategy())
-        def tries(case: Any) -> None:
-            case.call_and_validate(checks=checks, timeout=10)
-
-        tries()
-        tried += 1
-    assert tried > 15
+    assert conform(running.address, "/v1/events", "/v1/server/drain") > 15
     assert running.get("/v1/services")[0] == 200
