@@ -110,9 +110,17 @@ class AtlasProtocol(WireProtocol):
         packet_id = next(self.connection.ids)
         call = self._calls[packet_id] = _Call(self, packet_id)
         self.alarms.schedule(call, self.alarms.now() + seconds)
-        body = message_json(key=method.encode(), value=value)
-        self.connection.write(f.pack_of_session(f.REQUEST, packet_id, DEFAULT_SESSION, body))
+        self.write_frame(f.REQUEST, packet_id, message_json(key=method.encode(), value=value))
         return call.answer
+
+    def write_frame(self, frame_type: int, packet_id: int, body: bytes) -> None:
+        """Write a frame of session 1."""
+        self.connection.write(f.pack_of_session(frame_type, packet_id, DEFAULT_SESSION, body))
+
+    def answer(self, packet_id: int, key: bytes, value: bytes = b"", error: str = "") -> None:
+        """Answer a call of the other end, if it is still there."""
+        if self.connection.connected:
+            self.write_frame(f.RESPONSE, packet_id, message_json(key=key, value=value, error=error))
 
     def answered(self, frame: Frame) -> None:
         """Take the answer to a call."""
@@ -173,8 +181,7 @@ class AtlasServerProtocol(AtlasProtocol):
             self._probe = _Probe(self)
             self.alarms.schedule(self._probe, self.alarms.now() + PROBE_SECONDS)
             # Every end acknowledges a Register, and takes one that it had before for the same.
-            body = f.pack_of_session(f.REGISTER, next(self.connection.ids), DEFAULT_SESSION, METHODS[0].encode())
-            self.connection.write(body)
+            self.write_frame(f.REGISTER, next(self.connection.ids), METHODS[0].encode())
         return self._probe.waiters.wait()
 
     def probed(self, alive: bool) -> None:
@@ -224,19 +231,17 @@ class AtlasServerProtocol(AtlasProtocol):
             self._atlas.gone(self, True)
             return
         assert self.meta is not None
-        connection = self.connection
-        connection.accept(self.meta.client_id, self.alarms.now())
+        self.connection.accept(self.meta.client_id, self.alarms.now())
         # The extensions come first: a Frontier that waits for the first method knows with it what it may use.
         for method in (*EXTENSIONS, *METHODS):
-            connection.write(f.pack_of_session(f.REGISTER, next(connection.ids), DEFAULT_SESSION, method.encode()))
+            self.write_frame(f.REGISTER, next(self.connection.ids), method.encode())
 
     def frame_received(self, frame: Frame) -> None:
         """Answer calls; a Register is acknowledged, everything else is ignored."""
         if self._probe is not None:
             self.probed(True)
-        connection = self.connection
         if frame.type == f.REGISTER:
-            connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT))
+            self.connection.write(f.pack_of_session(f.REGISTER_ACK, frame.packet_id, frame.session_id, EMPTY_OBJECT))
         elif frame.type == f.REQUEST and frame.session_id == DEFAULT_SESSION:
             data = read_message(frame.body)
             self._called(frame.packet_id, data.key, data.payload)
@@ -246,7 +251,7 @@ class AtlasServerProtocol(AtlasProtocol):
     def _called(self, packet_id: int, key: bytes, value: bytes) -> None:
         method = key.decode("utf-8", "replace")
         if method not in METHODS and method not in EXTENSIONS:
-            self._answer(packet_id, key, f"no such rpc: {method}")
+            self.answer(packet_id, key, error=f"no such rpc: {method}")
             return
         self._under_way += 1
         if self._under_way == CALLS_UNDER_WAY:
@@ -259,13 +264,11 @@ class AtlasServerProtocol(AtlasProtocol):
         if self._under_way == CALLS_UNDER_WAY:
             self.resume_reading()
         self._under_way -= 1
-        self._answer(packet_id, key, error)
+        self.answer(packet_id, key, error=error)
 
-    def _answer(self, packet_id: int, key: bytes, error: str) -> None:
-        if self.connection.connected:
-            body = message_json(key=key, error=error)
-            self.connection.write(f.pack_of_session(f.RESPONSE, packet_id, DEFAULT_SESSION, body))
-
+    def answer(self, packet_id: int, key: bytes, value: bytes = b"", error: str = "") -> None:
+        """Answer, and read no more from a peer that does not take its answers."""
+        super().answer(packet_id, key, value, error)
         if not self._congested and self.unsent > UNTAKEN_ANSWERS:
             self._congested = True
             self.pause_reading()
@@ -430,7 +433,7 @@ class AtlasClientProtocol(AtlasProtocol):
         elif frame.type == f.REQUEST and frame.session_id == DEFAULT_SESSION:
             data = read_message(frame.body)
             if self._asked >= ASKED_UNDER_WAY:
-                self._answer(frame.packet_id, data.key, error=TooManyPending.text)
+                self.answer(frame.packet_id, data.key, error=TooManyPending.text)
                 return
             self._asked += 1
             answering = self._owner.asked(data.key.decode("utf-8", "replace"), data.payload)
@@ -441,14 +444,9 @@ class AtlasClientProtocol(AtlasProtocol):
         if isinstance(outcome, Failure):
             if not isinstance(outcome.value, (FrontierError, BadEvent)):
                 self.log.failure("a call of Frontlas could not be worked on", outcome)
-            self._answer(packet_id, key, error=outcome.getErrorMessage() or "failed")
+            self.answer(packet_id, key, error=outcome.getErrorMessage() or "failed")
         else:
-            self._answer(packet_id, key, outcome)
-
-    def _answer(self, packet_id: int, key: bytes, value: bytes = b"", error: str = "") -> None:
-        if self.connection.connected:
-            body = message_json(key=key, value=value, error=error)
-            self.connection.write(f.pack_of_session(f.RESPONSE, packet_id, DEFAULT_SESSION, body))
+            self.answer(packet_id, key, outcome)
 
     def connection_gone(self, reason: str) -> None:
         """Fail what is under way."""

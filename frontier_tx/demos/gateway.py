@@ -130,7 +130,7 @@ async def stream_file(edge: Edge, service: Service, size: int) -> None:
     accepting = service.accept_stream()
     opened = await edge.open_stream("files", b"firmware.bin")
     accepted = await accepting
-    say("edge", f"opens a stream to 'files' and sends {size / 1e6:.0f} MB as {opened_as(accepted)!r}")
+    say("edge", f"opens a stream to 'files' and sends {size / 1e6:.0f} MB as {accepted.meta.decode()!r}")
     receiving = ensureDeferred(receive_file(accepted, size))
     digest = hashlib.sha256()
     left = size
@@ -145,11 +145,6 @@ async def stream_file(edge: Edge, service: Service, size: int) -> None:
     if received != digest.hexdigest():
         raise SystemExit("demo: the file came out different")
     say("service", f"has the whole file, sha256 {received[:16]}..., as sent")
-
-
-def opened_as(stream: Stream) -> str:
-    """What the opener said of a stream."""
-    return stream.meta.decode(errors="replace")
 
 
 async def receive_file(stream: Stream, size: int) -> str:

@@ -12,6 +12,7 @@ from frontier_tx.config.common import TLS
 from frontier_tx.queues.bridge import Bridge, Results
 from frontier_tx.queues.interfaces import IBroker, Unusable
 from frontier_tx.queues.record import Record
+from frontier_tx.runtime.loss_text import one_line
 from frontier_tx.runtime.tls import from_start
 
 
@@ -104,7 +105,7 @@ class AsyncioBroker:
         def over(task: "asyncio.Task[None]") -> None:
             confirming.discard(task)
             if not task.cancelled() and (error := task.exception()) is not None:
-                session.lost(text_of(error))
+                session.lost(one_line(error))
 
         try:
             while True:
@@ -119,7 +120,7 @@ class AsyncioBroker:
                 task.cancel()
             raise
         except Exception as error:
-            session.lost(text_of(error))
+            session.lost(one_line(error))
 
     async def _close(self) -> None:
         session, worker = self._session, self._worker
@@ -128,11 +129,6 @@ class AsyncioBroker:
             worker.cancel()
         if session is not None:
             await session.close()
-
-
-def text_of(error: BaseException) -> str:
-    """What an error says, in one line; its name where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Context(ssl.SSLContext):

@@ -15,6 +15,7 @@ from frontier_tx.queues.libraries import LIBRARIES, own_class
 from frontier_tx.queues.routes import Queues
 from frontier_tx.queues.spool import Spool
 from frontier_tx.queues.worker import Worker
+from frontier_tx.runtime.loss_text import one_line
 from frontier_tx.runtime.tls import from_start
 
 #: What the names begin with that a broker uses itself, for its services, answers and records. Where `*` is listed an
@@ -62,6 +63,5 @@ def _brokers(config: MQM, surroundings: Surroundings) -> Iterator[tuple[str, tup
             made = maker(dict(own.options), surroundings)
             verifyObject(IBroker, made)
         except Exception as error:
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise ConfigError(f"{key}: {own.class_!r} made no IBroker: {why}") from None
+            raise ConfigError(f"{key}: {own.class_!r} made no IBroker: {one_line(error)}") from None
         yield own.name, own.topics, made

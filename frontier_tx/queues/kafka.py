@@ -12,11 +12,12 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from frontier_tx.config.address import join_host_port, split_host_port
 from frontier_tx.config.queues import Kafka
-from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session, ssl_context, text_of
+from frontier_tx.queues.asyncio_broker import AsyncioBroker, Session, ssl_context
 from frontier_tx.queues.bridge import Results
 from frontier_tx.queues.interfaces import Surroundings, Unusable
 from frontier_tx.queues.kafka_lanes import Lanes
 from frontier_tx.queues.record import Record
+from frontier_tx.runtime.loss_text import one_line
 
 PORT = 9092
 CONNECT_SECONDS = 4.0
@@ -85,7 +86,7 @@ class _Session(Session):
                     "(advertised.listeners)"
                 )
         except kafka_errors.KafkaError as error:
-            raise Unusable(text_of(error)) from error
+            raise Unusable(one_line(error)) from error
         self._watcher = asyncio.ensure_future(self._watch())
 
     def _security(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ class _Session(Session):
                 hint = f"; {missing} of mqm.kafka not set, does the broker want it?" if asked else ""
                 if isinstance(error, ConnectionError) and self._section.tls.enable:
                     hint = "; does this listener of the broker speak TLS, as mqm.kafka.tls says?"
-                errors.append(f"{text_of(error)} ({join_host_port(host, port)}){hint}")
+                errors.append(f"{one_line(error)} ({join_host_port(host, port)}){hint}")
                 continue
             addresses.sort(key=lambda each: each != (host, port))
             return [join_host_port(*each) for each in addresses]

@@ -18,12 +18,12 @@ from aiokafka import errors as kafka_errors
 from aiokafka.partitioner import murmur2
 
 from frontier_tx.config.queues import Kafka
-from frontier_tx.queues.asyncio_broker import text_of
 from frontier_tx.queues.bridge import Results
 from frontier_tx.queues.headers import REMEMBERED, TIME, lasting_headers
 from frontier_tx.queues.interfaces import Surroundings
 from frontier_tx.queues.kafka_batch import LeveledBatch, has_levels
 from frontier_tx.queues.record import Record
+from frontier_tx.runtime.loss_text import one_line
 
 #: Seconds to wait for a topic that the brokers do not know yet: they may be making it.
 TOPIC_SECONDS = 3.0
@@ -212,7 +212,7 @@ class Lanes:
         except kafka_errors.KafkaError as failure:
             error = _PERMANENT.get(type(failure), error)
         except Exception as failure:
-            self.end(text_of(failure))
+            self.end(one_line(failure))
             return
         topic.looking = None
         waiting, topic.waiting = topic.waiting, []
@@ -260,7 +260,7 @@ class Lanes:
                     await self._linger(lane)
                 await self._send(topic, lane)
         except Exception as error:
-            self.end(text_of(error))
+            self.end(one_line(error))
         finally:
             lane.task = None
 
@@ -298,7 +298,7 @@ class Lanes:
                 if count > 1:
                     lane.singly = count
                     continue
-                self._settle(lane, 1, _PERMANENT.get(type(error)) or f"the broker refuses it: {text_of(error)}")
+                self._settle(lane, 1, _PERMANENT.get(type(error)) or f"the broker refuses it: {one_line(error)}")
                 return
             except kafka_errors.KafkaError as error:
                 if not error.retriable or failures >= retry.max:

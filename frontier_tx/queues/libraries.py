@@ -11,6 +11,7 @@ from typing import Any
 from frontier_tx.config.queues import MQM
 from frontier_tx.errors import ConfigError
 from frontier_tx.queues.interfaces import IBroker
+from frontier_tx.runtime.loss_text import one_line
 from frontier_tx.runtime.tls import from_start
 
 #: The sections of ``mqm`` that stand for a broker, each with the module of its library, if it needs one of its own.
@@ -42,7 +43,7 @@ def own_class(path: str, key: str) -> Any:
             raise ImportError("expected a dotted path, such as package.module.Class")
         found = getattr(import_module(module), name)
     except Exception as error:
-        raise ConfigError(f"{key}: {path!r}: cannot be imported: {_line(error)}") from None
+        raise ConfigError(f"{key}: {path!r}: cannot be imported: {one_line(error)}") from None
     if not callable(found) or (inspect.isclass(found) and not IBroker.implementedBy(found)):
         raise ConfigError(f"{key}: {path!r} is no IBroker (frontier_tx.queues.interfaces)")
     return found
@@ -88,7 +89,3 @@ def _unusable(folder: Path) -> str:
     if not folder.is_dir():
         return f"{folder} is no folder"
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"files cannot be made in {folder}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

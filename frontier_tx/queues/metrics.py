@@ -1,11 +1,35 @@
 """What the queues show to Prometheus."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from frontier_tx.queues.routes import Queues
+
+#: Of each figure: what it is, its name behind ``frontier_queue_``, its meaning, and how a forwarder tells it.
+Figures = Sequence[tuple[type[Any], str, str, Callable[[Any], float]]]
+_FORWARDER: Figures = (
+    (GaugeMetricFamily, "up", "Whether the broker is connected.", lambda each: float(each.connected)),
+    (CounterMetricFamily, "published", "Messages for the queue.", lambda each: each.counters.published),
+    (CounterMetricFamily, "confirmed", "Messages that the broker has.", lambda each: each.counters.confirmed),
+    (GaugeMetricFamily, "in_flight", "Messages sent and not confirmed.", lambda each: each.outbox.in_flight),
+    (GaugeMetricFamily, "waiting", "Messages not sent yet.", lambda each: each.outbox.waiting),
+    (GaugeMetricFamily, "bytes", "Bytes that wait or are not confirmed.", lambda each: each.outbox.bytes),
+    (GaugeMetricFamily, "bytes_limit", "Bound of frontier_queue_bytes.", lambda each: each.outbox.bounds.bytes),
+    (CounterMetricFamily, "reconnects", "Connections that were lost.", lambda each: each.counters.reconnects),
+)
+#: The same of queues that have a spool.
+_SPOOL: Figures = (
+    (GaugeMetricFamily, "up", "Whether the spool can be used.", lambda each: float(each.spool.open)),
+    (GaugeMetricFamily, "messages", "Messages in the spool.", lambda each: each.spool.messages),
+    (GaugeMetricFamily, "bytes", "Bytes in the spool.", lambda each: each.spool.bytes),
+    (GaugeMetricFamily, "bytes_limit", "Bound of frontier_queue_spool_bytes.", lambda each: each.spool.most_bytes),
+    (GaugeMetricFamily, "refused", "Messages that the broker refused, put aside.", lambda each: each.spool.refused),
+    (CounterMetricFamily, "taken", "Messages that went into the spool.", lambda each: each.spool.taken),
+    (CounterMetricFamily, "given", "Messages of the spool that the broker has.", lambda each: each.spool.given),
+)
 
 
 class QueueCollector(Collector):
@@ -16,62 +40,27 @@ class QueueCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metric families."""
-        label = ["queue"]
-        up = GaugeMetricFamily("frontier_queue_up", "Whether the broker is connected.", labels=label)
-        published = CounterMetricFamily("frontier_queue_published", "Messages for the queue.", labels=label)
-        confirmed = CounterMetricFamily("frontier_queue_confirmed", "Messages that the broker has.", labels=label)
+        forwarders = self._queues.forwarders
+        yield from _families("frontier_queue_", _FORWARDER, forwarders)
         failed = CounterMetricFamily(
-            "frontier_queue_failed", "Messages whose edges were told an error.", labels=[*label, "reason"]
+            "frontier_queue_failed", "Messages whose edges were told an error.", labels=["queue", "reason"]
         )
-        flying = GaugeMetricFamily("frontier_queue_in_flight", "Messages sent and not confirmed.", labels=label)
-        waiting = GaugeMetricFamily("frontier_queue_waiting", "Messages not sent yet.", labels=label)
-        held = GaugeMetricFamily("frontier_queue_bytes", "Bytes that wait or are not confirmed.", labels=label)
-        bound = GaugeMetricFamily("frontier_queue_bytes_limit", "Bound of frontier_queue_bytes.", labels=label)
-        again = CounterMetricFamily("frontier_queue_reconnects", "Connections that were lost.", labels=label)
         latency = HistogramMetricFamily(
-            "frontier_queue_confirm_seconds", "Time from sending to the broker's confirmation.", labels=label
+            "frontier_queue_confirm_seconds", "Time from sending to the broker's confirmation.", labels=["queue"]
         )
-        for each in self._queues.forwarders:
-            name, counters, outbox = [each.name], each.counters, each.outbox
-            up.add_metric(name, float(each.connected))
-            published.add_metric(name, counters.published)
-            confirmed.add_metric(name, counters.confirmed)
-            for reason, count in counters.failed.items():
-                failed.add_metric([*name, reason], count)
-            flying.add_metric(name, outbox.in_flight)
-            waiting.add_metric(name, outbox.waiting)
-            held.add_metric(name, outbox.bytes)
-            bound.add_metric(name, outbox.bounds.bytes)
-            again.add_metric(name, counters.reconnects)
-            latency.add_metric(name, counters.times.buckets(), counters.times.seconds)
-        yield from (up, published, confirmed, failed, flying, waiting, held, bound, again, latency)
-        yield from self._spools()
+        for each in forwarders:
+            for reason, count in each.counters.failed.items():
+                failed.add_metric([each.name, reason], count)
+            latency.add_metric([each.name], each.counters.times.buckets(), each.counters.times.seconds)
+        yield from (failed, latency)
+        spooled = [each for each in forwarders if each.spool is not None]
+        if spooled:
+            yield from _families("frontier_queue_spool_", _SPOOL, spooled)
 
-    def _spools(self) -> Iterator[Metric]:
-        """What is on disk, for the queues that have a spool."""
-        spools = [(each.name, each.spool) for each in self._queues.forwarders if each.spool is not None]
-        if not spools:
-            return
-        label = ["queue"]
-        up = GaugeMetricFamily("frontier_queue_spool_up", "Whether the spool can be used.", labels=label)
-        messages = GaugeMetricFamily("frontier_queue_spool_messages", "Messages in the spool.", labels=label)
-        held = GaugeMetricFamily("frontier_queue_spool_bytes", "Bytes in the spool.", labels=label)
-        bound = GaugeMetricFamily(
-            "frontier_queue_spool_bytes_limit", "Bound of frontier_queue_spool_bytes.", labels=label
-        )
-        refused = GaugeMetricFamily(
-            "frontier_queue_spool_refused", "Messages that the broker refused, put aside.", labels=label
-        )
-        taken = CounterMetricFamily("frontier_queue_spool_taken", "Messages that went into the spool.", labels=label)
-        given = CounterMetricFamily(
-            "frontier_queue_spool_given", "Messages of the spool that the broker has.", labels=label
-        )
-        for name, spool in spools:
-            up.add_metric([name], float(spool.open))
-            messages.add_metric([name], spool.messages)
-            held.add_metric([name], spool.bytes)
-            bound.add_metric([name], spool.most_bytes)
-            refused.add_metric([name], spool.refused)
-            taken.add_metric([name], spool.taken)
-            given.add_metric([name], spool.given)
-        yield from (up, messages, held, bound, refused, taken, given)
+
+def _families(prefix: str, figures: Figures, forwarders: Iterable[Any]) -> Iterator[Metric]:
+    for kind, name, meaning, told in figures:
+        family = kind(prefix + name, meaning, labels=["queue"])
+        for each in forwarders:
+            family.add_metric([each.name], told(each))
+        yield family

@@ -26,6 +26,7 @@ from frontier_tx.queues.bridge import Results
 from frontier_tx.queues.headers import headers_of
 from frontier_tx.queues.interfaces import Surroundings, Unusable
 from frontier_tx.queues.record import Record
+from frontier_tx.runtime.loss_text import one_line
 from frontier_tx.runtime.tls import from_start
 
 CONNECT_SECONDS = 5
@@ -113,7 +114,7 @@ class _Plain(Session):
             self.lost(self._complaints[-1] if self._complaints else "the server closed the connection")
 
     async def _complained(self, error: Exception) -> None:
-        self._complaints.append(" ".join(str(error).split()) or type(error).__name__)
+        self._complaints.append(one_line(error))
 
     async def deliver(self, records: Sequence[Record], results: Results) -> Coroutine[Any, Any, None] | None:
         sent = []

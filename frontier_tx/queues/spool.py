@@ -18,9 +18,10 @@ from twisted.python.failure import Failure
 from frontier_tx.queues.forwarder import Forwarder
 from frontier_tx.queues.record import Record
 from frontier_tx.queues.spool_file import Entry, Held, SpoolFile
-from frontier_tx.queues.spool_writer import GO, Copy, FileAsBroker, Writer, text_of
+from frontier_tx.queues.spool_writer import GO, Copy, FileAsBroker, Writer
 from frontier_tx.queues.worker import Worker
 from frontier_tx.runtime.logs import Logger
+from frontier_tx.runtime.loss_text import one_line
 
 #: Messages that the broker refused may take this fraction of the bound: a tenth.
 ASIDE = 10
@@ -295,7 +296,7 @@ class Spool:
         if self._id == id:
             self._gone[:0], self._aside[:0] = gone, aside
         if not self._stopped:
-            self._writer.end_connection(text_of(failure.value))
+            self._writer.end_connection(one_line(failure.value))
 
     def _feed(self, entry: Entry) -> None:
         record = Record(

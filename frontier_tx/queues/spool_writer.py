@@ -17,6 +17,7 @@ from frontier_tx.queues.record import Record
 from frontier_tx.queues.spool_file import Held, SpoolFile
 from frontier_tx.queues.worker import Worker
 from frontier_tx.runtime.logs import Logger
+from frontier_tx.runtime.loss_text import one_line
 
 #: Messages that are written or read at a time, so that no turn of the reactor is long.
 GO = 512
@@ -77,12 +78,12 @@ class FileAsBroker:
 
         def not_written(failure: Failure) -> None:
             if not _is_full(failure.value):
-                lost(text_of(failure.value))
+                lost(one_line(failure.value))
                 return
             if self._lost is lost:
                 self._write()
             for record, _confirmed, failed in going:
-                failed(record, f"the spool: {text_of(failure.value)}")
+                failed(record, f"the spool: {one_line(failure.value)}")
 
         self._worker.run(self._file.append, [record for record, _, _ in going]).addCallbacks(written, not_written)
 
@@ -136,8 +137,3 @@ class Writer(Forwarder):
 
 def _is_full(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-
-
-def text_of(error: BaseException | None) -> str:
-    """Return what an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -98,7 +98,7 @@ class RedisClient(ABC):
         """The configured addresses, for messages."""
 
     @abstractmethod
-    def links(self) -> list[Link]:
+    def links(self) -> Sequence[Link]:
         """All links there are."""
 
     @abstractmethod

@@ -13,8 +13,7 @@ from twisted.python.failure import Failure
 
 from frontier_tx.config.redis import Redis
 from frontier_tx.redis.address import Address
-from frontier_tx.redis.client import RedisClient, spread
-from frontier_tx.redis.connection import Connection, Greeting, Login, open_connection, text_of, understood
+from frontier_tx.redis.connection import Connection, Login, open_connection, text_of, understood
 from frontier_tx.redis.errors import (
     RedisError,
     RedisMasterUnknownError,
@@ -23,8 +22,7 @@ from frontier_tx.redis.errors import (
     RedisUnreachableError,
 )
 from frontier_tx.redis.interfaces import Script
-from frontier_tx.redis.link import Command, Link
-from frontier_tx.redis.standalone import check_single
+from frontier_tx.redis.standalone import SingleRedis
 from frontier_tx.runtime.deferreds import Waiters
 
 log = Logger()
@@ -33,14 +31,13 @@ ASK_EVERY = 1.0
 """Seconds between two questions who the master is; a switch is noticed at the latest after this time."""
 
 
-class SentinelRedis(RedisClient):
+class SentinelRedis(SingleRedis):
     """``redis.mode: sentinel``.  Whoever the sentinels name is used, once it says itself that it is a
     master."""
 
     def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> None:
         super().__init__(reactor, settings, scripts, settings.sentinel.db)
         self._sentinels = Sentinels(reactor, settings)
-        self._links: list[Link] = []
         self._master: Address | None = None
         self._unanswered = 0
         self._asking = LoopingCall(self._follow)
@@ -50,16 +47,8 @@ class SentinelRedis(RedisClient):
     def name(self) -> str:
         return f"master {self._settings.sentinel.master_name!r} of sentinels {', '.join(self._settings.sentinel.addrs)}"
 
-    def links(self) -> list[Link]:
-        return self._links
-
     def begin(self) -> None:
-        self._links = [
-            Link(self._reactor, self._settings, self._login, self._find, check_single, self)
-            for _ in range(self._settings.connections)
-        ]
-        for link in self._links:
-            link.start()
+        super().begin()
         self._asking.start(ASK_EVERY, now=False).addErrback(lambda failure: log.failure("asking sentinels", failure))
 
     def end(self) -> None:
@@ -67,16 +56,7 @@ class SentinelRedis(RedisClient):
             self._asking.stop()
         self._sentinels.close()
 
-    def pick(self, command: Command) -> Link | None:
-        return spread(self._links, command.request.key)
-
     async def find_listening(self) -> Address:
-        return await self._sentinels.master()
-
-    def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
-        return check_single(address, greeting)
-
-    async def _find(self) -> Address:
         address = await self._sentinels.master()
         self._switch(address)
         return address

@@ -14,20 +14,12 @@ from frontier_tx.redis.interfaces import Script
 from frontier_tx.redis.link import Command, Link
 
 
-class StandaloneRedis(RedisClient):
-    """``redis.mode: standalone``.  A cluster node, a sentinel or a replica at the address is an error, with
-    the cure."""
+class SingleRedis(RedisClient):
+    """One master at a time: links to what ``find_listening`` gives."""
 
-    def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> None:
-        super().__init__(reactor, settings, scripts, settings.standalone.db)
-        self._address = Address.parse(settings.standalone.addr)
-        self._links: list[Link] = []
+    _links: Sequence[Link] = ()
 
-    @property
-    def name(self) -> str:
-        return str(self._address)
-
-    def links(self) -> list[Link]:
+    def links(self) -> Sequence[Link]:
         return self._links
 
     def begin(self) -> None:
@@ -41,15 +33,28 @@ class StandaloneRedis(RedisClient):
     def pick(self, command: Command) -> Link | None:
         return spread(self._links, command.request.key)
 
+    def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
+        return check_single(address, greeting)
+
+
+class StandaloneRedis(SingleRedis):
+    """``redis.mode: standalone``.  A cluster node, a sentinel or a replica at the address is an error, with
+    the cure."""
+
+    def __init__(self, reactor: Any, settings: Redis, scripts: Sequence[Script] = ()) -> None:
+        super().__init__(reactor, settings, scripts, settings.standalone.db)
+        self._address = Address.parse(settings.standalone.addr)
+
+    @property
+    def name(self) -> str:
+        return str(self._address)
+
     def moved(self, link: Link, command: Command, words: list[str]) -> bool:
         link.drop(" ".join(words))
         return False
 
     async def find_listening(self) -> Address:
         return self._address
-
-    def check_listening(self, address: Address, greeting: Greeting) -> RedisError | None:
-        return check_single(address, greeting)
 
 
 def check_single(address: Address, greeting: Greeting) -> RedisError | None:

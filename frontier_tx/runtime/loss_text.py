@@ -26,6 +26,11 @@ def openssl_text(error: BaseException) -> str:
     reasons = error.args[0] if error.args else ()
     if isinstance(reasons, list) and reasons and isinstance(reasons[-1], tuple):
         return str(reasons[-1][-1])
+    return one_line(error)
+
+
+def one_line(error: BaseException | None) -> str:
+    """What an error says, in one line; its name where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

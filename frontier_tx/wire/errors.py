@@ -36,7 +36,3 @@ class IllegalState(ProtocolError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"illegal state for event: {what}")
-
-
-class StalledPeer(ProtocolError):
-    """The peer stopped in the middle of something that is bounded in time."""

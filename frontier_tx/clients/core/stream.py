@@ -66,11 +66,6 @@ class StreamSession(ClientSession):
         self._waits_for_owner = size
         return True
 
-    @property
-    def offered(self) -> bool:
-        """Whether it waits to be accepted."""
-        return self._waits_for_owner > 0
-
     def claim(self) -> None:
         """It was accepted."""
         size, self._waits_for_owner = self._waits_for_owner, 0
