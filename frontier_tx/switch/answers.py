@@ -37,6 +37,8 @@ class Answers:
             self._counters.dropped += 1
             read_message(frame.body)
             return
+        text = frame.body
+        data = read_message(text) if text != EMPTY_MESSAGE else None
         source = pending.source
         if source is not None:
             tally = self._counters.tallies[pending.request][source.is_edge]
@@ -44,11 +46,9 @@ class Answers:
             took = self._now() - pending.since
             tally.classes[bisect_left(BOUNDS, took)] += 1
             tally.seconds += took
-        text = frame.body
-        if text != EMPTY_MESSAGE:
-            data = read_message(text)
-            if data.error and source is not None:
+            if data is not None and data.error:
                 tally.refused(data.error)
+        if data is not None:
             if pending.done is not None:
                 self._in_flight.settle(pending)
                 pending.answered = True
@@ -70,7 +70,8 @@ class Answers:
         connection = source.connection
         size = len(text) + 8
         if size > connection.peer_frame_bytes:
-            tally.undeliverable()
+            if data is None or not data.error:
+                tally.undeliverable()
             text = message_json(key=pending.method, error=PayloadTooLarge.text)
             size = len(text) + 8
         out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text
@@ -78,10 +79,13 @@ class Answers:
         if straight and pending.source_session == DEFAULT_SESSION:
             connection.write(out)
         else:
-            self._deliver(leg, source, pending, out, straight)
+            self._deliver(leg, source, pending, out, straight, data is None or not data.error)
 
-    def _deliver(self, leg: Leg, source: Leg, pending: Pending, out: bytes, straight: bool) -> None:
-        """Pass an answer of ``leg`` on to who asked, on a stream or behind others."""
+    def _deliver(self, leg: Leg, source: Leg, pending: Pending, out: bytes, straight: bool, fine: bool) -> None:
+        """Pass an answer of ``leg`` on to who asked, on a stream or behind others.
+
+        :param fine: it is no error.
+        """
         session_id = pending.source_session
         # What is pending on a stream ends with the stream.
         end = source.streams[session_id] if session_id != DEFAULT_SESSION else None
@@ -90,7 +94,8 @@ class Answers:
         refused = not straight and size > SMALL_ANSWER and self._doors.refuses(leg, source, size)
         if refused and not leg.is_edge:
             # A service is not stopped for what one edge does not take.
-            self._counters.tallies[pending.request][source.is_edge].undeliverable()
+            if fine:
+                self._counters.tallies[pending.request][source.is_edge].undeliverable()
             text = message_json(key=pending.method if pending.request else b"", error=ReceiverCongested.text)
             kind = RESPONSE if pending.request else MESSAGE_ACK
             out = f.pack_of_session(kind, pending.source_packet, session_id, text)

@@ -138,6 +138,16 @@ def test_an_answer_that_its_caller_cannot_take(world: World, figures: Figures) -
     assert figures.outcomes("calls") == {("edge_to_service", "undeliverable"): 1}
 
 
+def test_an_answer_that_cannot_be_read_is_none(world: World, figures: Figures) -> None:
+    service, edge = world.service(methods=(b"m",)), world.edge()
+    edge.call(b"m")
+    service.raw(f.pack_of_session(f.RESPONSE, service.request().packet_id, 1, b"[]"))
+    world.advance(0.1)
+    assert service.closed
+    assert figures.outcomes("calls") == {("edge_to_service", "receiver_gone"): 1}
+    assert figures.below("call", "edge_to_service", "+Inf") == 0
+
+
 def test_a_stream_that_ends_takes_its_calls_along(world: World, figures: Figures) -> None:
     service, edge = world.service(), world.edge()
     near, far = world.stream(service, edge, str(edge.id))
