@@ -15,8 +15,10 @@ from frontier_tx.switch.presence import Presence
 
 MAX_RECORDS = 100_000
 """Records of one page: an answer is kept in memory until it is read."""
-SLICE = 500
-"""Records that are put into an answer in one go."""
+MAX_BYTES = 16 * 1024 * 1024
+"""The same in bytes of metas and names."""
+SLICE, SLICE_BYTES = 500, 256 * 1024
+"""Records, and bytes of them, that are put into an answer in one go."""
 MAX_COUNT = 2**31 - 1
 
 _T = TypeVar("_T")
@@ -93,11 +95,26 @@ class ContractService:
             raise RpcError(Status.INVALID_ARGUMENT, text)
         response = self._message(f"controlplane.{name}")(count=min(page.count, MAX_COUNT))
         records = getattr(response, field)
-        for start in range(0, len(page.items), SLICE):
-            if start:
+        start = weight = size = 0
+        for place, item in enumerate(page.items):
+            length = _length(item)
+            size += length
+            weight += 1 + length * SLICE // SLICE_BYTES
+            if weight >= SLICE:
+                records.extend([make(each) for each in page.items[start : place + 1]])
+                start, weight = place + 1, 0
+                if size > MAX_BYTES:
+                    text = f"{len(page.items)} records are too large for one answer; set a smaller page_size"
+                    raise RpcError(Status.INVALID_ARGUMENT, text)
                 await context.turn()
-            records.extend([make(item) for item in page.items[start : start + SLICE]])
+        records.extend([make(each) for each in page.items[start:]])
         return response
+
+
+def _length(item: Any) -> int:
+    if isinstance(item, str):
+        return len(item)
+    return len(item.meta if item.is_edge else item.name)
 
 
 def _selection(kind: Callable[..., _T], request: Any) -> _T:

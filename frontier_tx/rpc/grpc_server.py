@@ -23,6 +23,7 @@ from frontier_tx.rpc.http2_exchange import Http2Exchange
 from frontier_tx.rpc.http2_guard import GoAway
 from frontier_tx.rpc.http2_stream import Headers, Http2Stream
 from frontier_tx.rpc.methods import MethodTable
+from frontier_tx.rpc.slices import bytes_in_slices, long_list
 from frontier_tx.rpc.status import RpcError, Status
 from frontier_tx.rpc.turns import Lane
 
@@ -251,8 +252,16 @@ class GrpcCall(Http2Stream):
         self._held = size
 
     def _respond(self, response: Any) -> None:
+        field = long_list(response)
+        if field is None:
+            self._answer(response.SerializeToString())
+            return
+        self._running = Deferred.fromCoroutine(bytes_in_slices(response, field, self.connection.turn))
+        self._running.addCallbacks(self._answer, self._failed)
+
+    def _answer(self, message: bytes) -> None:
         self._running = None
-        answer = frame(response.SerializeToString())
+        answer = frame(message)
         if self.connection.account.clogged(len(answer)):
             self.fail(_CLOGGED)
             return

@@ -35,6 +35,7 @@ from frontier_tx.rpc.exchange import (
 from frontier_tx.rpc.methods import MethodTable
 from frontier_tx.rpc.proto_json import message_json
 from frontier_tx.rpc.query import QueryError, fill, fill_from_path, parse_query
+from frontier_tx.rpc.slices import bytes_in_slices, json_in_slices, long_list
 from frontier_tx.rpc.status import RpcError, Status
 
 log = Logger()
@@ -44,8 +45,6 @@ PROTO = "application/proto"
 BYTES = "application/octet-stream"
 KEPT, KEPT_BYTES = 128, 32 * 1024
 """Answers that are kept to be given again, and the bytes of the largest."""
-SLICE = 100
-"""Records that are written as JSON in one go; it takes half a millisecond."""
 LARGEST_JSON = 256 * 1024
 """Bytes of an answer from which on nobody looks whether they are JSON."""
 
@@ -261,28 +260,10 @@ class RestRouter:
         return status, media, await self._encode(response, context.turn, media)
 
     async def _encode(self, response: Any, turn: Turn, media: str) -> bytes:
+        field = long_list(response)
         if media == JSON:
-            for field, values in response.ListFields():
-                kind = field.message_type
-                if field.is_repeated and len(values) > SLICE and kind is not None and not kind.GetOptions().map_entry:
-                    return await self._encode_slices(response, field, turn)
-            return message_json(response)
-        return bytes(response.SerializeToString())
-
-    async def _encode_slices(self, response: Any, field: Any, turn: Turn) -> bytes:
-        values = getattr(response, field.name)
-        texts = []
-        for start in range(0, len(values), SLICE):
-            texts.append(b",".join([message_json(value) for value in values[start : start + SLICE]]))
-            await turn()
-        frame = type(response)()
-        for other, value in response.ListFields():
-            if other is not field and not other.is_repeated and other.message_type is None:
-                setattr(frame, other.name, value)
-        # In a text a quotation mark is escaped, so this stands for the list and nothing else.
-        empty = b'"%s":[]' % field.json_name.encode()
-        before, _, after = message_json(frame).partition(empty)
-        return b"".join((before, empty[:-1], b",".join(texts), b"]", after))
+            return message_json(response) if field is None else await json_in_slices(response, field, turn)
+        return bytes(response.SerializeToString()) if field is None else await bytes_in_slices(response, field, turn)
 
     def answer_failure(self, exchange: Exchange, media: str, failure: Failure) -> None:
         """Answer with the error body and the HTTP status for a failed call."""

@@ -30,6 +30,8 @@ from frontier_tx.switch.repository import Repository
 DEFAULT_PAGE_SIZE = 10
 #: So many peers or names are looked at before others get their turn: half a millisecond.
 SLICE = 500
+#: Of a meta so many bytes count for its place; some peers send metas of 64 KiB.
+ORDERED_BYTES = 1024
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -183,7 +185,7 @@ _Run = list[tuple[Any, Any, _T]]
 _DEFAULT_ORDER = "-create_time"
 _EDGE_KEYS: dict[str, _Key] = {
     "edge_id": lambda leg: leg.id,
-    "meta": lambda leg: text_of(leg.meta).lower(),
+    "meta": lambda leg: text_of(leg.meta[:ORDERED_BYTES]).lower(),
     "addr": lambda leg: leg.address.lower(),
     "create_time": lambda leg: int(leg.since),
 }
@@ -204,7 +206,8 @@ def _of_id(table: dict[int, Leg], wanted_id: int) -> list[Leg]:
 
 def _meta_begins(text: str) -> _Test:
     if "\ufffd" in text:
-        return lambda leg: text_of(leg.meta).startswith(text)
+        most = 4 * len(text)
+        return lambda leg: text_of(leg.meta[:most]).startswith(text)
     # What begins with whole characters begins with their bytes.
     start = text.encode("utf-8", "surrogatepass")
     return lambda leg: leg.meta.startswith(start)
@@ -288,7 +291,7 @@ def _names(
         # Those that stand first come first, mostly.
         legs.reverse()
     for leg in legs:
-        seen += 1 + len(leg.methods)
+        seen += 1 + len(leg.methods) + (len(leg.meta) >> 10)
         if seen >= SLICE:
             seen = 0
             yield

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from frontier_tx.control_plane import contract
 from tests.control_plane.world import World, a_world
 from tests.rpc.recorder import Recorder
 
@@ -153,3 +154,17 @@ def test_equal_lists_are_answered_from_one_until_something_changes(world: World)
     assert world.rest("/v1/edges/8").status == 404
     # Another media type is another answer.
     assert world.rest("/v1/edges", accept="application/proto").headers["content-type"] == "application/proto"
+
+
+def test_a_page_has_a_bound_in_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract, "MAX_BYTES", 1000)
+    monkeypatch.setattr(contract, "SLICE_BYTES", 1000)
+    for letter in (b"c", b"b", b"a"):
+        world.edge(meta=letter * 600)
+    refused = world.rest("/v1/edges?page=1&page_size=3")
+    assert (refused.status, refused.json["message"]) == (
+        400,
+        "3 records are too large for one answer; set a smaller page_size",
+    )
+    shown = world.rest("/v1/edges?page=1&page_size=1&order=%2Bmeta").json
+    assert (shown["count"], shown["edges"][0]["meta"]) == (3, "a" * 600)
