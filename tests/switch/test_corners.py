@@ -551,6 +551,21 @@ def test_messages_of_edges_go_to_queues_and_those_of_services_to_edges() -> None
     assert edge.message_ack().data.error == "no service could be chosen"
 
 
+def test_a_service_that_is_chosen_beside_queues_answers_edges_and_operators() -> None:
+    topics = Topics()
+    world = World(queues=topics, policy=Choosy())
+    edge, service = world.edge(5), world.service("s", topics=("t",))
+    edge.publish(topic="t")
+    service.respond(service.message())
+    assert edge.message_ack().data.error == ""
+    outcome: list[Any] = []
+    caller = LocalCaller(world.core.exchange, world.wall_now)
+    caller.publish_topic("t", b"m", lambda *what: outcome.append(what))
+    world.advance()
+    service.respond(service.message(), error="no")
+    assert outcome == [(b"", "no", True)] and topics.published == []
+
+
 # -- queries --------------------------------------------------------------------------------------------------
 
 
