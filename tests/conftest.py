@@ -22,8 +22,8 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, print_blob=True)
 settings.load_profile("ci" if CI else "default")
 
-#: Whose tests run in one process, are told the time, and so can be measured (scripts/test --floors). Those of Hypothesis
-#: are not among them: a floor that is reached by luck is none.
+#: Whose tests run in one process, are told the time, and so can be measured (scripts/test --floors). Not those of
+#: Hypothesis: a floor that is reached by luck is none.
 COVERED = (
     *(f"tests/{name}/" for name in ("atlas", "clients", "cluster_plane", "config", "gateway", "registry")),
     *(f"tests/{name}" for name in ("switch/", "testing/", "wire/", "queues/test_fan_out.py")),
