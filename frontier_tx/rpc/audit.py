@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 
 from frontier_tx.rpc.context import CallContext, Caller
 from frontier_tx.rpc.status import RpcError
 from frontier_tx.runtime.logfile import RotatingFile
 from frontier_tx.runtime.lograte import LogRate
-from frontier_tx.runtime.logs import Logger
+from frontier_tx.runtime.logs import Logger, json_text
 from frontier_tx.runtime.tls import from_start
 
 FILE_BYTES = 100 * 1024 * 1024
@@ -62,7 +61,7 @@ class Audit:
                 outcome=outcome,
             )
             return
-        line = {
+        line: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "who": caller.name,
             "shown_by": caller.shown_by,
@@ -71,7 +70,7 @@ class Audit:
             "what": what,
             "outcome": outcome,
         }
-        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.write(json_text(line).encode() + b"\n")
 
 
 def _shown(error: BaseException) -> str:

@@ -233,6 +233,11 @@ def json_line(event: LogEvent) -> str:
     if isinstance(failure, Failure):
         record["error"] = _cause(failure)
         record["places"] = _places(failure)
+    return json_text(record)
+
+
+def json_text(record: dict[str, object]) -> str:
+    """A record as JSON in one line, in which all control characters are escapes."""
     try:
         line = msgspec.json.encode(record).decode()
     except UnicodeEncodeError:  # lone surrogates, from undecodable names

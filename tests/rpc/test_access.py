@@ -256,6 +256,18 @@ def test_acts_are_written_down(tmp_path: Path) -> None:
         assert OPS.token not in json.dumps(line)
 
 
+def test_what_peers_write_does_not_reach_the_terminal_of_who_reads_the_audit_log(tmp_path: Path) -> None:
+    file = tmp_path / "audit.log"
+    rules = access(tokens=(OPS,), audit=str(file))
+    table, _ = make_table(Clock(), access=rules)
+    context = CallContext(table.methods[0], {}, "198.51.100.7:1234", "rest")
+    hostile = "\x1b[2J\r\n\x9b1m\u202e\u2028\x00\ud800"
+    rules.audit.done(context, rules.anonymous, None, RpcError(Status.FAILED_PRECONDITION, hostile))
+    written = file.read_text()
+    assert written.removesuffix("\n").isprintable()
+    assert json.loads(written)["outcome"].startswith(f"FAILED_PRECONDITION: {hostile[:-1]}")
+
+
 def test_refusals_of_strangers_do_not_fill_the_audit_log(tmp_path: Path) -> None:
     file = tmp_path / "audit.log"
     rules = access(tokens=(OPS,), audit=str(file))
