@@ -5,9 +5,12 @@ from typing import Any
 
 from frontier_tx.rpc.context import Turn
 from frontier_tx.rpc.proto_json import message_json
+from frontier_tx.rpc.status import RpcError, Status
 
 SLICE, SLICE_BYTES = 100, 64 * 1024
 """Records, and bytes, that are encoded in one go; it takes half a millisecond."""
+MAX_JSON = 32 * 1024 * 1024
+"""Bytes of an answer in JSON, where one byte of a peer may take six."""
 
 
 def long_list(response: Any) -> Any:
@@ -29,14 +32,17 @@ def long_list(response: Any) -> Any:
 
 
 async def json_in_slices(response: Any, field: Any, turn: Turn) -> bytes:
-    """A response as JSON whose ``field`` is a long list."""
+    """A response as JSON whose ``field`` is a long list; raises ``RpcError`` when it is longer than ``MAX_JSON``."""
     texts: list[bytes] = []
-    weight = 0
+    weight = size = 0
     for value in getattr(response, field.name):
         texts.append(message_json(value))
+        size += len(texts[-1])
         weight += 1 + len(texts[-1]) * SLICE // SLICE_BYTES
         if weight >= SLICE:
             weight = 0
+            if size > MAX_JSON:
+                raise RpcError(Status.INVALID_ARGUMENT, "the answer is too large; ask for less at a time")
             await turn()
     # In a text a quotation mark is escaped, so this stands for the list and nothing else.
     empty = b'"%s":[]' % field.json_name.encode()

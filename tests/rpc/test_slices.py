@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, succeed
 
+from frontier_tx.rpc import slices
 from frontier_tx.rpc.contract import frontier_contract
 from frontier_tx.rpc.proto_json import message_json
 from frontier_tx.rpc.slices import SLICE, SLICE_BYTES, bytes_in_slices, json_in_slices, long_list
@@ -19,14 +20,14 @@ def listed(*metas: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("metas", "slices"),
+    ("metas", "least"),
     [
         (['"edges":[]', "\x01", "é"] * SLICE, 3),
         (["x" * SLICE_BYTES, "", "y" * SLICE_BYTES], 2),
         (["x" * 200] * 127 + ["z" * 20_000] * 7, 2),
     ],
 )
-def test_slices_are_the_whole(metas: list[str], slices: int) -> None:
+def test_slices_are_the_whole(metas: list[str], least: int) -> None:
     response = listed(*metas)
     field = long_list(response)
     turns = []
@@ -43,9 +44,18 @@ def test_slices_are_the_whole(metas: list[str], slices: int) -> None:
         got: list[bytes] = []
         Deferred.fromCoroutine(encode(response, field, turn)).addCallback(got.append)
         assert LIST.FromString(got[0]) == response if encode is bytes_in_slices else got == [whole]
-        assert len(turns) >= slices
+        assert len(turns) >= least
 
 
 def test_short_lists_go_in_one() -> None:
     assert long_list(listed(*["x" * 100] * SLICE)) is None
     assert long_list(LIST(count=7)) is None
+
+
+def test_json_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "MAX_JSON", 100_000)
+    response = listed(*["\x01" * 10_000] * 3)
+    failed: list[Any] = []
+    encoding = json_in_slices(response, long_list(response), lambda: succeed(None))
+    Deferred.fromCoroutine(encoding).addErrback(lambda failure: failed.append(failure.value))
+    assert failed[0].status.name == "INVALID_ARGUMENT"
