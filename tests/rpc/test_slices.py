@@ -54,7 +54,7 @@ def test_short_lists_go_in_one() -> None:
 
 def test_json_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slices, "MAX_JSON", 100_000)
-    response = listed(*["\x01" * 10_000] * 3)
+    response = listed(*["\x01" * 10_000] * 9)
     failed: list[Any] = []
     encoding = json_in_slices(response, long_list(response), lambda: succeed(None))
     Deferred.fromCoroutine(encoding).addErrback(lambda failure: failed.append(failure.value))
