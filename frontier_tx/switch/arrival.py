@@ -7,8 +7,8 @@ from frontier_tx.switch.control import ControlFunctions
 from frontier_tx.switch.legs import Announced, Leg, Pending
 from frontier_tx.switch.routing import EDGE_ONLINE, GET_EDGE_ID
 from frontier_tx.wire.events import ConnReceived
+from frontier_tx.wire.fixed import DEADLINE_EXCEEDED
 from frontier_tx.wire.ids import NO_ID
-from frontier_tx.wire.packets import DEADLINE_EXCEEDED
 from frontier_tx.wire.states import State
 
 #: How long a newcomer waits at most until a service has taken note that the edge in whose place it comes is gone.

@@ -11,8 +11,8 @@ from frontier_tx.switch.sweep import Sweep
 from frontier_tx.timers import Timers
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import message_json
+from frontier_tx.wire.fixed import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
 from frontier_tx.wire.frame import MESSAGE_ACK, RESPONSE, Frame
-from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
 
 _CANCEL_BODY = {reason: CANCEL_FIXED.pack(reason) for reason in (CANCELED, DEADLINE_EXCEEDED)}
 

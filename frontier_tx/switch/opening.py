@@ -14,8 +14,8 @@ from frontier_tx.switch.exchange import Exchange
 from frontier_tx.switch.legs import Leg, StreamEnd
 from frontier_tx.switch.sweep import Slices
 from frontier_tx.wire.events import SessionFailed, SessionOpened, SessionRequested
+from frontier_tx.wire.fixed import CANCELED
 from frontier_tx.wire.ids import DEFAULT_SESSION, MAX_ID
-from frontier_tx.wire.packets import CANCELED
 from frontier_tx.wire.session import Session
 
 #: What the two sessions of a stream cost, in bytes.

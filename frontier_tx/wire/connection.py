@@ -23,10 +23,10 @@ from frontier_tx.wire.events import (
     SessionOpened,
     SessionRequested,
 )
+from frontier_tx.wire.fixed import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
 from frontier_tx.wire.foreign import protocol_of
 from frontier_tx.wire.ids import DEFAULT_SESSION, id_counter
 from frontier_tx.wire.limits import Limits
-from frontier_tx.wire.packets import ACQUIRE_CLIENT_ID, CONN_ACK_FIXED, CONN_FIXED, heartbeat_seconds
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.session_table import LEAST_WINDOW, SLICE, SessionTable
 from frontier_tx.wire.states import CONNECTION, Action, Role, State

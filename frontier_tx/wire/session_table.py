@@ -19,8 +19,8 @@ from frontier_tx.wire.events import (
     SessionOpened,
     SessionRequested,
 )
+from frontier_tx.wire.fixed import ACQUIRE_SESSION_ID, CREDIT_FIXED, SESSION_ACK_FIXED, SESSION_FIXED
 from frontier_tx.wire.ids import DEFAULT_SESSION, NO_ID
-from frontier_tx.wire.packets import ACQUIRE_SESSION_ID, CREDIT_FIXED, SESSION_ACK_FIXED, SESSION_FIXED
 from frontier_tx.wire.session import Session
 
 #: Places beyond the limit for sessions that are opened and dismissed at once: the way of this protocol to say no. The

@@ -17,7 +17,7 @@ from frontier_tx.gateway.bypass import PIECE, BypassFactory
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.door import PATIENCE, Door, origin
 from frontier_tx.gateway.factories import REFUSAL_LOG_SECONDS
-from frontier_tx.wire import packets
+from tests import packets
 from tests.gateway.test_bypass import World as BypassWorld
 
 CONN = packets.encode(packets.Conn(packet_id=7))

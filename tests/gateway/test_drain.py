@@ -12,7 +12,7 @@ from frontier_tx.gateway.drain import SLICE, Drain
 from frontier_tx.gateway.service import Gateway
 from frontier_tx.runtime.launch import Ports
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
+from tests import packets as p
 from tests.switch.world import Peer, World
 
 SECONDS = 10.0

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import UNFIT, decode_session, read_message
 from frontier_tx.wire.errors import IllegalPacket
+from tests import packets as p
 from tests.switch.world import Peer, World
 
 EDGE = 5

@@ -15,8 +15,8 @@ from zope.interface import implementer
 
 from frontier_tx.switch.presence import IIDAllocator
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.times import UNSET, parse_time
+from tests import packets as p
 
 PATH = Path(__file__).parents[1] / "vectors" / "gateway-conversations.json"
 SCENARIOS: dict[str, dict[str, Any]] = {

@@ -15,11 +15,11 @@ from frontier_tx.switch.pressure import Pressure
 from frontier_tx.switch.settings import Counters, Settings
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.states import Role
+from tests import packets as p
 
 from .test_presence import CONTROL, arriving, vouched
 from .test_pressure import beat

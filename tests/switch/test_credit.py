@@ -5,9 +5,9 @@ import pytest
 from frontier_tx.switch.opening import SESSION_BYTES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import SessionData
 from frontier_tx.wire.limits import Limits
+from tests import packets as p
 
 from .world import Peer, World
 

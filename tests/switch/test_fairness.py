@@ -10,8 +10,8 @@ from frontier_tx.switch.forwarding import REPEATED_METHOD
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import ALWAYS, PATIENCE
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.protocol import CHUNK
+from tests import packets as p
 
 from .world import Peer, World
 

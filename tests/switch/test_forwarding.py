@@ -11,9 +11,9 @@ from frontier_tx.switch.choice import AtRandom, BySourceAddress
 from frontier_tx.switch.legs import host_number
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import Context, MessageData
 from frontier_tx.wire.times import UNSET, parse_time
+from tests import packets as p
 
 from .world import Peer, World
 

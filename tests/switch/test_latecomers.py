@@ -12,8 +12,8 @@ from frontier_tx.errors import ServiceOnline
 from frontier_tx.switch import latecomers
 from frontier_tx.switch.legs import Announced
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.limits import Limits
+from tests import packets as p
 
 from .world import Peer, World
 

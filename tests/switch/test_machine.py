@@ -16,7 +16,7 @@ from frontier_tx.switch.opening import SESSION_BYTES
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import OVERHEAD
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
+from tests import packets as p
 
 from .world import Context, Peer, World
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frontier_tx.switch.pace import ASK, FULL, MOST, Pace
-from frontier_tx.wire import packets as p
+from tests import packets as p
 
 from .world import Peer, World
 

@@ -12,8 +12,8 @@ from frontier_tx.switch.choice import IHashPolicy
 from frontier_tx.switch.presence import IIDAllocator
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.limits import Limits
+from tests import packets as p
 
 from .world import Peer, World
 

@@ -5,10 +5,10 @@ import pytest
 from frontier_tx.gateway.protocols import BURST, BUSY, OWN_SHARE
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import LARGE_BODY
 from frontier_tx.wire.outlet import PAUSE
 from frontier_tx.wire.protocol import CHUNK
+from tests import packets as p
 
 from .world import World
 

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorCore
 
 from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
+from tests import packets as p
 
 from .replay import SCENARIOS, Player, RecordedIds, epoch
 from .world import Peer, World

@@ -8,11 +8,11 @@ import pytest
 
 from frontier_tx.switch.sweep import SLICE as ENDED
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.session_table import SLICE
 from frontier_tx.wire.states import Role
+from tests import packets as p
 from tests.switch.world import World
 
 

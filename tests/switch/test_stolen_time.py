@@ -5,8 +5,8 @@ import pytest
 from frontier_tx.switch.pressure import CAPACITY, LEAK
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.limits import Limits
+from tests import packets as p
 
 from .world import World
 

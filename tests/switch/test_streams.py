@@ -4,8 +4,8 @@ import pytest
 
 from frontier_tx.switch.settings import Settings
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import SessionData
+from tests import packets as p
 
 from .world import Peer, World
 

@@ -3,8 +3,8 @@
 from frontier_tx.switch.sweep import SLICE
 from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import EMPTY_MESSAGE
+from tests import packets as p
 
 from .world import World
 

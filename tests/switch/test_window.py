@@ -7,7 +7,7 @@ import pytest
 from frontier_tx.switch.settings import Settings
 from frontier_tx.switch.window import PATIENCE
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
+from tests import packets as p
 
 from .world import Peer, World
 

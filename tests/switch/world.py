@@ -14,9 +14,9 @@ from frontier_tx.gateway.core import GatewayCore
 from frontier_tx.gateway.protocols import LegProtocol
 from frontier_tx.switch.legs import Leg
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import ConnData, Context, MessageData, SessionData
 from frontier_tx.wire.times import UNSET, format_time
+from tests import packets as p
 
 WALL = 1_790_000_000.0
 NO_CONTEXT = Context(UNSET)

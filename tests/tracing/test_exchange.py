@@ -9,8 +9,8 @@ from frontier_tx.queues.headers import lasting_headers
 from frontier_tx.queues.record import Record
 from frontier_tx.switch.legs import Leg
 from frontier_tx.tracing.exchange import TracedExchange
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.trace_context import put, take
+from tests import packets as p
 from tests.switch.world import Peer, World
 
 PARENT = f"00-{'a' * 32}-{'b' * 16}-01"

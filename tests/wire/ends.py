@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, ConnReceived, SessionRequested
 from frontier_tx.wire.frame import Frame, FrameReader, FrameType
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.states import Role, State
+from tests import packets
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 CLIENT_ID = 4242

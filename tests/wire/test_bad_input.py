@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.errors import ProtocolError
 from frontier_tx.wire.events import Closed, ConnReceived, ConnRefused
 from frontier_tx.wire.frame import FrameReader
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.states import Role, State
+from tests import packets
 from tests.wire.ends import End, bytes_of, type_of, types_of, vectors
 
 BAD = vectors("frames")["negative"]

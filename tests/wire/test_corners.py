@@ -8,13 +8,14 @@ from twisted.logger import globalLogPublisher
 
 from frontier_tx.wire import body as b
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import lifting, packets
+from frontier_tx.wire import lifting
 from frontier_tx.wire.body import ConnData, SessionData
 from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.events import Closed, SessionFailed
 from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.protocol import CHUNK
 from frontier_tx.wire.states import Role, State
+from tests import packets
 from tests.wire.ends import CLIENT_ID, End
 from tests.wire.test_protocol import HEARTBEAT, Counting, Peer, Socket, World, server, stream
 

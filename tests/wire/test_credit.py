@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
 from frontier_tx.wire.body import ConnData, SessionData
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import Closed, CreditGranted, SessionDismissed, SessionOpened, SessionRequested
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.limits import Limits
-from frontier_tx.wire.packets import StreamCredit
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.session_table import LEAST_WINDOW, OVERRUN, REASON_LENGTH
 from frontier_tx.wire.states import Role
+from tests import packets
+from tests.packets import StreamCredit
 from tests.wire.ends import frames_of
 
 WINDOW = 8192

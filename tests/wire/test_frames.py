@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
 from frontier_tx.wire.body import ConnData, MessageData, RegisterData, SessionData
 from frontier_tx.wire.errors import IllegalPacket, OversizedPacket, UnsupportedPacket
 from frontier_tx.wire.frame import Frame, FrameReader
 from frontier_tx.wire.times import UNSET
+from tests import packets
 from tests.wire.ends import bytes_of, frames_of, large_payload, type_of, vectors
 
 GOOD = vectors("frames")["frames"]

@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from frontier_tx.timers import Alarms
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import gojson, packets, toll
+from frontier_tx.wire import gojson, toll
 from frontier_tx.wire.body import read_message
 from frontier_tx.wire.errors import IllegalPacket
 from frontier_tx.wire.events import ConnAccepted, ConnReceived, HeartbeatReceived, SessionOpened, SessionRequested
@@ -25,6 +25,7 @@ from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.outlet import PAUSE, Outlet
 from frontier_tx.wire.protocol import CHUNK, WireProtocol
 from frontier_tx.wire.states import Role
+from tests import packets
 from tests.wire.ends import types_of
 
 CONN = packets.encode(packets.Conn(packet_id=7))

@@ -10,7 +10,6 @@ import pytest
 import frontier_tx.wire
 from frontier_tx.errors import MultiplexerClosed, TooManyPending
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
 from frontier_tx.wire.body import ConnData, SessionData, decode_message, message_json
 from frontier_tx.wire.events import (
     Closing,
@@ -28,6 +27,7 @@ from frontier_tx.wire.limits import Limits
 from frontier_tx.wire.session_table import REFUSALS, REMEMBERED_EXPIRED
 from frontier_tx.wire.states import Role, State
 from frontier_tx.wire.times import parse_time
+from tests import packets
 from tests.wire.ends import CLIENT_ID, End, frames_of
 
 MESSAGE = f.pack_of_session(f.MESSAGE, 50, 1, message_json(value=b"v"))
@@ -699,7 +699,7 @@ PURE = [
     "errors",
     "events",
     "closing",
-    "packets",
+    "fixed",
     "session",
     "session_table",
     "limits",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets
 from frontier_tx.wire.connection import Connection
 from frontier_tx.wire.events import ConnReceived, SessionOpened, SessionRequested
 from frontier_tx.wire.frame import Frame
 from frontier_tx.wire.states import Role, State
+from tests import packets
 from tests.wire.ends import End, bytes_of, counted, frames_of, vectors
 
 TALKS = vectors("conversations")["conversations"]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from frontier_tx.wire import frame as f
-from frontier_tx.wire import packets as p
 from frontier_tx.wire.body import ConnData, SessionData
 from frontier_tx.wire.closing import CLOSING, ClosingHandshake, Input, Stage
 from frontier_tx.wire.events import (
@@ -37,6 +36,7 @@ from frontier_tx.wire.states import (
     SessionState,
     State,
 )
+from tests import packets as p
 from tests.wire.ends import End, name_of
 
 ROOT = Path(__file__).resolve().parents[2]

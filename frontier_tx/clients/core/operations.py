@@ -18,7 +18,7 @@ from frontier_tx.errors import (
 from frontier_tx.timers import RESOLUTION
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import MessageData, message_json
-from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
+from frontier_tx.wire.fixed import CANCEL_FIXED, CANCELED, DEADLINE_EXCEEDED
 from frontier_tx.wire.times import parse_time
 from frontier_tx.wire.watch import NEVER
 

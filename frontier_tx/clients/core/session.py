@@ -25,7 +25,7 @@ from frontier_tx.errors import (
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import EMPTY_OBJECT, UNFIT, MessageData, decode_register, message_json, read_message
 from frontier_tx.wire.errors import IllegalPacket
-from frontier_tx.wire.packets import CANCEL_FIXED, CANCELED
+from frontier_tx.wire.fixed import CANCEL_FIXED, CANCELED
 from frontier_tx.wire.session import Session
 from frontier_tx.wire.times import UNSET, format_time
 from frontier_tx.wire.trace_context import checked, put, take

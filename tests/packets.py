@@ -1,11 +1,9 @@
-"""Packets: frames with all their fields, as tools and tests want to see them (docs/protocol.md, "Packets").
+"""Packets: frames with all their fields, as tests want to see them (docs/protocol.md, "Packets").
 
-The state machines read and write the same bodies piece by piece; they do not build these objects for traffic that
-they only pass on.
+The state machines read and write the same bodies piece by piece; they do not build these objects.
 """
 
 from dataclasses import dataclass, field
-from struct import Struct
 
 from frontier_tx.wire import frame as f
 from frontier_tx.wire.body import (
@@ -21,25 +19,35 @@ from frontier_tx.wire.body import (
     read_message,
 )
 from frontier_tx.wire.errors import IllegalPacket
+from frontier_tx.wire.fixed import (
+    ACQUIRE_CLIENT_ID,
+    ACQUIRE_PACKET_ID,
+    ACQUIRE_SESSION_ID,
+    CANCEL_FIXED,
+    CANCELED,
+    CLEAR,
+    CONN_ACK_FIXED,
+    CONN_FIXED,
+    CREDIT_FIXED,
+    DEADLINE_EXCEEDED,
+    RETAIN,
+    SESSION_ACK_FIXED,
+    SESSION_FIXED,
+    heartbeat_seconds,
+)
 
-CONN_FIXED = Struct(">BBQ")
-CONN_ACK_FIXED = Struct(">BQ")
-SESSION_FIXED = Struct(">BBQ")
-SESSION_ACK_FIXED = Struct(">HQQ")
-CANCEL_FIXED = Struct(">H")
-CREDIT_FIXED = Struct(">Q")
-
-#: Bits of the flag byte of a Conn; the heartbeat exponent stands in the two bits above them.
-RETAIN, CLEAR, ACQUIRE_PACKET_ID, ACQUIRE_CLIENT_ID = 1, 2, 4, 8
-#: Bit of the second byte of a Session: the acceptor chooses the session id.
-ACQUIRE_SESSION_ID = 0x10
-
-CANCELED, DEADLINE_EXCEEDED = 1, 2
-
-
-def heartbeat_seconds(exponent: int) -> int:
-    """Heartbeat interval for the exponent in a Conn: 5, 20, 80 or 320 s."""
-    return 5 << 2 * exponent
+#: Names of ``wire.fixed`` that tests find here.
+__all__ = [
+    "ACQUIRE_CLIENT_ID",
+    "ACQUIRE_PACKET_ID",
+    "ACQUIRE_SESSION_ID",
+    "CANCELED",
+    "CLEAR",
+    "DEADLINE_EXCEEDED",
+    "RETAIN",
+    "SESSION_ACK_FIXED",
+    "SESSION_FIXED",
+]
 
 
 @dataclass(slots=True, kw_only=True)
