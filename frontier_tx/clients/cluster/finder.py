@@ -57,6 +57,8 @@ class Finder:
     """
 
     def __init__(self, frontlas: FrontlasClient, roster: Roster, routes: Routes) -> None:
+        #: Operations that were started again at another Frontier.
+        self.retries = 0
         #: Operations that wait for a look-up or a connection, or are under way after that.
         self.working = 0
         self._frontlas = frontlas
@@ -102,6 +104,7 @@ class Finder:
                 member = await self._named(edge_id, limit, fresh)
             else:
                 member = await self._elsewhere(edge_id, failed, limit, waits)
+                self.retries += 1
             epoch = member.epoch
             try:
                 member = await self._reached(edge_id, member, limit)

@@ -57,6 +57,8 @@ class Roster:
         self.service_id = service_id
         self.members: dict[str, Member] = {}
         self.closed = False
+        #: Lists that came.
+        self.lists = 0
         self._frontlas = frontlas
         self._callbacks = callbacks
         self._poll = poll
@@ -165,6 +167,7 @@ class Roster:
         listed = {one.frontier_id: one for one in await self._frontlas.frontiers()}
         if self.closed:
             return
+        self.lists += 1
         for member in list(self.members.values()):
             if member.frontier_id in listed:
                 continue
