@@ -70,8 +70,8 @@ class Answers:
         connection = source.connection
         size = len(text) + 8
         if size > connection.peer_frame_bytes:
-            if data is None or not data.error:
-                tally.undeliverable()
+            # Not an error: these are shorter than any end's limit (body.BESIDE_VALUE).
+            tally.undeliverable()
             text = message_json(key=pending.method, error=PayloadTooLarge.text)
             size = len(text) + 8
         out = SESSION_HEADER.pack(VERSION, kind, pending.source_packet, size, pending.source_session) + text

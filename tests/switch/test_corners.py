@@ -637,3 +637,17 @@ def test_the_gateway_calls_and_publishes_as_any_peer() -> None:
     world.core.exchange.forwarding.to_queues = lambda leg, frame, data, told=None: told("full") or True  # type: ignore
     local.publish_topic("t", b"v", done)
     assert told[-1] == (b"", "full", True)
+
+
+def test_who_gives_up_a_message_of_the_gateways_own_is_told_once() -> None:
+    world = World()
+    edge = world.edge(5)
+    local = LocalCaller(world.core.exchange, world.wall_now)
+    told: list[Any] = []
+    give_up = local.publish(edge.leg, "t", b"v", lambda *outcome: told.append(outcome))
+    world.advance()
+    message = edge.message()
+    for _ in range(2):
+        give_up()
+    edge.respond(message)
+    assert told == [(b"", "context canceled", False)] and local.pending == 0

@@ -157,20 +157,21 @@ def test_a_receiver_that_takes_nothing_is_dropped_and_its_askers_are_told() -> N
     world.check_empty()
 
 
-def test_an_asker_that_does_not_take_its_answers_has_errors_instead_of_large_ones() -> None:
+@pytest.mark.parametrize("answer", [(bytes(9000), ""), (b"", "x" * 9000)], ids=["value", "error"])
+def test_an_asker_that_does_not_take_its_answers_has_errors_instead_of_large_ones(answer: tuple[bytes, str]) -> None:
     world = World(settings=Settings(write_buffer_bytes=50_000))
     edge, service = world.edge(5), world.service(methods=(b"m",))
     for _ in range(20):
         edge.call(b"m")
     edge.transport.block()
     for request in service.take():
-        service.respond(request, bytes(9000))
+        service.respond(request, *answer)
     assert edge.leg.waiting_bytes + edge.protocol.unsent < 50_000
     assert service.transport.reading
     edge.transport.unblock()
     answers = edge.take(f.FrameType.RESPONSE)
     assert len(answers) == 20
-    assert {x.data.error for x in answers} == {"", "receiver congested"}
+    assert {x.data.error for x in answers} == {answer[1], "receiver congested"}
     world.everybody_leaves()
     world.check_empty()
 
@@ -223,12 +224,21 @@ def test_payload_limits_of_peers_that_take_more() -> None:
     assert plain.request()
 
 
-def test_an_answer_that_is_too_large_for_the_asker_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((bytes(9 * MIB), ""), "packet payload too large"),
+        ((b"", "x" * 12 * MIB), "too much beside the payload"),
+        ((bytes(9 * MIB), "why"), "why"),
+    ],
+    ids=["value", "error", "both"],
+)
+def test_an_answer_that_is_too_large_for_the_asker_is_an_error(answer: tuple[bytes, str], said: str) -> None:
     world = World()
     plain, service = world.edge(6), world.service(methods=(b"m",), frame_limit=16 * MIB)
     plain.call(b"m")
-    service.respond(service.request(), bytes(9 * MIB))
-    assert plain.response().data.error == "packet payload too large"
+    service.respond(service.request(), *answer)
+    assert plain.response().data.error == said
 
 
 def test_raw_blocks_of_any_size_pass_streams_to_the_byte() -> None:
