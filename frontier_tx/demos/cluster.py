@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from frontier_tx.clients import Backoff, Edge, Request
 from frontier_tx.clients.cluster.service import ClusterService
-from frontier_tx.demos.stage import HOST, Servers, chapter, free_ports, play, say
+from frontier_tx.demos.stage import HOST, Servers, chapter, free_ports, play, say, with_servers
 from frontier_tx.errors import FrontierError
 
 GATEWAYS = 3
@@ -155,17 +155,6 @@ async def story(reactor: Any, servers: Servers, number: int) -> None:
             await edge.close()
 
 
-async def main(reactor: Any, number: int) -> None:
-    """Run the story, and leave nothing behind."""
-    servers = Servers()
-    try:
-        await story(reactor, servers, number)
-    finally:
-        servers.close()
-    chapter("The end")
-    say("demo", "all processes stopped")
-
-
 def run() -> None:
     """Entry of ``python -m frontier_tx.demos.cluster``."""
     parser = argparse.ArgumentParser(
@@ -173,7 +162,7 @@ def run() -> None:
     )
     parser.add_argument("--edges", type=int, default=30, help="number of edges (default 30)")
     number = max(1, parser.parse_args().edges)
-    play(lambda reactor: main(reactor, number))
+    play(lambda reactor: with_servers(lambda servers: story(reactor, servers, number)))
 
 
 if __name__ == "__main__":

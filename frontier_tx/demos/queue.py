@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 
 from frontier_tx.clients import Backoff, Edge
 from frontier_tx.config.redis import Redis
-from frontier_tx.demos.stage import HOST, Servers, chapter, free_ports, play, say
+from frontier_tx.demos.stage import HOST, Servers, chapter, free_ports, play, say, with_servers
 from frontier_tx.redis.address import Address
 from frontier_tx.redis.connection import Connection, Login, open_connection
 
@@ -186,17 +186,6 @@ def _get(port: int, path: str) -> str:
         return str(page.read().decode())
 
 
-async def main(reactor: Any, count: int) -> None:
-    """Run the story, and leave nothing behind."""
-    servers = Servers()
-    try:
-        await Story(reactor, servers, count).tell()
-    finally:
-        servers.close()
-    chapter("The end")
-    say("demo", "all processes stopped")
-
-
 def run() -> None:
     """Entry of ``python -m frontier_tx.demos.queue``."""
     parser = argparse.ArgumentParser(
@@ -204,7 +193,7 @@ def run() -> None:
     )
     parser.add_argument("--messages", type=int, default=5000, help="messages of each chapter (default 5000)")
     count = max(2, parser.parse_args().messages)
-    play(lambda reactor: main(reactor, count))
+    play(lambda reactor: with_servers(lambda servers: Story(reactor, servers, count).tell()))
 
 
 if __name__ == "__main__":

@@ -143,3 +143,14 @@ class Servers:
         for name in list(self.running):
             self.kill(name)
         self._folder.cleanup()
+
+
+async def with_servers(story: Callable[[Servers], Coroutine[Any, Any, None]]) -> None:
+    """Tell a story that needs servers, and leave nothing behind."""
+    servers = Servers()
+    try:
+        await story(servers)
+    finally:
+        servers.close()
+    chapter("The end")
+    say("demo", "all processes stopped")

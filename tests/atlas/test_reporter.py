@@ -1,14 +1,11 @@
 """What a Frontier tells Frontlas, and when: repetitions, pauses, partings, trouble; a Frontlas of the other kind."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import LoopingCall
-from twisted.logger import globalLogPublisher
 
 from frontier_tx.atlas import messages as m
 from frontier_tx.atlas import reporter as r
@@ -18,22 +15,7 @@ from frontier_tx.wire.states import Role
 from frontlas_tx.registry.records import Report, ReportKind
 from tests.atlas.test_link import META, Transport, World, raw, result, talk
 from tests.atlas.test_link import world as world
-
-
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    """Lines that are more than information."""
-    lines: list[str] = []
-
-    def see(event: Any) -> None:
-        if event["log_level"].name in ("warn", "error", "critical"):
-            lines.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(see)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(see)
+from tests.logs import logged
 
 
 def lasting(world: World, *numbers: int) -> None:

@@ -3,8 +3,7 @@ ready."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 import pytest_twisted
 from twisted.internet import protocol
 from twisted.internet import reactor as _reactor
-from twisted.logger import globalLogPublisher
 
 from frontier_tx.config.common import TLS
 from frontier_tx.redis.client import SAY_AFTER
 from frontier_tx.redis.errors import RedisReplyError, RedisStrangerError, RedisTimeoutError, RedisTLSError
+from tests import logs
 from tests.redis.servers import Clustered, RedisServer, Watched, free_ports
 from tests.redis.test_clients import Client, cluster, pair, sentinel, sleep, standalone, until
 
@@ -24,20 +23,12 @@ reactor: Any = _reactor
 __all__ = ["pair"]
 
 
-@contextmanager
-def logged() -> Iterator[list[str]]:
+def logged() -> AbstractContextManager[list[str]]:
     """Level and text of what the Redis client says."""
-    lines: list[str] = []
-
-    def see(event: Any) -> None:
-        if str(event.get("log_namespace", "")).startswith("frontier_tx.redis"):
-            lines.append(f"{event['log_level'].name}: {event['log_format'].format(**event)}")
-
-    globalLogPublisher.addObserver(see)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(see)
+    return logs.logged(
+        lambda event: str(event.get("log_namespace", "")).startswith("frontier_tx.redis"),
+        lambda event: f"{event['log_level'].name}: {logs.text(event)}",
+    )
 
 
 @pytest_twisted.ensureDeferred

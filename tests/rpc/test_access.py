@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
 from frontier_tx.config.access import AccessControl, ClientIdentity, Token
 from frontier_tx.config.common import TLS, Listen
@@ -23,6 +20,7 @@ from frontier_tx.rpc.context import CallContext, Caller, Role
 from frontier_tx.rpc.contract import frontlas_contract
 from frontier_tx.rpc.rest import RestRouter
 from frontier_tx.rpc.status import RpcError, Status
+from tests.logs import anything, logged
 from tests.rpc.recorder import Recorder, ask
 from tests.rpc.support import make_table
 
@@ -49,20 +47,6 @@ def refusal(rules: Access, call: CallContext, role: Role | None) -> tuple[Status
     with pytest.raises(RpcError) as caught:
         rules.admit(call, role)
     return caught.value.status, caught.value.message
-
-
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def see(event: Any) -> None:
-        lines.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(see)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(see)
 
 
 @pytest.mark.parametrize("listen", [LOOPBACK, NETWORK])
@@ -114,7 +98,7 @@ def test_certificates_have_roles() -> None:
 def test_guessing_is_slow_and_the_log_stays_short() -> None:
     clock = Clock()
     rules = access(clock=clock, tokens=(OPS,))
-    with logged() as lines:
+    with logged(anything) as lines:
         said = [refusal(rules, context(f"guess {n}"), "read")[0] for n in range(1000)]
     assert said.count(Status.UNAUTHENTICATED) == FAILURES
     assert said.count(Status.RESOURCE_EXHAUSTED) == 1000 - FAILURES

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger
 
 from frontier_tx.rpc.door import LINES, PERIOD, ClosedLog
 from frontier_tx.rpc.http2_guard import PREFACE, FrameGuard, FrameTooLong
 from tests.cluster_plane.world import a_world
-
-
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    lines: list[str] = []
-
-    def see(event: Any) -> None:
-        if event["log_level"].name in ("warn", "error", "critical"):
-            lines.append(event["log_format"].format(**event))
-
-    globalLogPublisher.addObserver(see)
-    try:
-        yield lines
-    finally:
-        globalLogPublisher.removeObserver(see)
+from tests.logs import logged
 
 
 def h2(kind: int, stream: int, payload: bytes = b"", length: int | None = None) -> bytes:
